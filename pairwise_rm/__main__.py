@@ -1,0 +1,3 @@
+from pairwise_rm.cli.app import main
+
+main()

@@ -1,0 +1,25 @@
+"""The two ways a command ends badly, and the exit codes that tell them apart.
+
+0 done · 1 failed while doing what was asked · 2 the user's input is wrong.
+Both carry one line for the user (what, where, what was expected); the command line prints that line
+and nothing else. Any other exception is a defect of ours and keeps its traceback.
+"""
+
+EXIT_FAILED = 1
+EXIT_INPUT = 2
+
+
+class PairwiseError(Exception):
+    """Base of the errors whose message is written for the user. `exit_code` is what the process returns."""
+
+    exit_code = EXIT_FAILED
+
+
+class InputError(PairwiseError):
+    """The user's input is wrong: a recipe, a data file, a path, an argument."""
+
+    exit_code = EXIT_INPUT
+
+
+class StageError(PairwiseError):
+    """The input was fine and the work failed: a full disk, a worker that died, stale rollout weights."""
