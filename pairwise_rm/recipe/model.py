@@ -183,6 +183,8 @@ class TrainConfig(Section):
     project: str = "pairwise-rm"
     ray_cpus: int | None = Field(None, ge=1)
     """Ray CPUs of the local Ray that is started when RAY_ADDRESS names none; null: what is needed."""
+    stall_timeout: int = Field(3600, ge=60)
+    """Seconds without a line of output or a step after which a run counts as hung and is ended."""
     verl: dict[str, Any] = {}
     """Any further verl key, nested or dotted. Keys that the launcher sets are refused."""
 

@@ -1,0 +1,56 @@
+"""The command line: one typer app, one file a command, and the one place where errors become exit codes.
+
+Nothing heavy is imported to show a help text; each command imports its stage when it runs.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from pairwise_rm import __version__
+from pairwise_rm.cli import convert, evaluate, export, judge, models, run, train, validate
+from pairwise_rm.errors import PairwiseError
+
+EXIT_INTERRUPTED = 130
+
+app = typer.Typer(
+    name="pairwise-rm",
+    help="Train a pairwise judge: convert preference pairs, train with verl GRPO, evaluate, export.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (run, convert, train, evaluate, export, judge, validate, models):
+    command.register(app)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"pairwise-rm {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None: ...
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Runs the command line and exits: 0 done, 1 failed, 2 the user's input is wrong, 130 interrupted."""
+    try:
+        app(args=argv, prog_name="pairwise-rm")
+    except PairwiseError as error:
+        for line in str(error).splitlines():
+            print(f"error: {line}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(EXIT_INTERRUPTED)

@@ -1,0 +1,46 @@
+"""`pairwise-rm convert`: preference pairs of a source into the parquet files of a recipe or a data config."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pairwise_rm.cli.arguments import Overrides
+from pairwise_rm.errors import InputError
+
+
+def register(app: typer.Typer) -> None:
+    app.command("convert")(convert)
+
+
+def convert(
+    recipe: Annotated[
+        str | None, typer.Argument(metavar="[RECIPE]", help="A recipe, whose data section is used.")
+    ] = None,
+    overrides: Overrides = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", help="The guide's data_config.yaml, instead of a recipe.")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an output that was made from another config or input.")
+    ] = False,
+) -> None:
+    """Convert preference pairs into preference_train.parquet and preference_test.parquet."""
+    from pairwise_rm.cli.steps import convert_step
+    from pairwise_rm.recipe.load import load_data_config, load_recipe
+    from pairwise_rm.run_folder import RunFolder
+
+    given = list(overrides or [])
+    if config is not None:
+        # With --config there is no recipe: what stands in its place is the first override.
+        dataset = load_data_config(config, [*([recipe] if recipe else []), *given])
+        if dataset.export.output_dir is None:
+            raise InputError(f"{config}: dataset.export.output_dir is missing")
+        convert_step(dataset, Path(dataset.export.output_dir), overwrite)
+        return
+    if recipe is None:
+        raise InputError("expected a recipe, or --config with a data config")
+    loaded = load_recipe(recipe, given)
+    convert_step(loaded.data, RunFolder.of(loaded).data, overwrite, loaded)

@@ -1,0 +1,36 @@
+"""`pairwise-rm evaluate`: judge the test file in both orders, and write metrics, verdicts and a report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pairwise_rm.cli.arguments import Overrides, RecipeName
+
+
+def register(app: typer.Typer) -> None:
+    app.command("evaluate")(evaluate)
+
+
+def evaluate(
+    recipe: RecipeName,
+    overrides: Overrides = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option("--model", help="A model folder or hub name; given twice, the two are compared in pairs."),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="A parquet of pairs; default: the run's preference_test.parquet.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder; default: the run's evaluation/.")] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Overwrite an evaluation that had another configuration.")
+    ] = False,
+) -> None:
+    """Evaluate the base model and, once there is a checkpoint, the trained one against it."""
+    from pairwise_rm.cli.steps import evaluate_step
+    from pairwise_rm.recipe.load import load_recipe
+
+    evaluate_step(load_recipe(recipe, overrides or []), model or [], data, out, replace)

@@ -1,0 +1,58 @@
+"""`pairwise-rm judge`: ask a judge about a prompt and two responses, or a file of them, in both orders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pairwise_rm.cli.arguments import Overrides, RecipeName
+from pairwise_rm.errors import InputError
+
+
+def register(app: typer.Typer) -> None:
+    app.command("judge")(judge)
+
+
+def judge(
+    recipe: RecipeName,
+    overrides: Overrides = None,
+    prompt: Annotated[str | None, typer.Option("--prompt", help="The query.")] = None,
+    response_a: Annotated[str | None, typer.Option("--response-a", help="The first response.")] = None,
+    response_b: Annotated[str | None, typer.Option("--response-b", help="The second response.")] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option("--file", help="JSON lines with prompt (or messages), response_a and response_b."),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="A model folder or hub name; default: the run's export.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object an item.")] = False,
+) -> None:
+    """Print the verdict with its reasoning, in both orders."""
+    from pairwise_rm.cli.console import Stage, console
+    from pairwise_rm.judge.items import Item, read_items
+    from pairwise_rm.judge.judging import judge as ask
+    from pairwise_rm.judge.show import as_json_lines, print_judgements
+    from pairwise_rm.model_folder import model_location
+    from pairwise_rm.recipe.load import load_recipe
+    from pairwise_rm.run_folder import RunFolder
+
+    loaded = load_recipe(recipe, overrides or [])
+    texts = {"--prompt": prompt, "--response-a": response_a, "--response-b": response_b}
+    if file is not None:
+        if given := [name for name, text in texts.items() if text is not None]:
+            raise InputError(f"--file and {given[0]} exclude each other")
+        items = read_items(file)
+    else:
+        if missing := [name for name, text in texts.items() if text is None]:
+            raise InputError(f"{missing[0]} is missing (or give --file)")
+        items = [Item.of(prompt or "", response_a or "", response_b or "")]
+    chosen = model_location(model) if model else str(RunFolder.of(loaded).export)
+    if as_json:
+        typer.echo(as_json_lines(ask(loaded, chosen, items)), nl=False)
+        return
+    with Stage("judge", chosen) as stage:
+        judgements = ask(loaded, chosen, items, stage.count)
+    print_judgements(judgements, console)

@@ -1,0 +1,28 @@
+"""`pairwise-rm models`: makes the small local models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    app.command("models")(models)
+
+
+def models(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="smoke or smollm2; nothing lists them.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder to make it in; default models/NAME.")] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Draws the smoke model and its pairs.")] = 1,
+) -> None:
+    """Make a small local model: smoke (tiny, with pairs to learn from) or smollm2 (SmolLM2-135M-Instruct)."""
+    from pairwise_rm.cli.steps import model_step
+    from pairwise_rm.models import MAKERS
+
+    if name is None:
+        for known, text in MAKERS.items():
+            typer.echo(f"{known:<9} {text}")
+        return
+    model_step(name, out or Path("models") / name, seed)

@@ -1,0 +1,49 @@
+"""`pairwise-rm validate`: is this recipe, or this data config, one that would run?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pairwise_rm.cli.arguments import Overrides
+from pairwise_rm.errors import InputError
+
+
+def register(app: typer.Typer) -> None:
+    app.command("validate")(validate)
+
+
+def validate(
+    file: Annotated[
+        str | None, typer.Argument(metavar="[RECIPE|CONFIG]", help="A recipe, by name or file, or a data_config.yaml.")
+    ] = None,
+    overrides: Overrides = None,
+    show: Annotated[bool, typer.Option("--show", help="Print the resolved recipe as YAML.")] = False,
+    names: Annotated[bool, typer.Option("--list", help="List the shipped recipes.")] = False,
+) -> None:
+    """Check a recipe or a data config; needs neither verl nor a GPU."""
+    from pairwise_rm.recipe.load import find_recipe, load_data_config, load_recipe, recipe_yaml, shipped_recipes
+    from pairwise_rm.recipe.source import read_yaml
+    from pairwise_rm.train.launch import resolve_keys
+
+    if names:
+        for name in shipped_recipes():
+            typer.echo(f"{name:<22} {load_recipe(name).description}")
+        return
+    if file is None:
+        raise InputError("expected a recipe or a data config, or --list")
+    path = find_recipe(file)
+    if "dataset" in read_yaml(path)[0]:
+        config = load_data_config(Path(path), overrides or [])
+        typer.echo(f"{path}: a valid data config ({config.configs.source} from {config.configs.path})")
+        return
+    recipe = load_recipe(file, overrides or [])
+    resolve_keys(recipe)
+    if show:
+        typer.echo(recipe_yaml(recipe), nl=False)
+    else:
+        gpus = recipe.train.nodes * recipe.train.gpus_per_node
+        where = f"{gpus} GPU{'s' if gpus > 1 else ''}" if recipe.device == "cuda" else "CPU"
+        typer.echo(f"{path}: a valid recipe ({recipe.name}: {recipe.model.path} on {where})")

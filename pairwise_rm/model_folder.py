@@ -1,0 +1,163 @@
+"""Is this a model that can be loaded? Asked before Ray, vLLM or verl start, and answered in a second.
+
+A local folder is read just far enough: the config, the tokenizer's and the weights' file names, and each
+weight file's header against its size, which finds a copy that was cut short. A name like `Qwen/Qwen3-8B`
+that is no local folder is a hub model; huggingface_hub finds it, with its own rules for tokens, mirrors and
+offline mode.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from pairwise_rm.errors import InputError
+
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json")
+_WEIGHT_ENDINGS = (".safetensors", ".bin")
+_INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+_SMALL = 4 << 20  # bytes; files up to this size are hashed, larger ones known by size and time
+
+
+def is_hub_name(path: str) -> bool:
+    """Whether `path` is `owner/name` and not a folder that exists."""
+    owner, slash, name = path.partition("/")
+    plain = bool(slash and owner and name) and "/" not in name and not path.startswith((".", "~"))
+    return plain and not Path(path).exists()
+
+
+def model_location(path: str) -> str:
+    """What to hand to transformers and vLLM: a hub name as it is, a folder as an absolute path."""
+    return path if is_hub_name(path) else str(Path(path).expanduser().absolute())
+
+
+def check_model_folder(path: str, revision: str | None = None) -> None:
+    """Raises InputError, with one line, unless `path` holds (or names) a model that can be loaded.
+
+    Needed are a config, a tokenizer, a chat template and complete weights. Of a hub model only the config is
+    asked for; its tokenizer is checked when it is loaded.
+    """
+    if is_hub_name(path):
+        _check_hub_model(path, revision)
+        return
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        kind = "is a file, not a folder" if folder.exists() else "no such model folder"
+        raise InputError(f"{path}: {kind}; expected a Hugging Face folder or a hub name (owner/name)")
+    if not (folder / "config.json").is_file():
+        if (folder / "adapter_config.json").is_file():
+            raise InputError(f"{path}: a LoRA adapter, not a model; `pairwise-rm export` merges it into one")
+        raise InputError(f"{path}: no config.json; expected a Hugging Face model folder")
+    _read_json(folder / "config.json")
+    if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
+        raise InputError(f"{path}: no tokenizer; expected one of {', '.join(_TOKENIZER_FILES)}")
+    if not _has_chat_template(folder):
+        raise InputError(
+            f"{path}: no chat template; expected chat_template.jinja or `chat_template` in tokenizer_config.json"
+        )
+    _check_weights(folder)
+
+
+def fingerprint(path: str, revision: str | None = None) -> str:
+    """Changes when the model changes: over names, contents of small files, sizes and times of large ones."""
+    if is_hub_name(path):
+        return f"{path}@{revision or 'main'}"
+    digest = hashlib.blake2b(digest_size=16)
+    folder = Path(path).expanduser()
+    for file in sorted(item for item in folder.iterdir() if item.is_file()):
+        if file.suffix in (".md", ".html") or file.name.startswith("."):
+            continue  # a model card is written after the weights and changes nothing
+        stat = file.stat()
+        small = stat.st_size <= _SMALL
+        content = file.read_bytes() if small else str(stat.st_mtime_ns).encode()
+        digest.update(f"{file.name}\0{stat.st_size}\0".encode() + content)
+    return digest.hexdigest()
+
+
+def load_tokenizer(path: str, *, revision: str | None = None, trust_remote_code: bool = False) -> Any:
+    """The model's tokenizer. Raises InputError when it cannot be loaded or has no chat template."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            model_location(path), revision=revision, trust_remote_code=trust_remote_code
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise InputError(f"{path}: the tokenizer cannot be loaded: {reason}") from error
+    if not tokenizer.chat_template:
+        raise InputError(f"{path}: the tokenizer has no chat template; a judge's prompt is a chat message")
+    return tokenizer
+
+
+def _check_hub_model(name: str, revision: str | None) -> None:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    try:
+        hf_hub_download(name, "config.json", revision=revision)
+    except LocalEntryNotFoundError as error:
+        raise InputError(
+            f"{name}: no such local folder, and not in the hub cache (hub out of reach, or HF_HUB_OFFLINE set)"
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise InputError(f"{name}: no such local folder, and no hub model that this token may read") from error
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        raise InputError(f"{name}: {str(error).splitlines()[0]}") from error
+
+
+def _has_chat_template(folder: Path) -> bool:
+    if any((folder / name).is_file() for name in ("chat_template.jinja", "chat_template.json")):
+        return True
+    settings = folder / "tokenizer_config.json"
+    return settings.is_file() and bool(_read_json(settings).get("chat_template"))
+
+
+def _check_weights(folder: Path) -> None:
+    index = next((folder / name for name in _INDEXES if (folder / name).is_file()), None)
+    if index is not None:
+        shards = sorted(set(_read_json(index).get("weight_map", {}).values()))
+        missing = [name for name in shards if not (folder / name).is_file()]
+        if missing or not shards:
+            what = f"lacks {len(missing)} of {len(shards)} weight files, {missing[0]} first" if shards else "empty"
+            raise InputError(f"{index}: {what}")
+        files = [folder / name for name in shards]
+    else:
+        files = sorted(item for item in folder.iterdir() if item.suffix in _WEIGHT_ENDINGS and item.is_file())
+    if not files:
+        raise InputError(f"{folder}: no weights; expected *.safetensors (or pytorch_model*.bin)")
+    for file in files:
+        if file.suffix == ".safetensors":
+            _check_safetensors(file)
+        elif file.stat().st_size == 0:
+            raise InputError(f"{file}: an empty file; the copy was cut short")
+
+
+def _check_safetensors(file: Path) -> None:
+    """A safetensors file: 8 bytes with the header's length, a JSON header with offsets, the data."""
+    size = file.stat().st_size
+    with open(file, "rb") as handle:
+        start = handle.read(8)
+        length = int.from_bytes(start, "little")
+        if len(start) < 8 or length > size - 8:
+            raise InputError(f"{file}: {size} bytes do not hold a safetensors header; the copy was cut short")
+        try:
+            header = json.loads(handle.read(length))
+            offsets = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{file}: the safetensors header is damaged") from error
+    wanted = 8 + length + max(offsets, default=0)
+    if size != wanted:
+        raise InputError(f"{file}: {size} bytes, {wanted} expected by its header; the copy was cut short")
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file}: not readable JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise InputError(f"{file}: expected a JSON object")
+    return value

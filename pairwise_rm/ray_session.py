@@ -1,0 +1,129 @@
+"""Ray for one stage: the cluster that RAY_ADDRESS names, or a local one that ends with the stage.
+
+A command started on a cluster's head has neither GPUs nor much memory, so what needs either runs as a Ray
+actor or task that asks for it. On a CPU-only machine a local Ray is told of logical GPUs, so that the very
+same requests are granted. Variables for the workers travel in the runtime environment; the environment of
+the driver does not reach the nodes of a cluster.
+
+    with ray_session("cuda", gpus=2, cpus=2):
+        with reserved([{"GPU": 1, "CPU": 1}] * 2, deadline=600) as group:
+            ...
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+from pairwise_rm.errors import StageError
+
+ADDRESS_VARIABLE = "RAY_ADDRESS"
+_LOCAL_OBJECT_STORE = 256 << 20  # bytes; prompts and responses are small
+
+
+@contextlib.contextmanager
+def ray_session(
+    device: Literal["cuda", "cpu"], gpus: int, cpus: int, env: Mapping[str, str] | None = None
+) -> Iterator[None]:
+    """Connects to Ray, and leaves (or ends, where it is local) at the end.
+
+    Args:
+        device: on "cpu" a local Ray gets `gpus` logical GPUs; on "cuda" it finds the machine's own.
+        gpus, cpus: what the stage will ask for; a local Ray has at least these CPUs.
+        env: variables of every worker process.
+
+    An already connected driver is left as it is. Raises StageError when the cluster cannot be reached.
+    """
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    address = os.environ.get(ADDRESS_VARIABLE)
+    options: dict[str, Any] = {
+        "runtime_env": {"env_vars": dict(env or {})},
+        "log_to_driver": False,
+        "logging_level": logging.ERROR,
+    }
+    if address:
+        options["address"] = address
+    else:
+        # Never joined by accident: without an address Ray would look for any cluster on this machine.
+        options |= {
+            "address": "local",
+            "num_cpus": max(cpus, os.cpu_count() or 1),
+            "include_dashboard": False,
+            "object_store_memory": _LOCAL_OBJECT_STORE,
+        }
+        if device == "cpu":
+            options["num_gpus"] = gpus
+    try:
+        ray.init(**options)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        where = f"{ADDRESS_VARIABLE}={address}" if address else "a local Ray"
+        raise StageError(f"{where}: cannot connect: {first_line(error)}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextlib.contextmanager
+def reserved(bundles: Sequence[Mapping[str, float]], deadline: float) -> Iterator[Any]:
+    """Yields a placement group with these bundles, and frees it at the end.
+
+    Waits up to `deadline` seconds on a cluster, which may have to scale up for it. A local Ray does not
+    grow: there a lack is an error at once. Raises StageError with the numbers wanted and present.
+    """
+    import ray
+    from ray.util import placement_group, remove_placement_group
+
+    if not os.environ.get(ADDRESS_VARIABLE) and (lack := _lack(bundles, ray.cluster_resources())):
+        raise StageError(f"Ray on this machine: {lack}")
+    group = placement_group([dict(bundle) for bundle in bundles])
+    try:
+        end = time.monotonic() + deadline
+        while not group.wait(timeout_seconds=min(5.0, max(0.1, end - time.monotonic()))):
+            if time.monotonic() >= end:
+                raise StageError(_why_pending(bundles, deadline))
+        yield group
+    finally:
+        if ray.is_initialized():
+            remove_placement_group(group)
+
+
+def _lack(bundles: Sequence[Mapping[str, float]], present: Mapping[str, float]) -> str | None:
+    for name in ("GPU", "CPU", "memory"):
+        wanted, there = sum(bundle.get(name, 0) for bundle in bundles), present.get(name, 0)
+        if wanted > there:
+            return f"{_amount(name, wanted)} wanted, {_amount(name, there)} present"
+    return None
+
+
+def _why_pending(bundles: Sequence[Mapping[str, float]], deadline: float) -> str:
+    import ray
+
+    where = f"the Ray cluster, after {deadline:.0f} s of waiting"
+    if lack := _lack(bundles, ray.cluster_resources()):
+        return f"{where}: {lack}"
+    if lack := _lack(bundles, ray.available_resources()):
+        return f"{where}: {lack.replace('present', 'free; the others are in use')}"
+    largest = max(bundles, key=lambda bundle: bundle.get("GPU", 0))
+    shape = " and ".join(_amount(name, value) for name, value in largest.items() if value)
+    return f"{where}: no single node has {shape} free"
+
+
+def _amount(name: str, value: float) -> str:
+    if name == "memory":
+        return f"{value / (1 << 30):.1f} GiB of memory"
+    return f"{value:g} {name}{'' if value == 1 else 's'}"
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text that says something, or its type's name."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

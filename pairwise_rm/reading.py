@@ -1,0 +1,132 @@
+"""Reading preference parquet files back into rows of the contract.
+
+Two layouts are known: ours (`pairwise_rm.rows`) and the seven columns that RM-Gallery writes, with JSON
+text in `input`, `output` and `metadata`. A row that cannot be read is counted with its reason, never
+dropped in silence and never given a default label.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pairwise_rm.errors import InputError
+from pairwise_rm.rows import ORDERS, PREFERENCES, Order, Row, pair_id
+
+UPSTREAM_COLUMNS = ("unique_id", "input", "output", "metadata", "task_category", "source", "created_at")
+_NEEDED = {"messages", "responses", "preferred"}
+_UPSTREAM_NEEDED = {"input", "output", "metadata"}
+
+
+class UnreadableRow(ValueError):
+    """Why one row cannot be used; the text is the reason it is counted under."""
+
+
+@dataclass
+class Rows:
+    """The readable rows of the files, in their order, and how many rows were left out for which reason."""
+
+    rows: list[Row]
+    unreadable: Counter[str] = field(default_factory=Counter)
+
+
+def read_rows(files: Sequence[Path]) -> Rows:
+    """All rows of the parquet files.
+
+    Raises InputError for a missing file, one that is no parquet, one with other columns, and when no file
+    holds a readable row.
+    """
+    result = Rows([])
+    for path in files:
+        _read_file(Path(path).expanduser(), result)
+    if not result.rows:
+        names = ", ".join(str(path) for path in files)
+        why = "; ".join(f"{count} x {reason}" for reason, count in result.unreadable.most_common(3)) or "0 rows"
+        raise InputError(f"{names}: no usable row ({why})")
+    return result
+
+
+def _read_file(path: Path, result: Rows) -> None:
+    import pyarrow
+    import pyarrow.parquet as parquet
+
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; `pairwise-rm convert` writes it")
+    try:
+        opened = parquet.ParquetFile(path)
+        columns = set(opened.schema_arrow.names)
+        if not (columns >= _NEEDED or columns >= _UPSTREAM_NEEDED):
+            wanted = ", ".join(sorted(_NEEDED))
+            raise InputError(f"{path}: expected the columns {wanted}; found {', '.join(sorted(columns)) or 'none'}")
+        for batch in opened.iter_batches():
+            for row in batch.to_pylist():
+                try:
+                    result.rows.append(normalize_row(row))
+                except UnreadableRow as reason:
+                    result.unreadable[str(reason)] += 1
+    except (pyarrow.ArrowException, OSError) as error:
+        raise InputError(f"{path}: not a readable parquet file: {str(error).splitlines()[0]}") from error
+
+
+def normalize_row(row: Mapping[str, Any]) -> Row:
+    """A row of either layout as a row of the contract. Raises UnreadableRow with the reason."""
+    if "input" in row and "output" in row:
+        row = _from_upstream(row)
+    messages, responses, preferred = row.get("messages"), row.get("responses"), row.get("preferred")
+    if not messages or any(not isinstance(turn, Mapping) or not _is_text(turn.get("content")) for turn in messages):
+        raise UnreadableRow("no prompt")
+    if responses is None or len(responses) != 2 or not all(_is_text(response) for response in responses):
+        raise UnreadableRow("not two responses")
+    if preferred not in PREFERENCES:
+        raise UnreadableRow("preferred is not A, B or tie")
+    order = row.get("order") or ORDERS[0]
+    if order not in ORDERS:
+        raise UnreadableRow("unknown order")
+    turns = [{"role": str(turn.get("role") or "user"), "content": turn["content"]} for turn in messages]
+    return {
+        "pair_id": row.get("pair_id") or pair_id(turns, responses),  # type: ignore[arg-type]
+        "order": order,
+        "messages": turns,  # type: ignore[typeddict-item]
+        "responses": list(responses),
+        "preferred": preferred,
+        "strength": row.get("strength"),
+        "source": str(row.get("source") or "unknown"),
+        "subset": row.get("subset"),
+    }
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
+def _from_upstream(row: Mapping[str, Any]) -> dict[str, Any]:
+    parts = {}
+    for name in ("input", "output", "metadata"):
+        value = row.get(name)
+        if isinstance(value, str):
+            try:
+                value = json.loads(value)
+            except json.JSONDecodeError:
+                raise UnreadableRow(f"{name} is not JSON") from None
+        parts[name] = value
+    metadata = parts["metadata"]
+    if not isinstance(metadata, Mapping):
+        raise UnreadableRow("metadata is not a mapping")
+    outputs = parts["output"] if isinstance(parts["output"], Sequence) else []
+    answers = [out.get("answer") if isinstance(out, Mapping) else None for out in outputs]
+    strength = metadata.get("preference_strength")
+    return {
+        "messages": parts["input"],
+        "responses": [answer.get("content") if isinstance(answer, Mapping) else None for answer in answers],
+        "preferred": metadata.get("preferred"),
+        "order": _UPSTREAM_ORDERS.get(str(metadata.get("sample_type"))),
+        "strength": abs(strength) if isinstance(strength, int) else None,
+        "source": row.get("source"),
+    }
+
+
+_UPSTREAM_ORDERS: dict[str, Order] = {"original_order": "original", "swapped_order": "swapped"}

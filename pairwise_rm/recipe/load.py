@@ -1,0 +1,210 @@
+"""From a name or a file and `key=value` overrides to a checked recipe.
+
+>>> load_recipe("smoke", ["train.steps=3"]).train.steps
+3
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from pairwise_rm.errors import InputError
+from pairwise_rm.recipe.model import DataConfigFile, DatasetConfig, Recipe
+from pairwise_rm.recipe.source import KeyPath, parse_value, read_yaml
+
+Model = TypeVar("Model", bound=BaseModel)
+
+# Below these keys any name goes: verl and the chat template know theirs, and are asked.
+_OPEN = {("train", "verl"), ("prompt", "chat_template_kwargs")}
+
+
+def shipped_recipes() -> list[str]:
+    """Names of the recipes that come with the package."""
+    folder = resources.files("pairwise_rm.recipe") / "shipped"
+    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def find_recipe(name_or_path: str) -> Path:
+    """The file of a shipped recipe, or the given file. Raises InputError when it is neither."""
+    path = Path(name_or_path).expanduser()
+    if path.suffix in (".yaml", ".yml") or "/" in name_or_path:
+        return path
+    names = shipped_recipes()
+    if name_or_path in names:
+        return Path(str(resources.files("pairwise_rm.recipe") / "shipped" / f"{name_or_path}.yaml"))
+    if path.is_file():
+        return path
+    close = difflib.get_close_matches(name_or_path, names, n=1)
+    hint = f"did you mean {close[0]}? " if close else ""
+    raise InputError(f"recipe {name_or_path!r}: {hint}expected a YAML file or one of {', '.join(names)}")
+
+
+def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
+    """A checked recipe. Raises InputError that names file, line and full key path."""
+    path = find_recipe(name_or_path)
+    value, lines = read_yaml(path)
+    apply_overrides(value, overrides, Recipe)
+    return _check(Recipe, value, lines, path, overrides)
+
+
+def load_data_config(path: Path, overrides: Sequence[str] = ()) -> DatasetConfig:
+    """The guide's `data_config.yaml`. Overrides start with `dataset.`"""
+    value, lines = read_yaml(path)
+    apply_overrides(value, overrides, DataConfigFile)
+    return _check(DataConfigFile, value, lines, path, overrides).dataset
+
+
+def recipe_yaml(recipe: Recipe) -> str:
+    """The resolved recipe, every key spelled out; loading it again gives the same recipe."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
+
+
+def digest(value: Any) -> str:
+    """12 hex digits over anything JSON-able: equal content, equal digest."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def flatten(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings to dotted keys; an empty mapping stays a value."""
+    flat: dict[str, Any] = {}
+    for key, item in value.items():
+        name = f"{prefix}{key}"
+        if isinstance(item, dict) and item:
+            flat.update(flatten(item, f"{name}."))
+        else:
+            flat[name] = item
+    return flat
+
+
+def first_difference(old: dict[str, Any], new: dict[str, Any]) -> str | None:
+    """`key: old -> new` for the first dotted key in which two configurations differ."""
+    before, after = flatten(old), flatten(new)
+    for key in [*before, *(key for key in after if key not in before)]:
+        if before.get(key) != after.get(key):
+            return f"{key}: {json.dumps(before.get(key))} -> {json.dumps(after.get(key))}"
+    return None
+
+
+# ---- overrides -----------------------------------------------------------------------------------
+
+
+def apply_overrides(value: dict[str, Any], overrides: Iterable[str], model: type[BaseModel]) -> None:
+    """Sets each `a.b.c=value` in the nested mapping. Raises InputError for a key that does not exist."""
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key:
+            raise InputError(f"override {override!r}: expected key=value, for example train.steps=30")
+        try:
+            item = parse_value(text) if text else ""
+        except yaml.YAMLError:
+            raise InputError(f"override {override!r}: the value is not valid YAML; quote it") from None
+        path = tuple(key.split("."))
+        _check_key(path, model, override)
+        _set(value, path, item, override)
+
+
+def _check_key(path: tuple[str, ...], model: type[BaseModel], override: str) -> None:
+    current: Any = model
+    for depth, part in enumerate(path):
+        if path[:depth] in _OPEN:
+            return
+        if current is None or not part:
+            raise InputError(f"override {override!r}: {'.'.join(path[:depth])} has no keys of its own")
+        if part not in current.model_fields:
+            name = ".".join(path[: depth + 1])
+            raise InputError(f"override {override!r}: unknown key {name}{_suggest(part, current)}")
+        current = _section_of(current.model_fields[part].annotation)
+
+
+def _section_of(annotation: Any) -> Any:
+    for candidate in (annotation, *get_args(annotation)):
+        if get_origin(candidate) is None and isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            return candidate
+    return None
+
+
+def _suggest(part: str, section: Any) -> str:
+    names = list(section.model_fields)
+    close = difflib.get_close_matches(part, names, n=1)
+    return f"; did you mean {close[0]}?" if close else f"; known here: {', '.join(names)}"
+
+
+def _set(value: dict[str, Any], path: tuple[str, ...], item: Any, override: str) -> None:
+    for depth, part in enumerate(path[:-1]):
+        below = value.get(part)
+        if below is None:
+            below = value[part] = {}
+        if not isinstance(below, dict):
+            raise InputError(f"override {override!r}: {'.'.join(path[: depth + 1])} is a value, not a section")
+        value = below
+    value[path[-1]] = item
+
+
+# ---- errors --------------------------------------------------------------------------------------
+
+
+def _check(
+    model: type[Model], value: dict[str, Any], lines: dict[KeyPath, int], path: Path, overrides: Sequence[str]
+) -> Model:
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        problems = [_sentence(problem, model) for problem in error.errors()]
+        where, text = problems[0]
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        key = ".".join(map(str, where))
+        for override in overrides:
+            name = override.partition("=")[0]
+            if key == name or key.startswith(f"{name}.") or name.startswith(f"{key}."):
+                raise InputError(f"override {override!r}: {text}{more}") from None
+        line = _line_of(where, lines)
+        raise InputError(f"{path}{f':{line}' if line else ''}: {text}{more}") from None
+
+
+def _line_of(where: KeyPath, lines: dict[KeyPath, int]) -> int | None:
+    while where:
+        if where in lines:
+            return lines[where]
+        where = where[:-1]
+    return None
+
+
+def _sentence(problem: Any, model: type[BaseModel]) -> tuple[KeyPath, str]:
+    # Union members add their type's name to the location; a key path has only keys and indices.
+    where: KeyPath = tuple(problem["loc"])
+    kind = problem["type"]
+    section: Any = model
+    named: list[str | int] = []
+    for part in where:
+        if section is not None and isinstance(part, str):
+            if part not in section.model_fields and not (kind == "extra_forbidden" and part == where[-1]):
+                continue
+            field = section.model_fields.get(part)
+            section = _section_of(field.annotation) if field else section
+        elif isinstance(part, str) and not str(part).replace("_", "").isalnum():
+            continue
+        named.append(part)
+    key = ".".join(map(str, named))
+    if kind == "extra_forbidden":
+        return tuple(named), f"unknown key {key}{_suggest(str(where[-1]), section)}"
+    if kind == "missing":
+        return tuple(named), f"{key} is missing"
+    text = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    if kind == "value_error":
+        return tuple(named), f"{key}: {text}" if key else text
+    return tuple(named), f"{key}: expected {text}, got {_shown(problem['input'])}"
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 60 else text[:57] + "..."

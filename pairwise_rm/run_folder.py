@@ -1,0 +1,76 @@
+"""Where a recipe's stages write: one folder a run, the same names everywhere.
+
+<output_dir>/
+  data/          preference_train.parquet, preference_test.parquet, manifest.json, rejected.jsonl
+  train/         recipe.yaml, overrides.txt, versions.json, metrics.jsonl, train.log, rollouts/,
+                 checkpoints/global_step_N/, latest -> checkpoints/global_step_N, actor_latest
+  merged/        the newest checkpoint as a plain Hugging Face folder
+  evaluation/    before/, after/ (metrics.json, verdicts.parquet), report.html
+  export/        the judge, ready to serve, with its model card
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pairwise_rm.recipe.model import Recipe
+from pairwise_rm.rows import MANIFEST_FILE, TEST_FILE, TRAIN_FILE
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Absolute paths of a run: workers of a cluster have another working directory than the command."""
+
+    root: Path
+    data: Path
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> RunFolder:
+        root = Path(recipe.output_dir or f"runs/{recipe.name}").expanduser().absolute()
+        data = recipe.data.export.output_dir
+        return cls(root=root, data=Path(data).expanduser().absolute() if data else root / "data")
+
+    @property
+    def train_file(self) -> Path:
+        return self.data / TRAIN_FILE
+
+    @property
+    def test_file(self) -> Path:
+        return self.data / TEST_FILE
+
+    @property
+    def manifest(self) -> Path:
+        return self.data / MANIFEST_FILE
+
+    @property
+    def train(self) -> Path:
+        return self.root / "train"
+
+    @property
+    def metrics(self) -> Path:
+        return self.train / "metrics.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.train / "checkpoints"
+
+    @property
+    def latest(self) -> Path:
+        return self.train / "latest"
+
+    @property
+    def merged(self) -> Path:
+        return self.root / "merged"
+
+    @property
+    def evaluation(self) -> Path:
+        return self.root / "evaluation"
+
+    @property
+    def report(self) -> Path:
+        return self.evaluation / "report.html"
+
+    @property
+    def export(self) -> Path:
+        return self.root / "export"

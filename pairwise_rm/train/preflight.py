@@ -1,0 +1,237 @@
+"""What can be known in seconds, before anything is loaded: each failure one line with the number wanted and there.
+
+verl finds most of these out minutes later, as a traceback of a Ray actor; too few Ray CPUs it never finds out
+and waits for ever. The checks read headers and counters, render the prompts, and ask Ray what it has.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pairwise_rm.errors import InputError
+from pairwise_rm.lengths import PromptFitter
+from pairwise_rm.model_folder import check_model_folder, is_hub_name, load_tokenizer, model_location
+from pairwise_rm.reading import read_rows
+from pairwise_rm.recipe.model import Recipe
+from pairwise_rm.run_folder import RunFolder
+from pairwise_rm.template import PairwiseComparisonTemplate, thinking_of
+from pairwise_rm.train.overrides import storage_units
+from pairwise_rm.verdict import Thinking, extract_preference_from_response
+
+GIB = 1 << 30
+# Bytes a weight: of a checkpoint (fp32 weight and two Adam moments), and of a CPU run in memory (weight,
+# gradient, moments, the reference's copy and vLLM's).
+_CHECKPOINT_BYTES, _CPU_RUN_BYTES = 12, 24
+_CPU_RUN_BASE = 5 * GIB  # verl's, Ray's and vLLM's processes, measured with a model of 0.5 M weights
+
+
+class Facts(NamedTuple):
+    """What preflight found out and training needs."""
+
+    thinking: Thinking
+    train_rows: int
+    test_rows: int
+    steps: int
+
+
+def ray_cpus_needed(recipe: Recipe) -> int:
+    """Ray CPUs that verl takes: three for each GPU's bundle, one for each of TransferQueue's storage actors,
+    its controller and the task runner, and one that actors without a reservation are started on."""
+    return 3 * recipe.train.nodes * recipe.train.gpus_per_node + storage_units(recipe) + 3
+
+
+def preflight(recipe: Recipe, folder: RunFolder) -> Facts:
+    """Raises InputError with one line for each failed check."""
+    problems = [*_batch_problems(recipe), *_install_problems(recipe)]
+    facts = Facts("response", 0, 0, 0)
+    try:
+        check_model_folder(recipe.model.path, recipe.model.revision)
+        facts = _data_facts(recipe, folder)
+        problems += _model_problems(recipe)
+    except InputError as error:
+        problems.append(str(error))
+    if facts.train_rows and facts.train_rows < recipe.train.batch_size:
+        problems.append(
+            f"train.batch_size: {recipe.train.batch_size} wanted, the file has {facts.train_rows} rows"
+        )
+    problems += _room_problems(recipe, folder)
+    if problems:
+        raise InputError("\n".join(problems))
+    return facts
+
+
+def _batch_problems(recipe: Recipe) -> Iterator[str]:
+    train = recipe.train
+    gpus = train.nodes * train.gpus_per_node
+    if train.batch_size % train.mini_batch_size:
+        mini = train.mini_batch_size
+        yield f"train.batch_size: must be a multiple of train.mini_batch_size {mini}, got {train.batch_size}"
+    for name in ("batch_size", "mini_batch_size"):
+        samples = getattr(train, name) * train.rollouts
+        if samples % gpus:
+            yield (
+                f"train.{name}: {getattr(train, name)} x {train.rollouts} rollouts = {samples} samples, "
+                f"must be a multiple of {gpus} GPUs"
+            )
+    a_gpu = train.mini_batch_size * train.rollouts // gpus
+    if a_gpu % train.micro_batch_size_per_gpu:
+        yield (
+            f"train.micro_batch_size_per_gpu: must divide the {a_gpu} samples that a GPU has of a mini-batch, "
+            f"got {train.micro_batch_size_per_gpu}"
+        )
+    total = train.batch_size * train.rollouts // gpus
+    log_prob = train.log_prob_micro_batch_size_per_gpu or train.micro_batch_size_per_gpu
+    if total % log_prob:
+        yield f"train.log_prob_micro_batch_size_per_gpu: must divide the {total} samples of a GPU, got {log_prob}"
+    if gpus % train.tensor_parallel:
+        yield f"train.tensor_parallel: {train.tensor_parallel} must divide the {gpus} GPUs (nodes x gpus_per_node)"
+
+
+def _install_problems(recipe: Recipe) -> Iterator[str]:
+    for module in ("verl", "vllm", "ray", "transfer_queue"):
+        if importlib.util.find_spec(module) is None:
+            yield f"{module} is not installed; install pairwise-rm[{'cpu' if recipe.device == 'cpu' else 'gpu'}]"
+    if recipe.model.attention == "flash_attention_2" and importlib.util.find_spec("flash_attn") is None:
+        yield "model.attention: flash_attention_2 needs the package flash-attn, which is not installed; or set sdpa"
+    if recipe.model.lora and importlib.util.find_spec("peft") is None:
+        yield "model.lora: needs the package peft, which is not installed"
+    if "wandb" in recipe.train.loggers:
+        offline = os.environ.get("WANDB_MODE") in ("offline", "disabled")
+        if not offline and not os.environ.get("WANDB_API_KEY"):
+            yield "train.loggers: wandb needs WANDB_API_KEY (or WANDB_MODE=offline)"
+
+
+def _data_facts(recipe: Recipe, folder: RunFolder) -> Facts:
+    model, prompt = recipe.model, recipe.prompt
+    tokenizer = load_tokenizer(
+        model_location(model.path), revision=model.revision, trust_remote_code=model.trust_remote_code
+    )
+    thinking = thinking_of(tokenizer, prompt.chat_template_kwargs)
+    _check_format_survives(tokenizer, thinking, model.path)
+    template = PairwiseComparisonTemplate(prompt.rubric, prompt.template, tokenizer.all_special_tokens)
+    fitter = PromptFitter(
+        tokenizer, template, prompt.max_prompt_length, prompt.overlong, prompt.system, prompt.chat_template_kwargs
+    )
+    train, test = read_rows([folder.train_file]).rows, read_rows([folder.test_file]).rows
+    if not any(fitter.fit(row) for row in train[:200]):
+        shown = min(200, len(train))
+        raise InputError(
+            f"prompt.max_prompt_length: none of the first {shown} rows fits into {prompt.max_prompt_length} tokens"
+        )
+    if recipe.reward.weight_by_strength and (bare := sum(row["strength"] is None for row in train)):
+        raise InputError(f"reward.weight_by_strength: {bare} of {len(train)} rows have no strength")
+    steps = recipe.train.steps or recipe.train.epochs * (len(train) // recipe.train.batch_size)
+    return Facts(thinking, len(train), len(test), steps)
+
+
+def _check_format_survives(tokenizer: Any, thinking: Thinking, path: str) -> None:
+    # verl decodes with skip_special_tokens: a tokenizer that counts <think> as special would lose every reward.
+    said = {"response": "<think>x</think><preference>A</preference>", "prompt": "x</think><preference>A</preference>"}
+    text = said.get(thinking, "<preference>A</preference>")
+    decoded = tokenizer.decode(tokenizer.encode(text, add_special_tokens=False), skip_special_tokens=True)
+    if not extract_preference_from_response(decoded, thinking).valid:
+        raise InputError(f"{path}: its tokenizer turns {text!r} into {decoded!r}; the judge's format must survive it")
+
+
+def _model_problems(recipe: Recipe) -> Iterator[str]:
+    if is_hub_name(recipe.model.path):
+        return
+    config = json.loads((Path(model_location(recipe.model.path)) / "config.json").read_text())
+    config = config.get("text_config", config)
+    parallel = recipe.train.tensor_parallel
+    heads = config.get("num_attention_heads")
+    if heads and heads % parallel:
+        yield f"train.tensor_parallel: {parallel} must divide the model's {heads} attention heads"
+    window = config.get("max_position_embeddings")
+    wanted = recipe.prompt.max_prompt_length + recipe.prompt.max_response_length
+    if window and wanted > window:
+        yield f"prompt: {wanted} tokens of prompt and response wanted, the model has {window} positions"
+
+
+def parameter_count(path: Path) -> int:
+    """Weights of a model folder, from the headers of its safetensors files; 0 when there are none."""
+    total = 0
+    for file in path.glob("*.safetensors"):
+        with open(file, "rb") as handle:
+            header = json.loads(handle.read(int.from_bytes(handle.read(8), "little")))
+        total += sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+    return total
+
+
+def _room_problems(recipe: Recipe, folder: RunFolder) -> Iterator[str]:
+    path = Path(model_location(recipe.model.path))
+    weights = parameter_count(path) if path.is_dir() else 0
+    trained = weights if not recipe.model.lora else weights // 10
+    there = folder.root
+    while not there.exists():
+        there = there.parent
+    wanted = trained * _CHECKPOINT_BYTES * (recipe.train.keep_checkpoints + 1)
+    free = shutil.disk_usage(there).free
+    if wanted > free:
+        yield (
+            f"{folder.root}: {wanted / GIB:.1f} GiB wanted for {recipe.train.keep_checkpoints + 1} checkpoints, "
+            f"{free / GIB:.1f} GiB free"
+        )
+    if recipe.device == "cpu" and not os.environ.get("RAY_ADDRESS"):
+        wanted, free = _CPU_RUN_BASE + weights * _CPU_RUN_BYTES, _available_memory()
+        if free is not None and wanted > free:
+            yield f"memory: about {wanted / GIB:.1f} GiB wanted for a run on this CPU, {free / GIB:.1f} GiB available"
+
+
+def _available_memory() -> int | None:
+    meminfo = Path("/proc/meminfo")
+    if not meminfo.is_file():
+        return None
+    for line in meminfo.read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return None
+
+
+def check_cluster(recipe: Recipe) -> None:
+    """Asks the Ray cluster of RAY_ADDRESS, or this machine, for the GPUs and Ray CPUs that verl will take.
+
+    Raises InputError with wanted and present for each that is short.
+    """
+    wanted_gpus, wanted_cpus = recipe.train.nodes * recipe.train.gpus_per_node, ray_cpus_needed(recipe)
+    address = os.environ.get("RAY_ADDRESS")
+    if not address:
+        if recipe.device == "cuda":
+            import torch
+
+            if (found := torch.cuda.device_count()) < wanted_gpus:
+                raise InputError(
+                    f"train.gpus_per_node: {wanted_gpus} GPUs wanted, this machine has {found}; "
+                    "set RAY_ADDRESS to train on a cluster"
+                )
+        if recipe.train.ray_cpus and recipe.train.ray_cpus < wanted_cpus:
+            raise InputError(f"train.ray_cpus: {wanted_cpus} Ray CPUs wanted by verl, got {recipe.train.ray_cpus}")
+        return
+    import ray
+
+    from pairwise_rm.ray_session import ray_session
+
+    with ray_session(recipe.device, wanted_gpus, wanted_cpus):
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    gpus = int(sum(node.get("GPU", 0) for node in nodes))
+    cpus = int(sum(node.get("CPU", 0) for node in nodes))
+    if gpus < wanted_gpus:
+        raise InputError(f"train.nodes x train.gpus_per_node: {wanted_gpus} GPUs wanted, the Ray cluster has {gpus}")
+    large = sum(node.get("GPU", 0) >= recipe.train.gpus_per_node for node in nodes)
+    if large < recipe.train.nodes:
+        raise InputError(
+            f"train.nodes: {recipe.train.nodes} Ray nodes with {recipe.train.gpus_per_node} GPUs wanted, "
+            f"the cluster has {large}"
+        )
+    if cpus < wanted_cpus:
+        raise InputError(
+            f"Ray CPUs: {wanted_cpus} wanted by verl and its TransferQueue, the cluster has {cpus}; "
+            "raise num-cpus of the workers"
+        )

@@ -1,0 +1,27 @@
+"""verl's spelling of a setting, taken where people bring it: `run_pairwise.sh trainer.total_epochs=1`.
+
+A key that the recipe has under its own name is set there, so that preflight and the run folder see it; any
+other goes under `train.verl` and is checked against verl's tree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pairwise_rm.errors import InputError
+from pairwise_rm.recipe.model import Recipe
+from pairwise_rm.run_folder import RunFolder
+from pairwise_rm.train.overrides import recipe_key_for
+
+
+def to_recipe_overrides(verl: Sequence[str], recipe: Recipe) -> list[str]:
+    """`key=value` in verl's names as `key=value` of the recipe. Raises InputError for one without `=`."""
+    found = []
+    folder = RunFolder.of(recipe)
+    for override in verl:
+        key, equals, value = override.partition("=")
+        if not equals or not key:
+            raise InputError(f"--verl {override!r}: expected key=value, for example trainer.total_epochs=1")
+        known = recipe_key_for(key, recipe, folder)
+        found.append(f"{known or 'train.verl.' + key.lstrip('+')}={value}")
+    return found
