@@ -1,0 +1,134 @@
+"""manifest.json: what was converted, from what, into what, by which versions; and whether that is there already.
+
+It holds no time and no machine's name: the same input, config and versions give the same four files, byte by byte.
+`digest` stands for the config (without the paths) and the input's content, and decides whether an existing
+output is this one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pairwise_rm import __version__
+from pairwise_rm.convert.counts import Counts
+from pairwise_rm.convert.place import OUTPUT_FILES
+from pairwise_rm.convert.sources import SourceFile
+from pairwise_rm.errors import InputError
+from pairwise_rm.files import sha256_of
+from pairwise_rm.recipe.model import DatasetConfig
+from pairwise_rm.rows import MANIFEST_FILE
+
+FORMAT = 1
+"""Of the rows and of the manifest; raised when either changes, so that older outputs are made anew."""
+
+_PATHS = ("data.configs.path", "data.export.output_dir")
+
+
+def digest(config: DatasetConfig, input_sha256: str) -> str:
+    settings = {key: value for key, value in _flat(_dumped(config)) if key not in _PATHS}
+    content = json.dumps([FORMAT, settings, input_sha256], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def build(config: DatasetConfig, source: SourceFile, input_sha256: str, counts: Counts, folder: Path) -> dict[str, Any]:
+    """The manifest of the output files that lie in `folder`."""
+    import pyarrow
+
+    return {
+        "format": FORMAT,
+        "digest": digest(config, input_sha256),
+        "config": _dumped(config),
+        "input": {
+            "path": str(source.path),
+            "repo": source.repo,
+            "revision": source.revision,
+            "bytes": source.path.stat().st_size,
+            "sha256": input_sha256,
+        },
+        "counts": counts.as_json(),
+        "outputs": {
+            name: {"bytes": (folder / name).stat().st_size, "sha256": sha256_of(folder / name)}
+            for name in OUTPUT_FILES
+            if name != MANIFEST_FILE
+        },
+        "versions": {
+            "pairwise_rm": __version__,
+            "pyarrow": pyarrow.__version__,
+            "python": platform.python_version(),
+        },
+    }
+
+
+def read(output_dir: Path) -> dict[str, Any] | None:
+    """The manifest in the folder, or None where no conversion has written there.
+
+    Raises InputError where files of our names lie there that no conversion of ours wrote.
+    """
+    path = output_dir / MANIFEST_FILE
+    if output_dir.exists() and not output_dir.is_dir():
+        raise InputError(f"data.export.output_dir: {output_dir} is a file, expected a folder")
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        for name in OUTPUT_FILES:
+            if (output_dir / name).exists():
+                raise InputError(f"{output_dir / name}: has no {MANIFEST_FILE} beside it, so {_not_ours()}") from None
+        return None
+    except (ValueError, UnicodeDecodeError):
+        raise InputError(f"{path}: not a manifest of ours, so {_not_ours()}") from None
+    if not isinstance(manifest, dict) or not {"format", "digest", "config", "input", "counts", "outputs"} <= set(
+        manifest
+    ):
+        raise InputError(f"{path}: not a manifest of ours, so {_not_ours()}")
+    return manifest
+
+
+def _not_ours() -> str:
+    return "it is not replaced; choose another output_dir, or pass --overwrite"
+
+
+def is_intact(manifest: Mapping[str, Any], output_dir: Path) -> bool:
+    """Whether the output files are there as the manifest describes them."""
+    for name, expected in manifest["outputs"].items():
+        path = output_dir / name
+        if not path.is_file() or path.stat().st_size != expected["bytes"] or sha256_of(path) != expected["sha256"]:
+            return False
+    return True
+
+
+def refuse_other(manifest: Mapping[str, Any], config: DatasetConfig, input_sha256: str, output_dir: Path) -> None:
+    """Raises InputError that names the first key by which the existing output differs; returns where none does."""
+    if manifest["digest"] == digest(config, input_sha256):
+        return
+    raise InputError(
+        f"{output_dir}: holds an output of another {_difference(manifest, config, input_sha256)}; "
+        "choose another output_dir, or pass --overwrite"
+    )
+
+
+def _difference(manifest: Mapping[str, Any], config: DatasetConfig, input_sha256: str) -> str:
+    if manifest["format"] != FORMAT:
+        return f"format: {manifest['format']} -> {FORMAT}"
+    old = dict(_flat(manifest["config"]))
+    for key, value in _flat(_dumped(config)):
+        if key != "data.export.output_dir" and old.get(key) != value:
+            return f"config: {key}: {json.dumps(old.get(key))} -> {json.dumps(value)}"
+    return f"input: sha256 {manifest['input']['sha256'][:16]}... -> {input_sha256[:16]}..."
+
+
+def _dumped(config: DatasetConfig) -> dict[str, Any]:
+    return config.model_dump(mode="json")
+
+
+def _flat(value: Any, prefix: str = "data") -> Iterator[tuple[str, Any]]:
+    """Leaves of a config by their full key path."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _flat(item, f"{prefix}.{key}")
+    else:
+        yield prefix, value

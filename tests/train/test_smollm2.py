@@ -1,0 +1,33 @@
+"""The real small model, end to end: 93 MB to download and about two minutes; PAIRWISE_RM_SLOW=1 asks for it."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+pytestmark = pytest.mark.skipif(os.environ.get("PAIRWISE_RM_SLOW") != "1", reason="set PAIRWISE_RM_SLOW=1 to run it")
+
+
+def test_smollm2_answers_a_question_and_stops(tmp_path):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from pairwise_rm.models import make
+
+    folder = tmp_path / "smollm2"
+    make("smollm2", folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    assert tokenizer.eos_token == "<|im_end|>"
+    assert model.config.eos_token_id == model.generation_config.eos_token_id == tokenizer.eos_token_id
+    assert len(tokenizer) == model.config.vocab_size
+
+    prompt = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "What is the capital of France? Answer in one short sentence."}],
+        add_generation_prompt=True,
+        return_tensors="pt",
+        return_dict=True,
+    )
+    output = model.generate(**prompt, max_new_tokens=60, do_sample=False)[0, prompt["input_ids"].shape[1] :]
+    assert output[-1] == tokenizer.eos_token_id
+    assert "Paris" in tokenizer.decode(output, skip_special_tokens=True)

@@ -1,0 +1,44 @@
+"""Which Ray a stage uses, and what it says when there is none. Nothing here starts a Ray."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from pairwise_rm import ray_session as module
+from pairwise_rm.errors import InputError, StageError
+from pairwise_rm.ray_session import cluster_address, ray_session
+
+
+@pytest.mark.parametrize(
+    ("value", "address"), [(None, None), ("", None), ("local", None), ("10.0.0.1:6379", "10.0.0.1:6379")]
+)
+def test_the_cluster_is_the_one_that_ray_address_names(
+    monkeypatch: pytest.MonkeyPatch, value: str | None, address: str | None
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    if value is not None:
+        monkeypatch.setenv("RAY_ADDRESS", value)
+    assert cluster_address() == address
+
+
+def test_a_cluster_that_does_not_answer_is_named_within_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray")
+    monkeypatch.setattr(module, "_CONNECT_SECONDS", 0.0)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound, and nobody listens
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        with (
+            pytest.raises(StageError, match=f"RAY_ADDRESS={address}: no Ray cluster answers"),
+            ray_session("cpu", 1, 1),
+        ):
+            pass
+
+
+def test_the_address_for_job_submission_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_ADDRESS", "http://head:8265")
+    with pytest.raises(InputError, match="where jobs are submitted"), ray_session("cpu", 1, 1):
+        pass
