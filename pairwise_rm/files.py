@@ -50,12 +50,18 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     except OSError as error:
         raise StageError(f"{target}: cannot be written: {error.strerror or error}") from error
     try:
-        temporary.chmod(0o777 & ~_umask())
         yield temporary
-        previous = target.with_name(f".{target.name}.{os.getpid()}.old")
-        if target.exists():
+        _open_to_others(temporary)
+        previous = temporary.with_suffix(".old")
+        there = target.exists()
+        if there:
             os.replace(target, previous)
-        os.replace(temporary, target)
+        try:
+            os.replace(temporary, target)
+        except OSError:
+            if there:
+                os.replace(previous, target)
+            raise
         shutil.rmtree(previous, ignore_errors=True)
     except OSError as error:
         raise StageError(f"{target}: cannot be written: {error.strerror or error}") from error
@@ -63,10 +69,13 @@ def atomic_folder(target: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _umask() -> int:
+def _open_to_others(folder: Path) -> None:
+    """The rights that the umask gives; mkdtemp and safetensors write for their owner alone."""
     mask = os.umask(0)
     os.umask(mask)
-    return mask
+    for path in (folder, *folder.rglob("*")):
+        if not path.is_symlink():
+            path.chmod((0o777 if path.is_dir() else 0o666 | path.stat().st_mode & 0o111) & ~mask)
 
 
 def atomic_symlink(link: Path, target: str) -> None:

@@ -15,13 +15,15 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-from pairwise_rm.errors import StageError
+from pairwise_rm.errors import InputError, StageError
 
 ADDRESS_VARIABLE = "RAY_ADDRESS"
+_CONNECT_SECONDS = 10.0  # a head that is just starting
 _LOCAL_OBJECT_STORE = 256 << 20  # bytes; prompts and responses are small
 
 
@@ -44,13 +46,14 @@ def ray_session(
         yield
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    address = os.environ.get(ADDRESS_VARIABLE)
+    address = cluster_address()
     options: dict[str, Any] = {
         "runtime_env": {"env_vars": dict(env or {})},
         "log_to_driver": False,
         "logging_level": logging.ERROR,
     }
     if address:
+        _check_reachable(address)
         options["address"] = address
     else:
         # Never joined by accident: without an address Ray would look for any cluster on this machine.
@@ -73,6 +76,31 @@ def ray_session(
         ray.shutdown()
 
 
+def cluster_address() -> str | None:
+    """The cluster that RAY_ADDRESS names; None where a local Ray is wanted."""
+    address = os.environ.get(ADDRESS_VARIABLE, "").strip()
+    return None if address in ("", "local") else address
+
+
+def _check_reachable(address: str) -> None:
+    """Raises StageError when nobody listens: Ray itself tries for minutes before it says so."""
+    if address.startswith(("http://", "https://")):
+        raise InputError(f"{ADDRESS_VARIABLE}={address}: where jobs are submitted; expected host:port of the cluster")
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdigit():
+        return  # `auto`, which Ray resolves by itself
+    end = time.monotonic() + _CONNECT_SECONDS
+    while True:
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+            return
+        except OSError as error:
+            if time.monotonic() >= end:
+                reason = error.strerror or str(error)
+                raise StageError(f"{ADDRESS_VARIABLE}={address}: no Ray cluster answers there: {reason}") from error
+            time.sleep(1)
+
+
 @contextlib.contextmanager
 def reserved(bundles: Sequence[Mapping[str, float]], deadline: float) -> Iterator[Any]:
     """Yields a placement group with these bundles, and frees it at the end.
@@ -83,7 +111,7 @@ def reserved(bundles: Sequence[Mapping[str, float]], deadline: float) -> Iterato
     import ray
     from ray.util import placement_group, remove_placement_group
 
-    if not os.environ.get(ADDRESS_VARIABLE) and (lack := _lack(bundles, ray.cluster_resources())):
+    if cluster_address() is None and (lack := _lack(bundles, ray.cluster_resources())):
         raise StageError(f"Ray on this machine: {lack}")
     group = placement_group([dict(bundle) for bundle in bundles])
     try:

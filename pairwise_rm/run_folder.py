@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pairwise_rm.recipe.model import Recipe
-from pairwise_rm.rows import MANIFEST_FILE, TEST_FILE, TRAIN_FILE
+from pairwise_rm.rows import TEST_FILE, TRAIN_FILE
 
 
 @dataclass(frozen=True)
@@ -24,24 +24,20 @@ class RunFolder:
 
     root: Path
     data: Path
+    train_file: Path
+    test_file: Path
 
     @classmethod
     def of(cls, recipe: Recipe) -> RunFolder:
-        root = Path(recipe.output_dir or f"runs/{recipe.name}").expanduser().absolute()
-        data = recipe.data.export.output_dir
-        return cls(root=root, data=Path(data).expanduser().absolute() if data else root / "data")
-
-    @property
-    def train_file(self) -> Path:
-        return self.data / TRAIN_FILE
-
-    @property
-    def test_file(self) -> Path:
-        return self.data / TEST_FILE
-
-    @property
-    def manifest(self) -> Path:
-        return self.data / MANIFEST_FILE
+        root = _absolute(recipe.output_dir or f"runs/{recipe.name}")
+        data = _absolute(recipe.data.export.output_dir) if recipe.data.export.output_dir else root / "data"
+        files = recipe.data.files
+        return cls(
+            root=root,
+            data=data,
+            train_file=_absolute(files.train) if files else data / TRAIN_FILE,
+            test_file=_absolute(files.test) if files else data / TEST_FILE,
+        )
 
     @property
     def train(self) -> Path:
@@ -74,3 +70,7 @@ class RunFolder:
     @property
     def export(self) -> Path:
         return self.root / "export"
+
+
+def _absolute(path: str) -> Path:
+    return Path(path).expanduser().absolute()

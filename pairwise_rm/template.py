@@ -104,7 +104,7 @@ class PairwiseComparisonTemplate:
         if len(turns) == 1:
             conversation = texts[0]
         else:
-            names = [_ROLE_NAMES.get(turn["role"], turn["role"]) for turn in turns]
+            names = [_ROLE_NAMES.get(turn["role"]) or self.defuse(turn["role"]) for turn in turns]
             conversation = "\n\n".join(f"{name}: {text}" for name, text in zip(names, texts, strict=True))
         return self._template.render(
             rubric=self.rubric,
@@ -142,7 +142,7 @@ class BaseHelpfulnessPairWiseReward:
 
 
 def _break(marker: str) -> str:
-    return "&lt;" + marker[1:] if marker.startswith("<") else "\\" + marker
+    return "&lt;" + marker[1:] if marker.startswith("<") else f"{marker[0]}\\{marker[1:]}"
 
 
 def thinking_of(tokenizer: Any, chat_template_kwargs: Mapping[str, Any] | None = None) -> Thinking:

@@ -30,6 +30,9 @@ def convert_step(config: DatasetConfig, output_dir: Path, overwrite: bool, recip
     from pairwise_rm.convert.stage import convert
     from pairwise_rm.convert.summary import describe
 
+    if recipe is not None and recipe.data.files:
+        console.print(f"[bold cyan]▸ convert[/]  nothing to do, data.files names {recipe.data.files.train}")
+        return
     if recipe is not None and recipe.model.make:
         model_step(recipe.model.make, Path(recipe.model.path), recipe.seed)
     with Stage(

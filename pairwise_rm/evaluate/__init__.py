@@ -1,0 +1,1 @@
+"""Evaluation: vLLM judges a parquet of pairs in both orders; figures, verdicts and a report come out."""

@@ -46,7 +46,7 @@ def merge_weights(actor: Path, target: Path, dtype: str, lora_scale: float | Non
         if lora_scale is not None and (pair := _adapter_of(key, ranks[0])):
             down, up = (_whole(part, ranks).float() for part in pair)
             tensor = tensor.float() + lora_scale * (up @ down)
-        writer.add(name, tensor.to(wanted).contiguous())
+        writer.add(name, (tensor.to(wanted) if tensor.is_floating_point() else tensor).contiguous())
     return writer.close()
 
 

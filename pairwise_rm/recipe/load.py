@@ -19,7 +19,7 @@ from pydantic import BaseModel, ValidationError
 
 from pairwise_rm.errors import InputError
 from pairwise_rm.recipe.model import DataConfigFile, DatasetConfig, Recipe
-from pairwise_rm.recipe.source import KeyPath, parse_value, read_yaml
+from pairwise_rm.recipe.source import KeyPath, dump_yaml, parse_value, read_yaml
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -65,7 +65,7 @@ def load_data_config(path: Path, overrides: Sequence[str] = ()) -> DatasetConfig
 
 def recipe_yaml(recipe: Recipe) -> str:
     """The resolved recipe, every key spelled out; loading it again gives the same recipe."""
-    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
+    return dump_yaml(recipe.model_dump(mode="json"))
 
 
 def digest(value: Any) -> str:

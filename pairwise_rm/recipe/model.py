@@ -14,7 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 class Section(BaseModel):
     """Strict: unknown keys and wrong types are errors, nothing is coerced."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True, frozen=True)
+    model_config = ConfigDict(
+        extra="forbid", strict=True, use_attribute_docstrings=True, frozen=True, allow_inf_nan=False
+    )
 
 
 # ---- data: the guide's `dataset` block, keys and all --------------------------------------------
@@ -86,6 +88,20 @@ class DataConfigFile(Section):
     """The whole of the guide's `data_config.yaml`."""
 
     dataset: DatasetConfig
+
+
+class PairFiles(Section):
+    train: str
+    """Parquet of the training rows, ours or RM-Gallery's."""
+    test: str
+    """Parquet of the held-out rows."""
+
+
+class RecipeData(DatasetConfig):
+    """A recipe's `data`: the guide's `dataset` block, or files that are converted already."""
+
+    files: PairFiles | None = None
+    """Train and evaluate on these instead of converting; `convert` then has nothing to do."""
 
 
 # ---- the rest of the recipe ----------------------------------------------------------------------
@@ -224,7 +240,7 @@ class ExportConfig(Section):
     license: str | None = None
     """SPDX identifier for the model card; null: unknown."""
     memory_gib: float | None = Field(None, gt=0)
-    """Memory the merging Ray task asks for; null: three times the checkpoint's weights."""
+    """Memory the merging Ray task asks for; null: what its largest output file takes, at most 13."""
 
 
 class Recipe(Section):
@@ -236,7 +252,7 @@ class Recipe(Section):
     seed: int = Field(1, ge=0)
     output_dir: str | None = None
     """Where every stage writes. Default: `runs/<name>`."""
-    data: DatasetConfig = DatasetConfig()
+    data: RecipeData = RecipeData()
     prompt: PromptConfig = PromptConfig()
     model: ModelConfig
     train: TrainConfig = TrainConfig()

@@ -41,6 +41,22 @@ def parse_value(text: str) -> Any:
     return yaml.load(text, Loader=_Loader)
 
 
+class _Dumper(yaml.SafeDumper):
+    """Quotes what `_Loader` would read as something else than text."""
+
+
+_Dumper.yaml_implicit_resolvers = {
+    first: [*yaml.SafeDumper.yaml_implicit_resolvers.get(first, []), *_Loader.yaml_implicit_resolvers.get(first, [])]
+    for first in {*yaml.SafeDumper.yaml_implicit_resolvers, *_Loader.yaml_implicit_resolvers}
+}
+
+
+def dump_yaml(value: Any) -> str:
+    """YAML that `read_yaml` reads back as the same value; keys keep their order."""
+    text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+    return text
+
+
 def read_yaml(path: Path) -> tuple[dict[str, Any], dict[KeyPath, int]]:
     """The mapping in a YAML file and the line of each of its keys. Raises InputError."""
     path = path.expanduser()
@@ -72,7 +88,7 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], dict[KeyPath, int]]:
 def _collect(node: Any, prefix: KeyPath, lines: dict[KeyPath, int], path: Path) -> None:
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
-            where = (*prefix, key.value)
+            where: KeyPath = (*prefix, key.value)
             if where in lines:
                 name = ".".join(map(str, where))
                 raise InputError(
@@ -82,5 +98,6 @@ def _collect(node: Any, prefix: KeyPath, lines: dict[KeyPath, int], path: Path) 
             _collect(value, where, lines, path)
     elif isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):
-            lines[(*prefix, index)] = value.start_mark.line + 1
-            _collect(value, (*prefix, index), lines, path)
+            where = (*prefix, index)
+            lines[where] = value.start_mark.line + 1
+            _collect(value, where, lines, path)

@@ -18,7 +18,7 @@ SEAL = "checkpoint.json"
 
 def seal(folder: Path) -> None:
     """Records the size of every file of a finished checkpoint."""
-    files = {str(path.relative_to(folder)): path.stat().st_size for path in sorted(folder.rglob("*")) if path.is_file()}
+    files = {str(path.relative_to(folder)): path.stat().st_size for path in sorted(folder.rglob("*")) if path.is_file() and path != folder / SEAL}
     write_json(folder / SEAL, {"step": step_of(folder), "files": files})
 
 
@@ -34,7 +34,10 @@ def check_seal(folder: Path) -> None:
     """Raises InputError when the checkpoint has no seal, lacks a file or holds one of another size."""
     if not (folder / SEAL).is_file():
         raise InputError(f"{folder}: not a finished checkpoint ({SEAL} is missing)")
-    files: dict[str, int] = json.loads((folder / SEAL).read_text())["files"]
+    try:
+        files: dict[str, int] = json.loads((folder / SEAL).read_text())["files"]
+    except (json.JSONDecodeError, KeyError, TypeError):
+        raise InputError(f"{folder}: cut short: {SEAL} is not what was written; remove this folder") from None
     for name, size in files.items():
         path = folder / name
         if not path.is_file():

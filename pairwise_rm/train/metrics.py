@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pairwise_rm.errors import StageError
+from pairwise_rm.errors import InputError, StageError
 from pairwise_rm.files import write_text
 
 GUIDE_NAMES = {"reward/mean": "critic/score/mean", "accuracy": "rollout/acc", "kl_loss": "actor/kl_loss"}
@@ -38,18 +38,32 @@ def append_step(path: Path, step: int, metrics: Mapping[str, Any]) -> None:
 
 
 def read_steps(path: Path) -> list[dict[str, Any]]:
-    """The complete lines of a metrics file, oldest first; a line that is being written is left out."""
+    """The complete lines of a metrics file, oldest first; a line that is being written is left out.
+
+    Raises InputError, with its number, for a line that is no JSON object with a step.
+    """
     if not path.is_file():
         return []
     lines = path.read_text(encoding="utf-8").split("\n")[:-1]
-    return [json.loads(line) for line in lines]
+    return [_step(line, path, number) for number, line in enumerate(lines, start=1)]
+
+
+def _step(line: str, path: Path, number: int) -> dict[str, Any]:
+    try:
+        found = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}:{number}: not JSON ({error.msg}); remove the line, or start over with --fresh") from None
+    if not isinstance(found, dict) or not isinstance(found.get("step"), int):
+        raise InputError(f"{path}:{number}: expected a JSON object with a step; remove the line")
+    return found
 
 
 def drop_after(path: Path, step: int) -> None:
-    """Removes the lines of later steps than `step`."""
+    """Removes the lines of later steps than `step`, and a last line that was cut short while it was written."""
     steps = read_steps(path)
     kept = [line for line in steps if line["step"] <= step]
-    if len(kept) != len(steps):
+    cut_short = path.is_file() and not path.read_bytes().endswith(b"\n")
+    if len(kept) != len(steps) or cut_short:
         write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
 
 

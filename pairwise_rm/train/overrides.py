@@ -7,6 +7,7 @@ in that list is the launcher's: `train.verl` may set any other, and is refused b
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -21,6 +22,11 @@ TASK_KEY = "pairwise"
 """Top-level key of verl's config under which our own hooks find their settings."""
 
 _OWNED_PREFIXES = (TASK_KEY, "data.pairwise", "reward.custom_reward_function", "ray_kwargs.ray_init.runtime_env")
+
+
+# What Hydra reads as this text without quotes; anything else is quoted.
+_BARE = re.compile(r"[A-Za-z_/][A-Za-z0-9_./:@%-]*")
+_WORDS = ("null", "true", "false", "nan", "inf")
 
 
 class Setting(NamedTuple):
@@ -272,6 +278,7 @@ def _value(value: Any) -> str:
     if value is None or isinstance(value, (bool, int, float)):
         return json.dumps(value)
     text = str(value)
-    if text and all(character.isalnum() or character in "-_./:@%" for character in text):
+    if _BARE.fullmatch(text) and text.lower() not in _WORDS:
         return text
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    # Hydra takes a backslash as it stands, but for those right before a quote.
+    return "'" + re.sub(r"(\\*)('|$)", lambda end: end[1] * 2 + ("\\'" if end[2] else ""), text) + "'"

@@ -39,10 +39,13 @@ def compute_score(
     Returns: `score` (the reward), `acc` (1 for an exact match), `valid`, `said_a`, `said_b`, `said_tie`, and one
     `invalid/<reason>` for each reason, all floats, the same keys always.
 
-    Raises ValueError when the label is none of the three, or has no strength to weight by.
+    Raises ValueError when the label is none of the three or has no strength to weight by, and for a negative
+    penalty, which would pay for invalid output.
     """
     if ground_truth not in PREFERENCES:
         raise ValueError(f"ground truth must be A, B or tie, got {ground_truth!r}")
+    if invalid_penalty < 0:
+        raise ValueError(f"invalid_penalty is subtracted and must not be negative, got {invalid_penalty}")
     verdict = extract_preference_from_response(solution_str, thinking)
     acc = float(verdict.preference == ground_truth)
     score = acc
@@ -65,6 +68,6 @@ def _weight(ground_truth: str, extra_info: Mapping[str, Any] | None) -> float:
     if ground_truth == "tie":
         return 1.0
     strength = (extra_info or {}).get("strength", -1)
-    if not 1 <= strength <= MAX_STRENGTH:
+    if strength is None or not 1 <= strength <= MAX_STRENGTH:
         raise ValueError(f"reward.weight_by_strength needs a strength of 1 to {MAX_STRENGTH}, this row has {strength}")
     return float(strength) / MAX_STRENGTH

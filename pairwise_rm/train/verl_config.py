@@ -9,6 +9,8 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import importlib
+import importlib.util
+from pathlib import Path
 from typing import Any
 
 from pairwise_rm.errors import InputError
@@ -28,9 +30,13 @@ _OPEN = (
 
 def load_tree() -> Any:
     """verl's `ppo_trainer` configuration with its defaults, as an OmegaConf tree. Raises ImportError without verl."""
-    from hydra import compose, initialize_config_module
+    from hydra import compose, initialize_config_dir
 
-    with initialize_config_module("verl.trainer.config", version_base=None):
+    found = importlib.util.find_spec("verl")
+    if found is None or found.origin is None:
+        raise ImportError("verl is not installed")
+    # By folder: as a module it would import verl and torch, ten seconds for a few YAML files.
+    with initialize_config_dir(str(Path(found.origin).parent / "trainer" / "config"), version_base=None):
         return compose("ppo_trainer")
 
 

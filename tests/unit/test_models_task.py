@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import random
 from collections import Counter
+from itertools import islice
 
 import pytest
 
@@ -12,6 +14,7 @@ from pairwise_rm.models.task import (
     TOPICS,
     helpsteer2_row,
     pairs,
+    stream,
     strength,
     topic_combinations,
 )
@@ -117,3 +120,9 @@ def test_the_converter_takes_every_row_as_it_is():
         assert converted.responses == pair.responses
         assert converted.preferred == pair.preferred
         assert converted.strength == strength(pair.wanted, pair.other)
+
+
+def test_the_warm_start_meets_no_held_out_combination():
+    met = {combination(pair) for pair in islice(stream(random.Random(0), topic_combinations("train")), 4000)}
+
+    assert met == set(topic_combinations("train"))

@@ -1,0 +1,60 @@
+"""Why vLLM failed, in one line.
+
+With several processes vLLM raises "Engine core initialization failed. See root cause above.": the cause is
+somewhere in the log. The last line that names an exception and is no such wrapper is the cause.
+"""
+
+from __future__ import annotations
+
+import re
+
+_WRAPPERS = (
+    "Engine core initialization failed",
+    "WorkerProc initialization failed",
+    "Executor failed",
+    "EngineCore encountered an issue",
+    "EngineDeadError",
+    "cancelled",
+    "SystemExit",
+    "KeyboardInterrupt",
+)
+_EXCEPTION = re.compile(r"(?:^|\s)((?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Failure)): (\S.*)$")
+_DEATH = ("memory", "killed", "exit", "died", "unexpected")
+_LONGEST = 400
+
+
+class EngineFailure(Exception):
+    """Raised inside the actor; its text is the one line for the user."""
+
+
+def meaningful_line(error: BaseException, log: str = "") -> str:
+    """The error's own text, or the cause found in the log where the text only points there."""
+    text = " ".join(str(error).split())
+    if text and not any(wrapper in text for wrapper in _WRAPPERS):
+        return _short(f"{type(error).__name__}: {text}")
+    for line in reversed(log.splitlines()):
+        found = _EXCEPTION.search(line)
+        if found and not any(wrapper in line for wrapper in _WRAPPERS):
+            return _short(f"{found.group(1)}: {found.group(2)}")
+    return _short(text or type(error).__name__)
+
+
+def cause_of(error: BaseException) -> str:
+    """One line for an error that `ray.get` raised: our own failure's text, or why the actor died."""
+    cause = getattr(error, "cause", None)
+    if isinstance(cause, EngineFailure):
+        return str(cause)
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    for line in reversed(lines):
+        found = _EXCEPTION.search(line)
+        if found:
+            name, text = found.groups()
+            return _short(text if name.endswith(EngineFailure.__name__) else f"{name}: {text}")
+    if type(error).__name__ in ("ActorDiedError", "RayActorError", "OutOfMemoryError"):
+        telling = [line for line in lines[1:] if any(word in line.lower() for word in _DEATH)]
+        return _short(f"the engine's process died: {(telling or lines or ['no reason given'])[0]}")
+    return _short(lines[0] if lines else type(error).__name__)
+
+
+def _short(line: str) -> str:
+    return line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"

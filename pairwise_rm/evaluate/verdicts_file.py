@@ -1,0 +1,113 @@
+"""`verdicts.parquet`: one row a judged row, with the label, the verdict, and what the model wrote.
+
+The texts of the pairs stay in the data file; `pair_id` and `order` join the two. Columns that hold one value
+a sample are lists.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pairwise_rm.errors import InputError
+from pairwise_rm.rows import Message, Row
+
+if TYPE_CHECKING:
+    import pyarrow
+
+    from pairwise_rm.evaluate.judging import Ruling
+
+
+def prompt_id(messages: Sequence[Message]) -> str:
+    """The cluster of a row: a hash of its prompt, case and white space aside."""
+    text = "\0".join(" ".join(turn["content"].split()).casefold() for turn in messages)
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+
+
+def verdict_columns(rows: Sequence[Row], rulings: Sequence[Ruling]) -> dict[str, list[Any]]:
+    """The columns of verdicts.parquet, by name."""
+    records = [_record(row, ruling) for row, ruling in zip(rows, rulings, strict=True)]
+    return {name: [record[name] for record in records] for name in _schema().names}
+
+
+def _record(row: Row, ruling: Ruling) -> dict[str, Any]:
+    right = [sample.preference == row["preferred"] for sample in ruling.samples]
+    return {
+        "pair_id": row["pair_id"],
+        "order": row["order"],
+        "prompt_id": prompt_id(row["messages"]),
+        "source": row["source"],
+        "subset": row["subset"],
+        "strength": row["strength"],
+        "preferred": row["preferred"],
+        "verdict": ruling.verdict,
+        "valid": ruling.verdict is not None,
+        "correct": ruling.verdict == row["preferred"],
+        "reason": ruling.reason,
+        "length_a": len(row["responses"][0]),
+        "length_b": len(row["responses"][1]),
+        "cut": ruling.cut,
+        "prompt_tokens": ruling.prompt_tokens,
+        "samples_right": sum(right) / len(right) if right else 0.0,
+        "sample_verdicts": [sample.preference for sample in ruling.samples],
+        "sample_reasons": [sample.reason for sample in ruling.samples],
+        "sample_tokens": ruling.tokens,
+        "reasoning": [sample.reasoning for sample in ruling.samples],
+        "text": ruling.texts,
+    }
+
+
+def _schema() -> pyarrow.Schema:
+    import pyarrow as pa
+
+    text, truth, count = pa.string(), pa.bool_(), pa.int32()
+    return pa.schema(
+        {
+            "pair_id": text,
+            "order": text,
+            "prompt_id": text,
+            "source": text,
+            "subset": text,
+            "strength": pa.int8(),
+            "preferred": text,
+            "verdict": text,
+            "valid": truth,
+            "correct": truth,
+            "reason": text,
+            "length_a": count,
+            "length_b": count,
+            "cut": truth,
+            "prompt_tokens": count,
+            "samples_right": pa.float64(),
+            "sample_verdicts": pa.list_(text),
+            "sample_reasons": pa.list_(text),
+            "sample_tokens": pa.list_(count),
+            "reasoning": pa.list_(text),
+            "text": pa.list_(text),
+        }
+    )
+
+
+def write_verdicts(path: Path, columns: dict[str, list[Any]]) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    parquet.write_table(pa.table(columns, schema=_schema()), path, compression="zstd")
+
+
+def read_verdicts(path: Path, columns: Sequence[str] | None = None) -> dict[str, list[Any]]:
+    """The columns by name. Raises InputError when the file is missing, damaged or of another kind."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; `pairwise-rm evaluate` writes it")
+    try:
+        opened = parquet.ParquetFile(path)
+        if missing := sorted(set(columns or _schema().names) - set(opened.schema_arrow.names)):
+            raise InputError(f"{path}: not a verdicts file: column {missing[0]} is missing")
+        return opened.read(columns=list(columns) if columns else None).to_pydict()  # type: ignore[no-any-return]
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{path}: not a readable parquet file: {str(error).splitlines()[0]}") from error

@@ -1,0 +1,81 @@
+"""Asks the judge for both orders of each item and combines the two verdicts.
+
+for judgement in judge(recipe, model, [Item.of("Why are apples healthy?", "Fibre.", "They are red.")]):
+    print(judgement.combined)      # A, B, tie, inconsistent or invalid, in the item's own letters
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from pairwise_rm.evaluate.engine import engines, revision_of
+from pairwise_rm.evaluate.judging import START, Progress, PromptMaker, Ruling, rule, sampling_of
+from pairwise_rm.judge.items import Item
+from pairwise_rm.model_folder import check_model_folder
+from pairwise_rm.recipe.model import Recipe
+from pairwise_rm.rows import ORDERS, Order, Preference, swapped
+
+Combined = Literal["A", "B", "tie", "inconsistent", "invalid"]
+
+
+@dataclass(frozen=True)
+class OrderJudgement:
+    """One order. `shown` is the letter the judge wrote; `preferred` the same response in the item's letters."""
+
+    order: Order
+    shown: Preference | None
+    preferred: Preference | None
+    reason: str | None
+    reasoning: list[str]
+    texts: list[str]
+    cut: bool
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """An item's verdict. `combined` is a response (or tie) only where both orders agree on it."""
+
+    name: str
+    combined: Combined
+    orders: tuple[OrderJudgement, OrderJudgement]
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def judge(recipe: Recipe, model: str, items: Sequence[Item], progress: Progress | None = None) -> list[Judgement]:
+    """One judgement an item, in order.
+
+    Raises InputError for a model that cannot be loaded, before anything starts, and StageError when vLLM fails.
+    """
+    check_model_folder(model, revision_of(recipe, model))
+    maker = PromptMaker.of(recipe, model)
+    prompts = [maker.make(row) for item in items for row in item.rows()]
+    if progress:
+        progress(START, 0, 1)
+    with engines(recipe, model) as pool:
+        if progress:
+            progress(START, 1, 1)
+        rulings = rule(pool, prompts, sampling_of(recipe), maker.thinking, progress)
+    pairs = zip(rulings[0::2], rulings[1::2], strict=True)
+    return [judgement_of(item.name, pair) for item, pair in zip(items, pairs, strict=True)]
+
+
+def judgement_of(name: str, rulings: tuple[Ruling, Ruling]) -> Judgement:
+    """Combines the rulings of the original and the swapped order."""
+    first, second = (_of_order(order, ruling) for order, ruling in zip(ORDERS, rulings, strict=True))
+    combined: Combined
+    if first.preferred is None or second.preferred is None:
+        combined = "invalid"
+    else:
+        combined = first.preferred if first.preferred == second.preferred else "inconsistent"
+    return Judgement(name, combined, (first, second))
+
+
+def _of_order(order: Order, ruling: Ruling) -> OrderJudgement:
+    shown = ruling.verdict
+    preferred = swapped(shown) if shown is not None and order == "swapped" else shown
+    reasoning = [sample.reasoning for sample in ruling.samples]
+    return OrderJudgement(order, shown, preferred, ruling.reason, reasoning, ruling.texts, ruling.cut)

@@ -1,0 +1,86 @@
+"""One short real training, shared by the tests of this folder: verl, vLLM, Ray, on a CPU.
+
+It is interrupted on purpose after the third step, when the checkpoint of the second is there, and started
+again. W&B runs in its offline mode beside it. Nothing here is faked.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+STEPS = 12
+REPO = Path(__file__).resolve().parents[2]
+
+
+@dataclass
+class Run:
+    root: Path
+    options: list[str]
+    environment: dict[str, str]
+    first_attempt: dict[str, object] = field(default_factory=dict)
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "pairwise_rm", *arguments]
+
+    def run(self, *arguments: str, timeout: int = 600) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            self.command(*arguments, *self.options),
+            env=self.environment, cwd=REPO, capture_output=True, text=True, timeout=timeout,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{arguments}: exit {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
+        return done
+
+    @property
+    def metrics(self) -> list[dict[str, float]]:
+        path = self.root / "train" / "metrics.jsonl"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+
+    def prompts_of_step(self, step: int) -> list[str]:
+        path = self.root / "train" / "rollouts" / f"{step}.jsonl"
+        return sorted(json.loads(line)["input"] for line in path.read_text().splitlines())
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    root = tmp_path_factory.mktemp("run")
+    # The model takes most of a minute to make, so a `models/smoke` of `make run` is used where it is there.
+    model = REPO / "models" / "smoke" if (REPO / "models" / "smoke" / "made.json").is_file() else root / "model"
+    options = [
+        f"output_dir={root}", f"model.path={model}", f"data.configs.path={model}/preference.jsonl",
+        f"train.steps={STEPS}", "train.save_every=2", "train.loggers=[console, wandb]",
+        "train.kl_loss={coef: 0.001, type: low_var_kl}",
+    ]  # fmt: skip
+    environment = {key: value for key, value in os.environ.items() if key not in ("RAY_ADDRESS", "WANDB_API_KEY")}
+    environment |= {"WANDB_MODE": "offline", "WANDB_DIR": str(root), "WANDB_SILENT": "true"}
+    this = Run(root, options, environment)
+    this.run("convert", "smoke")
+    _interrupt_after_third_step(this)
+    this.run("train", "smoke")
+    return this
+
+
+def _interrupt_after_third_step(this: Run) -> None:
+    command = this.command("train", "smoke", *this.options)
+    with open(this.root / "first.log", "w") as log:
+        process = subprocess.Popen(command, env=this.environment, cwd=REPO, stdout=log, stderr=log)
+    try:
+        end = time.monotonic() + 420
+        while len(this.metrics) < 3:
+            assert process.poll() is None, (this.root / "first.log").read_text()
+            assert time.monotonic() < end, "the third step did not come in 7 minutes"
+            time.sleep(0.2)
+        process.send_signal(signal.SIGTERM)
+        code = process.wait(60)
+    finally:
+        if process.poll() is None:
+            process.kill()
+    this.first_attempt = {"code": code, "metrics": this.metrics, "prompts": this.prompts_of_step(3)}

@@ -1,0 +1,136 @@
+"""What the one short training must show: it learns, it resumes exactly, and what it leaves can be used."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import torch
+from conftest import STEPS, Run
+
+
+def test_an_interrupted_run_exits_as_interrupted_and_leaves_no_process_behind(run: Run) -> None:
+    assert run.first_attempt["code"] == 130
+    listing = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    assert str(run.root / "train" / "launch.json") not in listing
+
+
+def test_the_metrics_hold_each_step_once_although_the_run_was_interrupted(run: Run) -> None:
+    assert [line["step"] for line in run.metrics] == list(range(1, STEPS + 1))
+
+
+def test_resuming_goes_on_with_the_prompts_that_come_next(run: Run) -> None:
+    # Step 3 was done before the interruption, after the last checkpoint, and is done again.
+    assert run.prompts_of_step(3) == run.first_attempt["prompts"]
+    assert run.prompts_of_step(4) != run.prompts_of_step(3)
+
+
+def test_resuming_goes_on_with_the_optimizer(run: Run) -> None:
+    state = torch.load(
+        run.root / "train" / "latest" / "actor" / "optim_world_size_1_rank_0.pt", map_location="cpu", weights_only=False
+    )
+    updates = {int(moments["step"]) for moments in state["state"].values()}
+    assert updates == {STEPS * 32 // 16}, "two optimizer updates a step, counted over both attempts"
+
+
+def test_the_reward_of_the_last_steps_is_above_chance_and_above_the_first(run: Run) -> None:
+    rewards = [line["reward/mean"] for line in run.metrics]
+    first, last = sum(rewards[:3]) / 3, sum(rewards[-3:]) / 3
+    assert last > 0.55
+    assert last > first + 0.03
+
+
+def test_the_format_is_kept_while_it_learns(run: Run) -> None:
+    assert min(line["rollout/valid"] for line in run.metrics) > 0.9
+
+
+def test_the_metrics_carry_the_guides_names_beside_verls(run: Run) -> None:
+    for line in run.metrics:
+        assert line["reward/mean"] == line["critic/score/mean"]
+        assert 0 <= line["accuracy"] <= 1
+        assert line["kl_loss"] == line["actor/kl_loss"]
+
+
+def test_the_rollouts_come_from_the_weights_that_are_trained(run: Run) -> None:
+    assert max(line["training/rollout_probs_diff_max"] for line in run.metrics) < 0.01
+
+
+def test_the_newest_checkpoint_is_linked_and_older_ones_are_pruned(run: Run) -> None:
+    train = run.root / "train"
+    assert (train / "latest").resolve() == (train / "checkpoints" / f"global_step_{STEPS}").resolve()
+    assert (train / "actor_latest").resolve() == (train / "latest" / "actor").resolve()
+    kept = sorted(path.name for path in (train / "checkpoints").glob("global_step_*"))
+    assert kept == [f"global_step_{STEPS - 2}", f"global_step_{STEPS}"]
+
+
+def test_a_finished_run_has_nothing_to_do(run: Run) -> None:
+    assert "nothing to do" in run.run("train", "smoke").stdout
+
+
+def test_wandb_offline_holds_the_guides_metrics(run: Run) -> None:
+    found = sorted((run.root / "wandb").glob("offline-run-*/run-*.wandb"))
+    assert len(found) == 2, "one W&B run an attempt"
+    content = b"".join(path.read_bytes() for path in found)
+    for name in (b"reward/mean", b"accuracy", b"kl_loss"):
+        assert name in content
+
+
+def test_the_export_loads_with_transformers_and_speaks_the_format(run: Run) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from pairwise_rm.reading import read_rows
+    from pairwise_rm.recipe.load import load_recipe
+    from pairwise_rm.template import PairwiseComparisonTemplate
+    from pairwise_rm.verdict import extract_preference_from_response
+
+    run.run("export", "smoke")
+    folder = run.root / "export"
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    assert model.dtype == torch.float32
+    template = PairwiseComparisonTemplate(template=load_recipe("smoke").prompt.template)
+    row = read_rows([run.root / "data" / "preference_test.parquet"]).rows[0]
+    ids = tokenizer.apply_chat_template(
+        template.messages(row), add_generation_prompt=True, return_tensors="pt", return_dict=False
+    )
+    answer = model.generate(ids, max_new_tokens=32, do_sample=False)[0, ids.shape[1] :]
+    verdict = extract_preference_from_response(tokenizer.decode(answer, skip_special_tokens=True))
+    assert verdict.valid, verdict
+
+
+def test_the_export_holds_the_weights_of_the_checkpoint(run: Run) -> None:
+    from safetensors.torch import load_file
+
+    state = torch.load(
+        run.root / "train" / "latest" / "actor" / "model_world_size_1_rank_0.pt", map_location="cpu", weights_only=False
+    )
+    exported = load_file(run.root / "export" / "model.safetensors")
+    assert set(exported) == set(state)
+    for name, tensor in exported.items():
+        whole = state[name]
+        assert torch.equal(tensor, getattr(whole, "_local_tensor", whole)), name
+
+
+def test_a_checkpoint_that_was_cut_short_is_refused_by_name(run: Run) -> None:
+    weights = run.root / "train" / "latest" / "actor" / "model_world_size_1_rank_0.pt"
+    whole = weights.read_bytes()
+    try:
+        weights.write_bytes(whole[:-100])
+        done = subprocess.run(
+            run.command("train", "smoke", *run.options), env=run.environment, capture_output=True, text=True
+        )
+    finally:
+        weights.write_bytes(whole)
+    assert done.returncode == 2
+    assert "cut short" in done.stderr
+    assert weights.name in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_the_run_folder_can_be_run_again(run: Run) -> None:
+    from pairwise_rm.recipe.load import load_recipe
+
+    saved = load_recipe(str(run.root / "train" / "recipe.yaml"))
+    assert saved == load_recipe("smoke", run.options)
+    assert json.loads((run.root / "train" / "versions.json").read_text())["verl"]
+    assert Path(run.root / "train" / "overrides.txt").read_text().count("\n") > 50
