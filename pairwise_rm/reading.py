@@ -8,6 +8,7 @@ dropped in silence and never given a default label.
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from pairwise_rm.errors import InputError
-from pairwise_rm.rows import ORDERS, PREFERENCES, Order, Row, pair_id
+from pairwise_rm.rows import MAX_STRENGTH, ORDERS, PREFERENCES, Row, pair_id
 
 UPSTREAM_COLUMNS = ("unique_id", "input", "output", "metadata", "task_category", "source", "created_at")
 _NEEDED = {"messages", "responses", "preferred"}
 _UPSTREAM_NEEDED = {"input", "output", "metadata"}
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class UnreadableRow(ValueError):
@@ -77,15 +79,18 @@ def normalize_row(row: Mapping[str, Any]) -> Row:
     if "input" in row and "output" in row:
         row = _from_upstream(row)
     messages, responses, preferred = row.get("messages"), row.get("responses"), row.get("preferred")
-    if not messages or any(not isinstance(turn, Mapping) or not _is_text(turn.get("content")) for turn in messages):
+    if not _is_list(messages) or not messages or not all(_is_turn(turn) for turn in messages):
         raise UnreadableRow("no prompt")
-    if responses is None or len(responses) != 2 or not all(_is_text(response) for response in responses):
+    if not _is_list(responses) or len(responses) != 2 or not all(_is_text(response) for response in responses):
         raise UnreadableRow("not two responses")
     if preferred not in PREFERENCES:
         raise UnreadableRow("preferred is not A, B or tie")
     order = row.get("order") or ORDERS[0]
     if order not in ORDERS:
         raise UnreadableRow("unknown order")
+    strength = row.get("strength")
+    if strength is not None and (type(strength) is not int or not 0 <= strength <= MAX_STRENGTH):
+        raise UnreadableRow(f"strength is not 0 to {MAX_STRENGTH}")
     turns = [{"role": str(turn.get("role") or "user"), "content": turn["content"]} for turn in messages]
     return {
         "pair_id": row.get("pair_id") or pair_id(turns, responses),  # type: ignore[arg-type]
@@ -93,14 +98,23 @@ def normalize_row(row: Mapping[str, Any]) -> Row:
         "messages": turns,  # type: ignore[typeddict-item]
         "responses": list(responses),
         "preferred": preferred,
-        "strength": row.get("strength"),
+        "strength": strength,
         "source": str(row.get("source") or "unknown"),
         "subset": row.get("subset"),
     }
 
 
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)
+
+
+def _is_turn(value: Any) -> bool:
+    return isinstance(value, Mapping) and _is_text(value.get("content"))
+
+
 def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and bool(value.strip())
+    """Text that is not blank and can be encoded: JSON can spell half of a surrogate pair, UTF-8 cannot."""
+    return isinstance(value, str) and bool(value.strip()) and not _SURROGATE.search(value)
 
 
 def _from_upstream(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -116,17 +130,17 @@ def _from_upstream(row: Mapping[str, Any]) -> dict[str, Any]:
     metadata = parts["metadata"]
     if not isinstance(metadata, Mapping):
         raise UnreadableRow("metadata is not a mapping")
-    outputs = parts["output"] if isinstance(parts["output"], Sequence) else []
+    outputs = parts["output"] if _is_list(parts["output"]) else []
     answers = [out.get("answer") if isinstance(out, Mapping) else None for out in outputs]
-    strength = metadata.get("preference_strength")
+    strength, order = metadata.get("preference_strength"), metadata.get("sample_type")
     return {
         "messages": parts["input"],
         "responses": [answer.get("content") if isinstance(answer, Mapping) else None for answer in answers],
         "preferred": metadata.get("preferred"),
-        "order": _UPSTREAM_ORDERS.get(str(metadata.get("sample_type"))),
-        "strength": abs(strength) if isinstance(strength, int) else None,
+        "order": _UPSTREAM_ORDERS.get(order, order) if isinstance(order, str) else None,
+        "strength": abs(strength) if isinstance(strength, int | float) else strength,
         "source": row.get("source"),
     }
 
 
-_UPSTREAM_ORDERS: dict[str, Order] = {"original_order": "original", "swapped_order": "swapped"}
+_UPSTREAM_ORDERS: dict[str, str] = {"original_order": "original", "swapped_order": "swapped"}

@@ -68,7 +68,7 @@ class HelpfulnessPairwiseTrainDataset(RLHFDataset):  # type: ignore[misc]
             return rows
         if not self.shuffle:
             return rows[: self.max_samples]
-        chosen = np.random.default_rng(self.seed).choice(len(rows), size=self.max_samples, replace=False)
+        chosen: Any = np.random.default_rng(self.seed).choice(len(rows), size=self.max_samples, replace=False)
         return [rows[index] for index in chosen]
 
     def _fitting(self, rows: list[Row], prompt: PromptConfig) -> list[Row]:

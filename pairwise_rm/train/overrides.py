@@ -93,9 +93,10 @@ def _model(recipe: Recipe) -> list[Setting]:
             f"{path}.enable_gradient_checkpointing", recipe.train.gradient_checkpointing, "train.gradient_checkpointing"
         ),
     ]
+    # Always ours: a rank that the recipe knows nothing of would train an adapter that export does not merge.
+    found += [Setting(f"{path}.lora_rank", lora.rank if lora else 0, "model.lora.rank")]
     if lora:
         found += [
-            Setting(f"{path}.lora_rank", lora.rank, "model.lora.rank"),
             Setting(f"{path}.lora_alpha", lora.alpha, "model.lora.alpha"),
             Setting(f"{path}.target_modules", lora.target_modules, "model.lora.target_modules"),
         ]

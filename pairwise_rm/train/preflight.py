@@ -50,18 +50,18 @@ def ray_cpus_needed(recipe: Recipe) -> int:
 def preflight(recipe: Recipe, folder: RunFolder) -> Facts:
     """Raises InputError with one line for each failed check."""
     problems = [*_batch_problems(recipe), *_install_problems(recipe)]
-    facts = Facts("response", 0, 0, 0)
+    facts = Facts("response", 0, 0, 0)  # until the model and the data are read
     try:
         check_model_folder(recipe.model.path, recipe.model.revision)
         facts = _data_facts(recipe, folder)
         problems += _model_problems(recipe)
+        problems += _room_problems(recipe, folder)
     except InputError as error:
         problems.append(str(error))
     if facts.train_rows and facts.train_rows < recipe.train.batch_size:
         problems.append(
             f"train.batch_size: {recipe.train.batch_size} wanted, the file has {facts.train_rows} rows"
         )
-    problems += _room_problems(recipe, folder)
     if problems:
         raise InputError("\n".join(problems))
     return facts
@@ -180,9 +180,11 @@ def _room_problems(recipe: Recipe, folder: RunFolder) -> Iterator[str]:
             f"{free / GIB:.1f} GiB free"
         )
     if recipe.device == "cpu" and not os.environ.get("RAY_ADDRESS"):
-        wanted, free = _CPU_RUN_BASE + weights * _CPU_RUN_BYTES, _available_memory()
-        if free is not None and wanted > free:
-            yield f"memory: about {wanted / GIB:.1f} GiB wanted for a run on this CPU, {free / GIB:.1f} GiB available"
+        wanted, available = _CPU_RUN_BASE + weights * _CPU_RUN_BYTES, _available_memory()
+        if available is not None and wanted > available:
+            yield (
+                f"memory: about {wanted / GIB:.1f} GiB wanted for a run on this CPU, {available / GIB:.1f} GiB available"
+            )
 
 
 def _available_memory() -> int | None:
