@@ -36,7 +36,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
     except OSError as error:
         raise StageError(f"{target}: cannot be written: {error.strerror or error}") from error
     finally:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             temporary.unlink()
 
 

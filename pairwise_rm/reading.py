@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from pairwise_rm.errors import InputError
 from pairwise_rm.rows import MAX_STRENGTH, ORDERS, PREFERENCES, Row, pair_id
@@ -104,7 +104,7 @@ def normalize_row(row: Mapping[str, Any]) -> Row:
     }
 
 
-def _is_list(value: Any) -> bool:
+def _is_list(value: Any) -> TypeGuard[Sequence[Any]]:
     return isinstance(value, Sequence) and not isinstance(value, str)
 
 

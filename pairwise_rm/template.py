@@ -66,7 +66,8 @@ class PairwiseComparisonTemplate:
         template: a jinja2 template over `query`, `response_a`, `response_b` and `rubric`.
         special_tokens: the tokenizer's special tokens; defused wherever inserted text contains them.
 
-    Raises InputError when the template does not parse, lacks a response or the query, or names an unknown variable.
+    Raises InputError when the template does not parse or render, lacks a response or the query, or names an unknown
+    variable.
     """
 
     def __init__(
@@ -84,11 +85,18 @@ class PairwiseComparisonTemplate:
             raise InputError(f"prompt.template: never uses {', '.join(missing)}; a judge has to see them")
         if unknown := sorted(names - _KNOWN):
             raise InputError(f"prompt.template: unknown variable {unknown[0]!r}; known are {', '.join(sorted(_KNOWN))}")
+        self._check_renders()
         markers = sorted({*OUR_TAGS, *(token for token in special_tokens if token.strip())}, key=len, reverse=True)
         self._markers = re.compile("|".join(re.escape(marker) for marker in markers))
         headings = [line.strip() for line in source.splitlines() if line.lstrip().startswith("#")]
         alternatives = "|".join(re.escape(heading) for heading in headings) or r"(?!)"
         self._headings = re.compile(rf"^(\s*)({alternatives})(?=\s*$)", re.MULTILINE | re.IGNORECASE)
+
+    def _check_renders(self) -> None:
+        try:
+            self._template.render(dict.fromkeys(_KNOWN, "x"))
+        except (jinja2.TemplateError, TypeError, ValueError, AttributeError, LookupError, ArithmeticError) as error:
+            raise InputError(f"prompt.template: cannot be rendered: {error}") from error
 
     def defuse(self, text: str) -> str:
         """The text with every marker broken: `<think>` becomes `&lt;think>`, a heading line is escaped."""

@@ -1,20 +1,21 @@
-"""Each stage with its words on the console; commands are made of these, and `run` is all of them."""
+"""Each stage with its words on the console; the commands are made of these."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.table import Table
-
 from pairwise_rm.cli.console import Stage, console, duration
+from pairwise_rm.errors import InputError
 from pairwise_rm.recipe.model import DatasetConfig, Recipe
 from pairwise_rm.run_folder import RunFolder
 
 if TYPE_CHECKING:
-    from pairwise_rm.evaluate.stage import Evaluation
+    from pairwise_rm.evaluate.result import Evaluation
     from pairwise_rm.train.launch import Trained
     from pairwise_rm.train.watch import Progress
+
+BEFORE, AFTER = "before", "after"
 
 
 def model_step(name: str, folder: Path, seed: int) -> None:
@@ -96,40 +97,56 @@ def evaluate_one(recipe: Recipe, model: str, label: str, data: Path, folder: Pat
     return done
 
 
+def base_model(recipe: Recipe) -> str:
+    """What training starts from, for vLLM and transformers. Raises InputError when it is not there."""
+    from pairwise_rm.model_folder import check_model_folder, model_location
+
+    check_model_folder(recipe.model.path, recipe.model.revision)
+    return model_location(recipe.model.path)
+
+
+def pairs_to_judge(recipe: Recipe, data: Path | None = None) -> Path:
+    """The held-out pairs. Raises InputError when they were not converted yet."""
+    path = data.expanduser() if data else RunFolder.of(recipe).test_file
+    if not path.is_file():
+        hint = "" if data else f"; `pairwise-rm convert {recipe.name}` writes it"
+        raise InputError(f"{path}: no such file{hint}")
+    return path
+
+
 def headline(evaluation: Evaluation) -> str:
     """The figures that matter, in one line."""
     metrics = evaluation.metrics
     return (
-        f"accuracy {_figure(metrics['accuracy'])}  both orders right {_figure(metrics['both_orders_right'])}  "
-        f"invalid {_figure(metrics['invalid'])}  ({metrics['pairs']} pairs, both orders)"
+        f"accuracy {figure(metrics['accuracy'])}  both orders right {figure(metrics['both_orders_right'])}  "
+        f"invalid {figure(metrics['invalid'])}  ({metrics['pairs']} pairs, both orders)"
     )
 
 
-def _figure(figure: dict[str, Any]) -> str:
-    if figure["value"] is None:
+def figure(estimate: dict[str, Any]) -> str:
+    """`0.973 [0.948, 0.988]`, or `-` where nothing was counted."""
+    if estimate["value"] is None:
         return "-"
-    return f"{figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]"
+    return f"{estimate['value']:.3f} [{estimate['low']:.3f}, {estimate['high']:.3f}]"
 
 
 def evaluate_step(recipe: Recipe, models: list[str], data: Path | None, out: Path | None, replace: bool) -> None:
     """The base model and the trained one; or the models that were named, two of them in a paired comparison."""
-    from pairwise_rm import pipeline
-    from pairwise_rm.errors import InputError
     from pairwise_rm.evaluate.stage import write_report
     from pairwise_rm.export.stage import merge
     from pairwise_rm.model_folder import model_location
     from pairwise_rm.train import checkpoints
 
     folder = RunFolder.of(recipe)
-    pairs, target = pipeline.pairs_to_judge(recipe, data), out or folder.evaluation
+    pairs, target = pairs_to_judge(recipe, data), out or folder.evaluation
     if len(models) > 2:
         raise InputError(f"--model: at most two models can be compared, got {len(models)}")
     trained = not models and checkpoints.newest(folder.checkpoints) is not None
     if models:
         chosen = [model_location(model) for model in models]
     else:
-        chosen = [pipeline.base_model(recipe), *([str(merge(recipe))] if trained else [])]
-    labels = [pipeline.BEFORE, pipeline.AFTER][: len(chosen)]
+        chosen = [base_model(recipe), *([str(merge(recipe))] if trained else [])]
+    labels = [BEFORE, AFTER][: len(chosen)]
     first = evaluate_one(recipe, chosen[0], labels[0], pairs, target, replace=replace)
     last = first
     if len(chosen) == 2:
@@ -152,46 +169,3 @@ def export_step(recipe: Recipe, checkpoint: Path | None = None, out: Path | None
         target = export(recipe, checkpoint=checkpoint, out=out)
         stage.say(f"{target}: ready to serve, `vllm serve {target}`")
     return target
-
-
-def run_steps(recipe: Recipe, fresh: bool) -> None:
-    """All stages, then one table with before and after; the last line has the measured figures."""
-    from pairwise_rm import pipeline
-    from pairwise_rm.evaluate.stage import write_report
-    from pairwise_rm.export.stage import merge
-
-    folder = RunFolder.of(recipe)
-    convert_step(recipe.data, folder.data, False, recipe)
-    pairs = pipeline.pairs_to_judge(recipe)
-    before = evaluate_one(recipe, pipeline.base_model(recipe), pipeline.BEFORE, pairs, folder.evaluation)
-    train_step(recipe, fresh)
-    merged = merge(recipe)
-    after = evaluate_one(
-        recipe, str(merged), pipeline.AFTER, pairs, folder.evaluation, against=before.folder, replace=True
-    )
-    exported = export_step(recipe)
-    report = write_report(
-        folder.evaluation, before=before.folder, after=after.folder, training_metrics=folder.metrics, recipe=recipe
-    )
-    console.print()
-    console.print(_table(before, after))
-    console.print(f"judge:  {exported}", markup=False)
-    line = f"accuracy {before.accuracy:.2f} -> {after.accuracy:.2f} (held out, both orders) · report: {report}"
-    console.print(line, markup=False)
-
-
-def _table(before: Evaluation, after: Evaluation) -> Table:
-    table = Table(title=f"{after.metrics['pairs']} held-out pairs, both orders, 95 % intervals")
-    table.add_column("")
-    for name in ("before", "after"):
-        table.add_column(name, justify="right")
-    rows = {
-        "accuracy": "accuracy",
-        "both orders right": "both_orders_right",
-        "position consistency": "position_consistency",
-        "share of A verdicts": "share_a",
-        "invalid output": "invalid",
-    }
-    for text, key in rows.items():
-        table.add_row(text, _figure(before.metrics[key]), _figure(after.metrics[key]))
-    return table

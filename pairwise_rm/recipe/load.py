@@ -88,7 +88,8 @@ def flatten(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def first_difference(old: dict[str, Any], new: dict[str, Any]) -> str | None:
     """`key: old -> new` for the first dotted key in which two configurations differ."""
-    before, after = flatten(old), flatten(new)
+    # An empty mapping says nothing; what the other side has in it is the difference.
+    before, after = ({key: item for key, item in flatten(side).items() if item != {}} for side in (old, new))
     for key in [*before, *(key for key in after if key not in before)]:
         if before.get(key) != after.get(key):
             return f"{key}: {json.dumps(before.get(key))} -> {json.dumps(after.get(key))}"

@@ -131,7 +131,7 @@ class LoraConfig(Section):
 
 
 class ModelConfig(Section):
-    path: str
+    path: str = Field(min_length=1)
     """A Hugging Face folder or a hub name."""
     make: Literal["smoke", "smollm2"] | None = None
     """Make this small local model at `path` when it is not there (see `pairwise-rm models`)."""

@@ -36,6 +36,9 @@ _Loader.add_implicit_resolver(
 )
 
 
+_TEXT_KEYS = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge")
+
+
 def parse_value(text: str) -> Any:
     """The value of a `key=value` override, read as YAML. Raises yaml.YAMLError."""
     return yaml.load(text, Loader=_Loader)
@@ -49,6 +52,16 @@ _Dumper.yaml_implicit_resolvers = {
     first: [*yaml.SafeDumper.yaml_implicit_resolvers.get(first, []), *_Loader.yaml_implicit_resolvers.get(first, [])]
     for first in {*yaml.SafeDumper.yaml_implicit_resolvers, *_Loader.yaml_implicit_resolvers}
 }
+
+
+def _text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    # PyYAML writes these line breaks as they are and reads them back as spaces.
+    style = '"' if _ODD_BREAKS.search(text) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_ODD_BREAKS = re.compile("[\x85\u2028\u2029\ufeff]")
+_Dumper.add_representer(str, _text)
 
 
 def dump_yaml(value: Any) -> str:
@@ -88,13 +101,14 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], dict[KeyPath, int]]:
 def _collect(node: Any, prefix: KeyPath, lines: dict[KeyPath, int], path: Path) -> None:
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
+            line = key.start_mark.line + 1
+            if key.tag not in _TEXT_KEYS:
+                raise InputError(f"{path}:{line}: expected text as a key, got {key.value}; quote it")
             where: KeyPath = (*prefix, key.value)
             if where in lines:
                 name = ".".join(map(str, where))
-                raise InputError(
-                    f"{path}:{key.start_mark.line + 1}: {name} is given twice (also in line {lines[where]})"
-                )
-            lines[where] = key.start_mark.line + 1
+                raise InputError(f"{path}:{line}: {name} is given twice (also in line {lines[where]})")
+            lines[where] = line
             _collect(value, where, lines, path)
     elif isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):

@@ -26,7 +26,7 @@ from pairwise_rm.rows import Message, Preference, Row
 from pairwise_rm.template import BaseHelpfulnessPairWiseReward, PairwiseComparisonTemplate
 
 
-class HelpfulnessPairwiseTrainDataset(RLHFDataset):  # type: ignore[misc]
+class HelpfulnessPairwiseTrainDataset(RLHFDataset):
     """A verl dataset over `preference_*.parquet`, ours or RM-Gallery's seven columns.
 
     Args are verl's: `data_files`, `tokenizer`, `config` (its `max_prompt_length`, `seed`, `shuffle`,
@@ -35,6 +35,7 @@ class HelpfulnessPairwiseTrainDataset(RLHFDataset):  # type: ignore[misc]
     Raises InputError when no row is left, with the number of rows dropped for each reason.
     """
 
+    data_files: list[str]
     dropped: Counter[str]
 
     def _download(self, use_origin_parquet: bool = False) -> None:
@@ -86,7 +87,7 @@ class HelpfulnessPairwiseTrainDataset(RLHFDataset):  # type: ignore[misc]
             if responses is None:
                 self.dropped[TOO_LONG] += 1
             else:
-                kept.append({**row, "responses": list(responses)})  # type: ignore[typeddict-item]
+                kept.append({**row, "responses": list(responses)})
         return kept
 
     @staticmethod

@@ -26,7 +26,7 @@ from pairwise_rm.train.metrics import append_step, check_fresh, with_guide_names
 from pairwise_rm.train.overrides import TASK_KEY
 
 
-class JudgeTrainer(PPOTrainerSync):  # type: ignore[misc]
+class JudgeTrainer(PPOTrainerSync):
     """verl's synchronous trainer, which also measures verdicts and refuses stale or lost rollouts."""
 
     def _compute_old_log_prob(self, batch: Any, metrics: dict[str, Any]) -> Any:
@@ -56,7 +56,7 @@ class JudgeTrainer(PPOTrainerSync):  # type: ignore[misc]
         return {f"rollout/{name}": sum(info[name] for info in infos) / len(infos) for name in infos[0]}
 
 
-class JudgeTaskRunner(TaskRunnerV1.__ray_metadata__.modified_class):  # type: ignore[misc]
+class JudgeTaskRunner(TaskRunnerV1.__ray_metadata__.modified_class):
     """verl's task runner, with JudgeTrainer as its synchronous trainer."""
 
     def run(self, config: Any) -> None:
@@ -69,7 +69,7 @@ def task_runner() -> Any:
     return ray.remote(num_cpus=1)(JudgeTaskRunner)
 
 
-class LatestCheckpoint(CheckpointCallback):  # type: ignore[misc]
+class LatestCheckpoint(CheckpointCallback):
     """After each save: seal the checkpoint, point `latest` and `actor_latest` at it, prune what is older."""
 
     def on_save(self, trainer: Any, global_step: int, checkpoint_dir: str, async_save: bool = False, **_: Any) -> None:

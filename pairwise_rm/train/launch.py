@@ -73,7 +73,7 @@ def dry_run(recipe: Recipe) -> tuple[list[str], bool]:
     from omegaconf import OmegaConf
 
     check_keys(found, tree)
-    return as_overrides(found, OmegaConf.to_container(tree, resolve=False)), True  # type: ignore[arg-type]
+    return as_overrides(found, OmegaConf.to_container(tree, resolve=False)), True
 
 
 def train(recipe: Recipe, *, fresh: bool = False, watch: Watch | None = None) -> Trained:

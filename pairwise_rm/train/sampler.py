@@ -7,7 +7,7 @@ from typing import Any
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 
 
-class PromptReplayBuffer(ReplayBuffer):  # type: ignore[misc]
+class PromptReplayBuffer(ReplayBuffer):
     """`ReplayBuffer` with a poll interval of 50 ms."""
 
     def __init__(self, **kwargs: Any) -> None:

@@ -25,7 +25,7 @@ from pairwise_rm.evaluate.verdicts_file import read_verdicts
 from pairwise_rm.recipe.model import Recipe
 
 if TYPE_CHECKING:
-    from pairwise_rm.evaluate.stage import Evaluation
+    from pairwise_rm.evaluate.result import Evaluation
 
 _ORDERS = {"original": "as in source", "swapped": "swapped"}
 _CHANCE = {

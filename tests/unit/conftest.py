@@ -1,0 +1,102 @@
+"""What several tests of the core share: a real small tokenizer, the smallest recipe and the smallest rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pairwise_rm.recipe.model import Recipe
+from pairwise_rm.rows import Pair, Row, both_orders
+
+CHAT_TEMPLATE = (
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> Any:
+    """A byte-level BPE with 600 tokens and Qwen's turn markers, trained in a few milliseconds."""
+    pytest.importorskip("transformers")
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=600,
+        special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    bpe.train_from_iterator([path.read_text() for path in sorted(Path(__file__).parent.glob("test_[a-e]*.py"))], trainer)
+    bpe.add_tokens([AddedToken(tag, special=False, normalized=False) for tag in ("<think>", "</think>")])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=bpe,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        additional_special_tokens=["<|im_start|>"],
+        chat_template=CHAT_TEMPLATE,
+    )
+
+
+@pytest.fixture
+def make_recipe(tmp_path: Path) -> Callable[..., Recipe]:
+    """`make_recipe(train={"steps": 3})`: the smallest CPU recipe, with sections merged in."""
+
+    def make(**sections: Any) -> Recipe:
+        given: dict[str, Any] = {
+            "name": "t",
+            "device": "cpu",
+            "output_dir": str(tmp_path / "run"),
+            "model": {"path": str(tmp_path / "model"), "dtype": "float32", "attention": "sdpa"},
+            "train": {"tensor_parallel": 1, "gpus_per_node": 1, "batch_size": 4, "mini_batch_size": 2},
+        }
+        for name, values in sections.items():
+            known = given.get(name)
+            given[name] = {**known, **values} if isinstance(known, dict) and isinstance(values, dict) else values
+        return Recipe.model_validate(given)
+
+    return make
+
+
+@pytest.fixture
+def make_rows() -> Callable[..., list[Row]]:
+    """`make_rows(3)`: both orders of that many pairs; the first response is the better one."""
+
+    def make(count: int = 2, **changed: Any) -> list[Row]:
+        rows: list[Row] = []
+        for number in range(count):
+            rows += both_orders(
+                Pair(
+                    messages=[{"role": "user", "content": f"What is {number} and one?"}],
+                    responses=(f"It is {number + 1}.", f"I do not know {number}."),
+                    preferred="A",
+                    strength=2,
+                    source="test",
+                )
+            )
+        return [{**row, **changed} for row in rows]  # type: ignore[typeddict-item]
+
+    return make
+
+
+@pytest.fixture
+def write_rows() -> Callable[..., Path]:
+    """Writes rows as our parquet layout."""
+
+    def write(path: Path, rows: list[Row]) -> Path:
+        pa = pytest.importorskip("pyarrow")
+        from pyarrow import parquet
+
+        from pairwise_rm.rows import arrow_schema
+
+        path.parent.mkdir(parents=True, exist_ok=True)
+        parquet.write_table(pa.Table.from_pylist(rows, schema=arrow_schema()), path)
+        return path
+
+    return write
