@@ -74,7 +74,8 @@ class PairwiseComparisonTemplate:
         self, rubric: str | None = None, template: str | None = None, special_tokens: Iterable[str] = ()
     ) -> None:
         self.rubric = DEFAULT_RUBRIC if rubric is None else rubric
-        source = DEFAULT_TEMPLATE if template is None else template
+        self.source = source = DEFAULT_TEMPLATE if template is None else template
+        self.special_tokens = tuple(special_tokens)
         environment = jinja2.sandbox.SandboxedEnvironment(undefined=jinja2.StrictUndefined, autoescape=False)
         try:
             names = jinja2.meta.find_undeclared_variables(environment.parse(source))
@@ -86,11 +87,15 @@ class PairwiseComparisonTemplate:
         if unknown := sorted(names - _KNOWN):
             raise InputError(f"prompt.template: unknown variable {unknown[0]!r}; known are {', '.join(sorted(_KNOWN))}")
         self._check_renders()
-        markers = sorted({*OUR_TAGS, *(token for token in special_tokens if token.strip())}, key=len, reverse=True)
+        markers = sorted({*OUR_TAGS, *(token for token in self.special_tokens if token.strip())}, key=len, reverse=True)
         self._markers = re.compile("|".join(re.escape(marker) for marker in markers))
         headings = [line.strip() for line in source.splitlines() if line.lstrip().startswith("#")]
         alternatives = "|".join(re.escape(heading) for heading in headings) or r"(?!)"
         self._headings = re.compile(rf"^(\s*)({alternatives})(?=\s*$)", re.MULTILINE | re.IGNORECASE)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A compiled jinja2 template cannot be pickled; the dataset that holds this one is, by verl.
+        return type(self), (self.rubric, self.source, self.special_tokens)
 
     def _check_renders(self) -> None:
         try:

@@ -51,6 +51,8 @@ def main(argv: list[str] | None = None) -> None:
         for line in str(error).splitlines():
             print(f"error: {line}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(EXIT_INTERRUPTED)
+    except SystemExit as done:
+        # Typer takes KeyboardInterrupt for itself and ends without a word.
+        if done.code == EXIT_INTERRUPTED:
+            print("interrupted", file=sys.stderr)
+        raise

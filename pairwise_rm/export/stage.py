@@ -88,20 +88,21 @@ def _merge_in_ray(recipe: Recipe, actor: Path, target: Path) -> dict[str, Any]:
     memory = int(wanted * (1 << 30)) if wanted else 3 * min(weight_bytes(actor), SHARD_BYTES) + (1 << 30)
     environment = cpu.environment() if recipe.device == "cpu" else {}
     task = ray.remote(_merge_task)
-    with ray_session(recipe.device, gpus=0, cpus=1, env=environment):
-        with reserved([{"CPU": 1, "memory": memory}], deadline=_RAY_DEADLINE) as group:
-            strategy = ray.util.scheduling_strategies.PlacementGroupSchedulingStrategy(group)
-            job = task.options(num_cpus=1, memory=memory, scheduling_strategy=strategy, max_retries=0)
-            try:
-                return dict(ray.get(job.remote(str(actor), str(target), _dtype(recipe), scale)))
-            except ray.exceptions.RayTaskError as error:
-                if isinstance(error.cause, StageError):
-                    raise error.cause from None
-                raise
-            except ray.exceptions.RayError as error:
-                gib = memory / (1 << 30)
-                line = str(error).strip().splitlines()[0]
-                raise StageError(f"{actor}: merging with {gib:.1f} GiB (export.memory_gib) failed: {line}") from error
+    with (
+        ray_session(recipe.device, gpus=0, cpus=1, env=environment),
+        reserved([{"CPU": 1, "memory": memory}], deadline=_RAY_DEADLINE) as group,
+    ):
+        strategy = ray.util.scheduling_strategies.PlacementGroupSchedulingStrategy(group)
+        job = task.options(num_cpus=1, memory=memory, scheduling_strategy=strategy, max_retries=0)
+        try:
+            return dict(ray.get(job.remote(str(actor), str(target), _dtype(recipe), scale)))
+        except ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, StageError):
+                raise error.cause from None
+            raise
+        except ray.exceptions.RayError as error:
+            gib, line = memory / (1 << 30), str(error).strip().splitlines()[0]
+            raise StageError(f"{actor}: merging with {gib:.1f} GiB (export.memory_gib) failed: {line}") from error
 
 
 def _merge_task(actor: str, target: str, dtype: str, lora_scale: float | None) -> dict[str, Any]:

@@ -39,6 +39,8 @@ def merge_weights(actor: Path, target: Path, dtype: str, lora_scale: float | Non
     wanted = getattr(torch, dtype)
     writer = _ShardWriter(target)
     names = _merged_names(ranks[0], lora_scale is not None)
+    if not names:
+        raise StageError(f"{actor}: holds an adapter alone and no base weights; it cannot be merged")
     for name, key in names.items():
         if tied and name == "lm_head.weight":
             continue

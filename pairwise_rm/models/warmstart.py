@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 STEPS = 550
 BATCH = 32
 LEARNING_RATE = 4e-3
-PROMPT_WEIGHT = 0.3
-MATCH_WEIGHT = 5.0
+PROMPT_WEIGHT = 0.1
+MATCH_WEIGHT = 10.0
 """Of the words yes and no: all that is hard to learn stands in these two of twenty tokens."""
 READY_VALID, READY_STATED, ROUNDS = 0.99, 0.95, 3
 _CHECKED = 96

@@ -18,7 +18,11 @@ SEAL = "checkpoint.json"
 
 def seal(folder: Path) -> None:
     """Records the size of every file of a finished checkpoint."""
-    files = {str(path.relative_to(folder)): path.stat().st_size for path in sorted(folder.rglob("*")) if path.is_file() and path != folder / SEAL}
+    files = {
+        str(path.relative_to(folder)): path.stat().st_size
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path != folder / SEAL
+    }
     write_json(folder / SEAL, {"step": step_of(folder), "files": files})
 
 

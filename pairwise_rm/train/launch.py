@@ -18,7 +18,9 @@ import pairwise_rm
 from pairwise_rm import cpu
 from pairwise_rm.errors import InputError, StageError
 from pairwise_rm.files import write_json, write_text
-from pairwise_rm.recipe.load import first_difference, recipe_yaml
+from pairwise_rm.model_folder import is_hub_name, model_location
+from pairwise_rm.ray_session import cluster_address
+from pairwise_rm.recipe.load import first_difference, flatten, recipe_yaml
 from pairwise_rm.recipe.model import Recipe
 from pairwise_rm.recipe.source import read_yaml
 from pairwise_rm.run_folder import RunFolder
@@ -49,7 +51,21 @@ class Trained:
 def resolve(recipe: Recipe, folder: RunFolder, facts: Facts | None = None) -> list[Setting]:
     """All of verl's keys for this recipe, the user's included. Raises InputError for a key that is refused."""
     owned = settings(recipe, folder, facts.thinking if facts else "response")
+    if facts:
+        # verl stops at the end of the last epoch without a checkpoint, so the number of steps is what the data has.
+        known = {"trainer.total_training_steps": facts.steps, "actor_rollout_ref.model.path": pinned(recipe)}
+        owned = [setting._replace(value=known.get(setting.key, setting.value)) for setting in owned]
     return [*owned, *user_settings(recipe, owned)]
+
+
+def pinned(recipe: Recipe) -> str:
+    """The model for verl, which knows no revision: the snapshot of a pinned hub model, else the path as it is."""
+    model = recipe.model
+    if model.revision and is_hub_name(model.path):
+        from huggingface_hub import snapshot_download
+
+        return str(snapshot_download(model.path, revision=model.revision))
+    return model_location(model.path)
 
 
 def resolve_keys(recipe: Recipe) -> None:
@@ -105,9 +121,7 @@ def train(recipe: Recipe, *, fresh: bool = False, watch: Watch | None = None) ->
     run_driver(recipe, folder, environment, first=step + 1, last=facts.steps, watch=watch)
     newest = checkpoints.newest(folder.checkpoints)
     if newest is None or checkpoints.step_of(newest) < facts.steps:
-        raise StageError(
-            f"{folder.checkpoints}: verl ended without a checkpoint of step {facts.steps}; see train.log"
-        )
+        raise StageError(f"{folder.checkpoints}: verl ended without a checkpoint of step {facts.steps}; see train.log")
     return Trained(newest, checkpoints.step_of(newest), step, skipped=False)
 
 
@@ -124,7 +138,7 @@ def _resume(start: Path | None) -> list[Setting]:
 
 
 def _local_ray(recipe: Recipe) -> list[Setting]:
-    if os.environ.get("RAY_ADDRESS"):
+    if cluster_address():
         return []
     init = "ray_kwargs.ray_init"
     found = [
@@ -138,7 +152,8 @@ def _local_ray(recipe: Recipe) -> list[Setting]:
             Setting(f"{init}.num_gpus", recipe.train.gpus_per_node),
             Setting(f"{init}.object_store_memory", 512 << 20),
         ]
-    return found
+    given = {key.lstrip("+") for key in flatten(recipe.train.verl)}
+    return [setting for setting in found if setting.key not in given]
 
 
 # ---- the run folder ------------------------------------------------------------------------------

@@ -52,7 +52,9 @@ def _step(line: str, path: Path, number: int) -> dict[str, Any]:
     try:
         found = json.loads(line)
     except json.JSONDecodeError as error:
-        raise InputError(f"{path}:{number}: not JSON ({error.msg}); remove the line, or start over with --fresh") from None
+        raise InputError(
+            f"{path}:{number}: not JSON ({error.msg}); remove the line, or start over with --fresh"
+        ) from None
     if not isinstance(found, dict) or not isinstance(found.get("step"), int):
         raise InputError(f"{path}:{number}: expected a JSON object with a step; remove the line")
     return found

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from pairwise_rm import cpu
 from pairwise_rm.errors import InputError
+from pairwise_rm.model_folder import model_location
 from pairwise_rm.recipe.load import flatten
 from pairwise_rm.recipe.model import Recipe
 from pairwise_rm.run_folder import RunFolder
@@ -21,7 +22,14 @@ from pairwise_rm.verdict import Thinking
 TASK_KEY = "pairwise"
 """Top-level key of verl's config under which our own hooks find their settings."""
 
-_OWNED_PREFIXES = (TASK_KEY, "data.pairwise", "reward.custom_reward_function", "ray_kwargs.ray_init.runtime_env")
+_OWNED_PREFIXES = (
+    TASK_KEY,
+    "data.pairwise",
+    "reward.custom_reward_function",
+    "trainer.resume_mode",
+    "trainer.resume_from_path",
+    *(f"ray_kwargs.ray_init.{name}" for name in ("runtime_env", "address", "num_cpus", "num_gpus")),
+)
 
 
 # What Hydra reads as this text without quotes; anything else is quoted.
@@ -41,8 +49,11 @@ def storage_units(recipe: Recipe) -> int:
 
 
 def settings(recipe: Recipe, folder: RunFolder, thinking: Thinking) -> list[Setting]:
-    """Every verl key that the launcher sets for this recipe, in verl's order of sections."""
-    return [
+    """Every verl key that the launcher sets for this recipe, in verl's order of sections.
+
+    Raises InputError for a text with `${`, which verl's configuration would look up instead of passing on.
+    """
+    found = [
         *_data(recipe, folder),
         *_model(recipe),
         *_actor(recipe),
@@ -54,6 +65,10 @@ def settings(recipe: Recipe, folder: RunFolder, thinking: Thinking) -> list[Sett
         Setting(f"{TASK_KEY}.max_probs_diff", recipe.train.max_probs_diff, "train.max_probs_diff"),
         Setting(f"{TASK_KEY}.keep_checkpoints", recipe.train.keep_checkpoints, "train.keep_checkpoints"),
     ]
+    for setting in found:
+        if "${" in str(setting.value):
+            raise InputError(f"{setting.recipe_key or setting.key}: must not contain ${{, verl would look it up")
+    return found
 
 
 def _data(recipe: Recipe, folder: RunFolder) -> list[Setting]:
@@ -85,7 +100,7 @@ def _model(recipe: Recipe) -> list[Setting]:
     model, lora = recipe.model, recipe.model.lora
     path = "actor_rollout_ref.model"
     found = [
-        Setting(f"{path}.path", model.path, "model.path"),
+        Setting(f"{path}.path", model_location(model.path), "model.path"),
         Setting(f"{path}.trust_remote_code", model.trust_remote_code, "model.trust_remote_code"),
         Setting(f"{path}.override_config.attn_implementation", model.attention, "model.attention"),
         Setting(f"{path}.use_remove_padding", recipe.train.remove_padding, "train.remove_padding"),

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from pairwise_rm.errors import InputError
 from pairwise_rm.lengths import PromptFitter
 from pairwise_rm.model_folder import check_model_folder, is_hub_name, load_tokenizer, model_location
+from pairwise_rm.ray_session import cluster_address, ray_session
 from pairwise_rm.reading import read_rows
 from pairwise_rm.recipe.model import Recipe
 from pairwise_rm.run_folder import RunFolder
@@ -59,9 +60,7 @@ def preflight(recipe: Recipe, folder: RunFolder) -> Facts:
     except InputError as error:
         problems.append(str(error))
     if facts.train_rows and facts.train_rows < recipe.train.batch_size:
-        problems.append(
-            f"train.batch_size: {recipe.train.batch_size} wanted, the file has {facts.train_rows} rows"
-        )
+        problems.append(f"train.batch_size: {recipe.train.batch_size} wanted, the file has {facts.train_rows} rows")
     if problems:
         raise InputError("\n".join(problems))
     return facts
@@ -127,8 +126,8 @@ def _data_facts(recipe: Recipe, folder: RunFolder) -> Facts:
         )
     if recipe.reward.weight_by_strength and (bare := sum(row["strength"] is None for row in train)):
         raise InputError(f"reward.weight_by_strength: {bare} of {len(train)} rows have no strength")
-    steps = recipe.train.steps or recipe.train.epochs * (len(train) // recipe.train.batch_size)
-    return Facts(thinking, len(train), len(test), steps)
+    in_data = recipe.train.epochs * (len(train) // recipe.train.batch_size)
+    return Facts(thinking, len(train), len(test), min(recipe.train.steps or in_data, in_data))
 
 
 def _check_format_survives(tokenizer: Any, thinking: Thinking, path: str) -> None:
@@ -179,11 +178,12 @@ def _room_problems(recipe: Recipe, folder: RunFolder) -> Iterator[str]:
             f"{folder.root}: {wanted / GIB:.1f} GiB wanted for {recipe.train.keep_checkpoints + 1} checkpoints, "
             f"{free / GIB:.1f} GiB free"
         )
-    if recipe.device == "cpu" and not os.environ.get("RAY_ADDRESS"):
+    if recipe.device == "cpu" and not cluster_address():
         wanted, available = _CPU_RUN_BASE + weights * _CPU_RUN_BYTES, _available_memory()
         if available is not None and wanted > available:
             yield (
-                f"memory: about {wanted / GIB:.1f} GiB wanted for a run on this CPU, {available / GIB:.1f} GiB available"
+                f"memory: about {wanted / GIB:.1f} GiB wanted for a run on this CPU, "
+                f"{available / GIB:.1f} GiB available"
             )
 
 
@@ -203,7 +203,7 @@ def check_cluster(recipe: Recipe) -> None:
     Raises InputError with wanted and present for each that is short.
     """
     wanted_gpus, wanted_cpus = recipe.train.nodes * recipe.train.gpus_per_node, ray_cpus_needed(recipe)
-    address = os.environ.get("RAY_ADDRESS")
+    address = cluster_address()
     if not address:
         if recipe.device == "cuda":
             import torch
@@ -217,8 +217,6 @@ def check_cluster(recipe: Recipe) -> None:
             raise InputError(f"train.ray_cpus: {wanted_cpus} Ray CPUs wanted by verl, got {recipe.train.ray_cpus}")
         return
     import ray
-
-    from pairwise_rm.ray_session import ray_session
 
     with ray_session(recipe.device, wanted_gpus, wanted_cpus):
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]

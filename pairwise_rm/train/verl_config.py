@@ -6,8 +6,10 @@ field, or when it lies below a mapping that verl leaves open (`engine_kwargs.vll
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import difflib
+import functools
 import importlib
 import importlib.util
 from pathlib import Path
@@ -30,6 +32,11 @@ _OPEN = (
 
 def load_tree() -> Any:
     """verl's `ppo_trainer` configuration with its defaults, as an OmegaConf tree. Raises ImportError without verl."""
+    return copy.deepcopy(_composed())
+
+
+@functools.cache
+def _composed() -> Any:
     from hydra import compose, initialize_config_dir
 
     found = importlib.util.find_spec("verl")

@@ -36,7 +36,8 @@ class Run:
             self.command(*arguments, *self.options),
             env=self.environment, cwd=REPO, capture_output=True, text=True, timeout=timeout,
         )  # fmt: skip
-        assert done.returncode == 0, f"{arguments}: exit {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
+        said = f"{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
+        assert done.returncode == 0, f"{arguments}: exit {done.returncode}\n{said}"
         return done
 
     @property

@@ -7,9 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from pairwise_rm.recipe.model import Recipe
 from pairwise_rm.rows import Pair, Row, both_orders
+from pairwise_rm.template import DEFAULT_RUBRIC, DEFAULT_TEMPLATE
+
+# A loaded machine is slow, which is no fault of the code under test.
+settings.register_profile("unit", deadline=None)
+settings.load_profile("unit")
+
+CORPUS = (
+    "What is the word for it? It is other than one and one, and I do not know why.",
+    "The rows of the file are read and the model returns a list of values.",
+    "def test_it(value: str) -> None: return [row for row in rows if row is not None]",
+)
 
 CHAT_TEMPLATE = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"
@@ -33,7 +45,7 @@ def tokenizer() -> Any:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    bpe.train_from_iterator([path.read_text() for path in sorted(Path(__file__).parent.glob("test_[a-e]*.py"))], trainer)
+    bpe.train_from_iterator([DEFAULT_TEMPLATE, DEFAULT_RUBRIC, *CORPUS] * 3, trainer)
     bpe.add_tokens([AddedToken(tag, special=False, normalized=False) for tag in ("<think>", "</think>")])
     return PreTrainedTokenizerFast(
         tokenizer_object=bpe,

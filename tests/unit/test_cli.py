@@ -13,7 +13,8 @@ from pairwise_rm.cli import app
 from pairwise_rm.errors import InputError, StageError
 
 COMMANDS = ("run", "convert", "train", "evaluate", "export", "judge", "validate", "models")
-HEAVY = ("torch", "vllm", "ray", "verl", "transformers", "pandas", "pyarrow", "numpy", "pydantic")
+# pydantic is not among them, since typer itself imports it where it is installed; the recipe stands for it.
+HEAVY = ("torch", "vllm", "ray", "verl", "transformers", "pandas", "pyarrow", "numpy", "pairwise_rm.recipe.model")
 
 
 def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:

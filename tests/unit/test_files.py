@@ -69,7 +69,7 @@ def test_a_full_disk_leaves_the_old_folder(tmp_path: Path) -> None:
             (temporary / "a.txt").write_text("new")
             FULL.write_text("x" * 10_000)
 
-    with pytest.raises(StageError, match="out: cannot be written: No space left on device$"):
+    with pytest.raises(StageError, match=r"out: cannot be written: No space left on device$"):
         write()
     assert (target / "a.txt").read_text() == "old"
     assert names(tmp_path) == ["out"]
@@ -128,7 +128,7 @@ def test_what_a_killed_process_left_behind_does_not_stand_in_the_way(tmp_path: P
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(StageError, match="cannot be written: (Not a directory|File exists)$"):
+    with pytest.raises(StageError, match=r"cannot be written: (Not a directory|File exists)$"):
         write_text(tmp_path / "file" / "a.txt", "x")
     assert (tmp_path / "file").read_text() == "x"
 

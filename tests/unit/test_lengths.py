@@ -80,7 +80,9 @@ def test_what_is_fitted_fits_in_both_orders_and_is_cut_alike(
     assert fit.fit({**swapped, "responses": [second, first]}) == (found[::-1] if found else None)
     if found:
         assert len(fit.tokens(fit.messages(original, found))) <= limit
-        assert all(shown == text or shown.endswith(CUT_MARK) for shown, text in zip(found, (first, second), strict=True))
+        assert all(
+            shown == text or shown.endswith(CUT_MARK) for shown, text in zip(found, (first, second), strict=True)
+        )
 
 
 def test_a_prompt_that_fits_is_left_as_it_is(tokenizer: Any, pair: Callable[[str, str], tuple[Row, Row]]) -> None:
@@ -146,9 +148,7 @@ def test_a_query_that_fills_the_prompt_cannot_be_made_to_fit(
     assert fitter(tokenizer, 200).fit({**row, "messages": [{"role": "user", "content": "why " * 900}]}) is None
 
 
-def test_dropping_takes_both_orders_of_a_pair(
-    tokenizer: Any, pair: Callable[[str, str], tuple[Row, Row]]
-) -> None:
+def test_dropping_takes_both_orders_of_a_pair(tokenizer: Any, pair: Callable[[str, str], tuple[Row, Row]]) -> None:
     fit = fitter(tokenizer, 100, overlong="drop")
     rows = [*pair("yes", "no"), *pair("word " * 90, "no"), *pair("é" * 90, "12345 " * 30)]
     kept = Counter(row["pair_id"] for row in rows if fit.fit(row) is not None)

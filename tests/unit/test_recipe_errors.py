@@ -42,11 +42,19 @@ def message(path: Path, *overrides: str) -> str:
         ("train: 5\n", 4, ["train: expected a valid dictionary"]),
         ("train:\n", 4, ["train: expected a valid dictionary"]),
         ("device: tpu\n", 4, ["device: expected 'cuda' or 'cpu', got \"tpu\""]),
-        ("data:\n  configs:\n    min_strength: 4\n", 6, ["data.configs.min_strength: expected less than or equal to 3"]),
+        (
+            "data:\n  configs:\n    min_strength: 4\n",
+            6,
+            ["data.configs.min_strength: expected less than or equal to 3"],
+        ),
         ("data:\n  configs:\n    sha256: abc\n", 6, ["data.configs.sha256: "]),
         ("data:\n  export:\n    split: validation\n", 6, ["data.export.split: expected 'official'"]),
         ("data:\n  export:\n    split_ratio: {train: 0.8, test: 0.3}\n", 6, ["data.export.split_ratio: train + test"]),
-        ("data:\n  export:\n    split: official\n    split_ratio: {train: 0.8, test: 0.2}\n", 5, ["data.export: split and"]),
+        (
+            "data:\n  export:\n    split: official\n    split_ratio: {train: 0.8, test: 0.2}\n",
+            5,
+            ["data.export: split and"],
+        ),
         ("reward:\n  invalid_penalty: -1\n", 5, ["reward.invalid_penalty: expected greater than or equal to 0"]),
         ("reward:\n  tie_credit: 1\n", 5, ["reward.tie_credit: expected less than 1"]),
         ("model:\n  path: n\n", 4, ["model is given twice (also in line 2)"]),
@@ -146,5 +154,7 @@ def test_a_mistake_of_the_file_is_not_blamed_on_an_override(tmp_path: Path) -> N
 def test_a_data_config_has_the_same_errors(tmp_path: Path) -> None:
     path = tmp_path / "data_config.yaml"
     path.write_text("dataset:\n  configs:\n    pth: x\n")
-    with pytest.raises(InputError, match=r"data_config\.yaml:3: unknown key dataset\.configs\.pth; did you mean path\?"):
+    with pytest.raises(
+        InputError, match=r"data_config\.yaml:3: unknown key dataset\.configs\.pth; did you mean path\?"
+    ):
         load_data_config(path)

@@ -104,12 +104,18 @@ def test_words_that_yaml_takes_for_booleans_stay_text(load: Callable[..., Recipe
         ("model.path=a=b", ("model", "path"), "a=b"),
         ("train.loggers=[console, wandb]", ("train", "loggers"), ["console", "wandb"]),
         ("prompt.system=", ("prompt", "system"), ""),
-        ("prompt.chat_template_kwargs.enable_thinking=false", ("prompt", "chat_template_kwargs"), {"enable_thinking": False}),
+        (
+            "prompt.chat_template_kwargs.enable_thinking=false",
+            ("prompt", "chat_template_kwargs"),
+            {"enable_thinking": False},
+        ),
         ("train.verl.trainer.critic_warmup=1", ("train", "verl"), {"trainer": {"critic_warmup": 1}}),
         ("data.configs.limit=10", ("data", "configs", "limit"), 10),
     ],
 )
-def test_an_override_sets_its_key(load: Callable[..., Recipe], override: str, section: tuple[str, ...], value: Any) -> None:
+def test_an_override_sets_its_key(
+    load: Callable[..., Recipe], override: str, section: tuple[str, ...], value: Any
+) -> None:
     found: Any = load(MINIMAL, override)
     for part in section:
         found = getattr(found, part)
@@ -134,7 +140,9 @@ def test_the_guides_data_config_loads_as_it_stands(tmp_path: Path) -> None:
 
 
 letters = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
-words = st.one_of(letters, st.sampled_from(["1e5", "7e12345", "1e-6", "0x10", "on", "null", "~", "12:30", "2024-01-01"]))
+words = st.one_of(
+    letters, st.sampled_from(["1e5", "7e12345", "1e-6", "0x10", "on", "null", "~", "12:30", "2024-01-01"])
+)
 
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)

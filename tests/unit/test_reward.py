@@ -32,7 +32,9 @@ def test_an_exact_match_pays_1_and_anything_else_0(verdict: str, truth: str) -> 
     assert found["valid"] == found[f"said_{verdict.lower()}"] == 1
 
 
-@pytest.mark.parametrize("text", ["", "Response A has better properties", "<preference>A</preference>", said("A") + "!"])
+@pytest.mark.parametrize(
+    "text", ["", "Response A has better properties", "<preference>A</preference>", said("A") + "!"]
+)
 @pytest.mark.parametrize("truth", PREFERENCES)
 def test_what_is_not_the_whole_format_is_never_paid(text: str, truth: str) -> None:
     found = score(text, truth, tie_credit=0.5)
@@ -50,7 +52,8 @@ def test_the_keys_are_the_same_always_and_the_values_finite_floats(text: str, tr
 
 
 @pytest.mark.parametrize(
-    ("verdict", "truth", "paid"), [("tie", "A", 0.4), ("B", "tie", 0.4), ("tie", "tie", 1), ("B", "A", 0), ("A", "A", 1)]
+    ("verdict", "truth", "paid"),
+    [("tie", "A", 0.4), ("B", "tie", 0.4), ("tie", "tie", 1), ("B", "A", 0), ("A", "A", 1)],
 )
 def test_a_tie_on_one_side_earns_the_tie_credit(verdict: str, truth: str, paid: float) -> None:
     found = score(said(verdict), truth, tie_credit=0.4)

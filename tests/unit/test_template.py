@@ -163,7 +163,8 @@ class ChatTemplate:
 TURNS = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
 START = "{% if add_generation_prompt %}<|im_start|>assistant\n"
 PLAIN = f"{TURNS}{START}{{% endif %}}"
-QWEN3 = f"{TURNS}{START}{{% if enable_thinking is defined and not enable_thinking %}}<think>\n\n</think>\n\n{{% endif %}}{{% endif %}}"
+NO_THINKING = "{% if enable_thinking is defined and not enable_thinking %}<think>\n\n</think>\n\n{% endif %}"
+QWEN3 = f"{TURNS}{START}{NO_THINKING}{{% endif %}}"
 OPENS = f"{TURNS}{START}<think>\n{{% endif %}}"
 
 

@@ -85,14 +85,24 @@ def test_the_phases_are_told_in_order_and_once_each(told: tuple[list[Progress], 
     follower.look()
     write(log, f"{RAY_HEAD}\n")
     follower.look()
-    write(log, f"{ACTOR}preference_train.parquet: 96 samples, dropped: none\n{ACTOR}preference_test.parquet: 8 samples, dropped: none\n")
+    write(
+        log,
+        f"{ACTOR}preference_train.parquet: 96 samples, dropped: none\n"
+        f"{ACTOR}preference_test.parquet: 8 samples, dropped: none\n",
+    )
     follower.look()
     write(log, f"{ACTOR}actor and ref model engine initialized\n{ACTOR}all initialize finished\n")
     follower.look()
     write(log, "Training Progress:   0%|")
     follower.look()
     follower.look()
-    phases = ["starting Ray", "Ray is up", "data loaded", "actor and reference loaded", "vLLM loaded, ready to roll out"]
+    phases = [
+        "starting Ray",
+        "Ray is up",
+        "data loaded",
+        "actor and reference loaded",
+        "vLLM loaded, ready to roll out",
+    ]
     assert [progress.phase for progress in found] == [*phases, "first step"]
     assert {(progress.step, progress.last, progress.metrics) for progress in found} == {(2, 9, None)}
     assert follower.where() == "step 2"
