@@ -34,7 +34,6 @@ def _run(recipe: Recipe, fresh: bool) -> None:
     from pairwise_rm.cli import steps
     from pairwise_rm.cli.console import console
     from pairwise_rm.evaluate.stage import write_report
-    from pairwise_rm.export.stage import merge
     from pairwise_rm.run_folder import RunFolder
 
     folder = RunFolder.of(recipe)
@@ -42,7 +41,7 @@ def _run(recipe: Recipe, fresh: bool) -> None:
     pairs, base = steps.pairs_to_judge(recipe), steps.base_model(recipe)
     before = steps.evaluate_one(recipe, base, steps.BEFORE, pairs, folder.evaluation)
     steps.train_step(recipe, fresh)
-    merged = str(merge(recipe))
+    merged = str(steps.merge_step(recipe))
     after = steps.evaluate_one(
         recipe, merged, steps.AFTER, pairs, folder.evaluation, against=before.folder, replace=True
     )

@@ -133,7 +133,6 @@ def figure(estimate: dict[str, Any]) -> str:
 def evaluate_step(recipe: Recipe, models: list[str], data: Path | None, out: Path | None, replace: bool) -> None:
     """The base model and the trained one; or the models that were named, two of them in a paired comparison."""
     from pairwise_rm.evaluate.stage import write_report
-    from pairwise_rm.export.stage import merge
     from pairwise_rm.model_folder import model_location
     from pairwise_rm.train import checkpoints
 
@@ -145,7 +144,7 @@ def evaluate_step(recipe: Recipe, models: list[str], data: Path | None, out: Pat
     if models:
         chosen = [model_location(model) for model in models]
     else:
-        chosen = [base_model(recipe), *([str(merge(recipe))] if trained else [])]
+        chosen = [base_model(recipe), *([str(merge_step(recipe))] if trained else [])]
     labels = [BEFORE, AFTER][: len(chosen)]
     first = evaluate_one(recipe, chosen[0], labels[0], pairs, target, replace=replace)
     last = first
@@ -159,6 +158,14 @@ def evaluate_step(recipe: Recipe, models: list[str], data: Path | None, out: Pat
         recipe=recipe,
     )
     console.print(f"report: {report}", markup=False)
+
+
+def merge_step(recipe: Recipe) -> Path:
+    """The newest checkpoint as a Hugging Face folder, for evaluation and export."""
+    from pairwise_rm.export.stage import merge
+
+    with Stage("merge", str(RunFolder.of(recipe).latest)):
+        return merge(recipe)
 
 
 def export_step(recipe: Recipe, checkpoint: Path | None = None, out: Path | None = None) -> Path:
