@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pairwise_rm.errors import InputError
+from pairwise_rm.recipe.model import ModelConfig
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json")
 _WEIGHT_ENDINGS = (".safetensors", ".bin")
@@ -60,6 +61,14 @@ def check_model_folder(path: str, revision: str | None = None) -> None:
     _check_weights(folder)
 
 
+def check_base_model(model: ModelConfig) -> None:
+    """As `check_model_folder`, for a recipe's own model, whose maker is known where it has one."""
+    if model.make and not Path(model.path).expanduser().exists():
+        made_by = f"`pairwise-rm models {model.make} --out {model.path}`"
+        raise InputError(f"{model.path}: no such model folder; {made_by} makes it")
+    check_model_folder(model.path, model.revision)
+
+
 def fingerprint(path: str, revision: str | None = None) -> str:
     """Changes when the model changes: over names, contents of small files, sizes and times of large ones."""
     if is_hub_name(path):
@@ -93,18 +102,23 @@ def load_tokenizer(path: str, *, revision: str | None = None, trust_remote_code:
 
 
 def _check_hub_model(name: str, revision: str | None) -> None:
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub import errors, get_hf_file_metadata, hf_hub_download, hf_hub_url
 
     try:
-        hf_hub_download(name, "config.json", revision=revision)
-    except LocalEntryNotFoundError as error:
+        try:
+            hf_hub_download(name, "config.json", revision=revision, local_files_only=True)
+        except errors.LocalEntryNotFoundError:
+            # Asked once: a download that cannot reach the hub tries for half a minute, with a warning each time.
+            get_hf_file_metadata(hf_hub_url(name, "config.json", revision=revision))
+    except errors.RepositoryNotFoundError as error:
+        raise InputError(f"{name}: no such local folder, and no hub model that this token may read") from error
+    except errors.HfHubHTTPError as error:
+        raise InputError(f"{name}: {str(error).splitlines()[0]}") from error
+    except (errors.OfflineModeIsEnabled, errors.HTTPError) as error:  # HTTPError: of httpx, or of httpx2
         raise InputError(
             f"{name}: no such local folder, and not in the hub cache (hub out of reach, or HF_HUB_OFFLINE set)"
         ) from error
-    except RepositoryNotFoundError as error:
-        raise InputError(f"{name}: no such local folder, and no hub model that this token may read") from error
-    except (HfHubHTTPError, OSError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise InputError(f"{name}: {str(error).splitlines()[0]}") from error
 
 

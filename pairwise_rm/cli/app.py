@@ -12,9 +12,16 @@ import typer
 
 from pairwise_rm import __version__
 from pairwise_rm.cli import convert, evaluate, export, judge, models, run, train, validate
-from pairwise_rm.errors import PairwiseError
+from pairwise_rm.errors import EXIT_FAILED, PairwiseError
 
 EXIT_INTERRUPTED = 130
+
+_EXTRAS = {
+    **dict.fromkeys(("torch", "transformers", "ray", "vllm", "verl", "safetensors"), "gpu]', or 'pairwise-rm[cpu"),
+    **dict.fromkeys(("numpy", "pandas", "wandb"), "report"),
+    "gguf": "models",
+}
+"""Which extra brings a package that the base installation lacks."""
 
 app = typer.Typer(
     name="pairwise-rm",
@@ -51,6 +58,12 @@ def main(argv: list[str] | None = None) -> None:
         for line in str(error).splitlines():
             print(f"error: {line}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in _EXTRAS:
+            raise
+        print(f"error: {package} is not installed; pip install 'pairwise-rm[{_EXTRAS[package]}]'", file=sys.stderr)
+        sys.exit(EXIT_FAILED)
     except SystemExit as done:
         # Typer takes KeyboardInterrupt for itself and ends without a word.
         if done.code == EXIT_INTERRUPTED:

@@ -35,6 +35,8 @@ def convert(
     given = list(overrides or [])
     if config is not None:
         # With --config there is no recipe: what stands in its place is the first override.
+        if recipe and "=" not in recipe:
+            raise InputError(f"--config and the recipe {recipe!r} exclude each other; keep one")
         dataset = load_data_config(config, [*([recipe] if recipe else []), *given])
         if dataset.export.output_dir is None:
             raise InputError(f"{config}: dataset.export.output_dir is missing")

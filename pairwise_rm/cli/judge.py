@@ -49,7 +49,10 @@ def judge(
         if missing := [name for name, text in texts.items() if text is None]:
             raise InputError(f"{missing[0]} is missing (or give --file)")
         items = [Item.of(prompt or "", response_a or "", response_b or "")]
-    chosen = model_location(model) if model else str(RunFolder.of(loaded).export)
+    exported = RunFolder.of(loaded).export
+    if not model and not exported.is_dir():
+        raise InputError(f"{exported}: no exported judge; `pairwise-rm export {recipe}` writes it, or give --model")
+    chosen = model_location(model) if model else str(exported)
     if as_json:
         typer.echo(as_json_lines(ask(loaded, chosen, items)), nl=False)
         return

@@ -99,9 +99,9 @@ def evaluate_one(recipe: Recipe, model: str, label: str, data: Path, folder: Pat
 
 def base_model(recipe: Recipe) -> str:
     """What training starts from, for vLLM and transformers. Raises InputError when it is not there."""
-    from pairwise_rm.model_folder import check_model_folder, model_location
+    from pairwise_rm.model_folder import check_base_model, model_location
 
-    check_model_folder(recipe.model.path, recipe.model.revision)
+    check_base_model(recipe.model)
     return model_location(recipe.model.path)
 
 

@@ -24,6 +24,7 @@ def validate(
     names: Annotated[bool, typer.Option("--list", help="List the shipped recipes.")] = False,
 ) -> None:
     """Check a recipe or a data config; needs neither verl nor a GPU."""
+    from pairwise_rm.convert.converters import get_converter
     from pairwise_rm.recipe.load import find_recipe, load_data_config, load_recipe, recipe_yaml, shipped_recipes
     from pairwise_rm.recipe.source import read_yaml
     from pairwise_rm.train.launch import resolve_keys
@@ -37,9 +38,12 @@ def validate(
     path = find_recipe(file)
     if "dataset" in read_yaml(path)[0]:
         config = load_data_config(Path(path), overrides or [])
+        get_converter(config.configs.source)
         typer.echo(f"{path}: a valid data config ({config.configs.source} from {config.configs.path})")
         return
     recipe = load_recipe(file, overrides or [])
+    if not recipe.data.files:
+        get_converter(recipe.data.configs.source)
     resolve_keys(recipe)
     if show:
         typer.echo(recipe_yaml(recipe), nl=False)

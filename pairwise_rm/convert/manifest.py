@@ -70,8 +70,9 @@ def read(output_dir: Path) -> dict[str, Any] | None:
     Raises InputError where files of our names lie there that no conversion of ours wrote.
     """
     path = output_dir / MANIFEST_FILE
-    if output_dir.exists() and not output_dir.is_dir():
-        raise InputError(f"data.export.output_dir: {output_dir} is a file, expected a folder")
+    for folder in (output_dir, *output_dir.parents):
+        if folder.exists() and not folder.is_dir():
+            raise InputError(f"data.export.output_dir: {folder} is a file, expected a folder")
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -71,7 +71,6 @@ def _from_hub(config: SourceConfig, default: HubFile | None) -> SourceFile:
 
 
 def _download(repo: str, path: str, revision: str | None) -> Path:
-    import httpx
     from huggingface_hub import errors, hf_hub_download
 
     where = f"hub dataset {repo}, {path}" + (f" at {revision[:12]}" if revision else "")
@@ -91,7 +90,7 @@ def _download(repo: str, path: str, revision: str | None) -> Path:
         raise InputError(f"{where}: no such file in the dataset (data.configs.path)") from error
     except errors.HfHubHTTPError as error:
         raise _refused(where, error.response.status_code) from error
-    except httpx.HTTPError as error:
+    except errors.HTTPError as error:  # of its HTTP client: httpx, or httpx2 since huggingface_hub 2
         raise StageError(f"{where}: {_out_of_reach()}: {error}") from error
     except OSError as error:
         raise StageError(f"{where}: cannot be downloaded: {error.strerror or error}") from error

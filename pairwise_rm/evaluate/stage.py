@@ -156,6 +156,6 @@ def _is_there(target: Path, manifest: dict[str, Any], replace: bool) -> bool:
     if not replace and (differing := other_configuration(old, manifest)):
         raise InputError(
             f"{target}: holds an evaluation of another configuration (differs in {', '.join(differing[:3])}); "
-            "use another output_dir or label, or remove it"
+            "pass --replace, or name another folder with --out"
         )
     return False

@@ -51,10 +51,10 @@ def export(recipe: Recipe, *, checkpoint: Path | None = None, out: Path | None =
     The card carries the numbers of `<run>/evaluation` as far as they are there. Raises as `merge` does.
     """
     folder = RunFolder.of(recipe)
-    merged = merge(recipe, checkpoint=checkpoint)
     target = out or folder.export
     if target.exists() and not (target / RECORD).is_file():
         raise InputError(f"{target}: is there already and no export of pairwise-rm; it is left alone")
+    merged = merge(recipe, checkpoint=checkpoint)
     with atomic_folder(target) as temporary:
         for path in sorted(merged.iterdir()):
             _link(path, temporary / path.name)

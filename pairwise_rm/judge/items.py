@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pairwise_rm.convert.fields import ROLES
 from pairwise_rm.errors import InputError
 from pairwise_rm.rows import Message, Pair, Row, both_orders
 
@@ -43,13 +44,16 @@ def read_items(path: Path) -> list[Item]:
     Raises InputError with file:line for the first line that is no item, and for a file without any.
     """
     path = Path(path).expanduser()
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
     items = []
-    with open(path, "rb") as handle:
-        for number, line in enumerate(handle, 1):
-            if line.strip():
-                items.append(_parse(line, f"{path}:{number}", str(number)))
+    try:
+        with open(path, "rb") as handle:
+            for number, line in enumerate(handle, 1):
+                if line.strip():
+                    items.append(_parse(line, f"{path}:{number}", str(number)))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
     if not items:
         raise InputError(f"{path}: no lines; expected JSON objects with prompt, response_a and response_b")
     return items
@@ -95,6 +99,8 @@ def _messages(value: Any, where: str) -> list[Message]:
         if not isinstance(turn, dict):
             raise InputError(f"{where}: {key}: expected {{role, content}}")
         role, content = (_text(turn.get(part), f"{key}.{part}", where) for part in ("role", "content"))
+        if role not in ROLES:
+            raise InputError(f"{where}: {key}.role: expected one of {', '.join(ROLES)}, found {role!r}")
         turns.append({"role": role, "content": content})
     if turns[-1]["role"] != "user":
         raise InputError(f"{where}: messages: the last turn must be the user's")

@@ -39,6 +39,7 @@ def make_smoke(folder: Path, seed: int, progress: Callable[[str], None] | None =
     parameters = {"seed": seed, "version": __version__}
     if already_made(folder, "smoke", parameters):
         return
+    _torch()  # before anything is written
     with atomic_folder(folder) as temporary:
         write_pairs(temporary / PAIRS_FILE, seed)
         with _two_threads():

@@ -52,6 +52,8 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
     """A checked recipe. Raises InputError that names file, line and full key path."""
     path = find_recipe(name_or_path)
     value, lines = read_yaml(path)
+    if "dataset" in value and "model" not in value:
+        raise InputError(f"{path}: a data config, not a recipe; `pairwise-rm convert --config {path}` reads it")
     apply_overrides(value, overrides, Recipe)
     return _check(Recipe, value, lines, path, overrides)
 
@@ -59,6 +61,8 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
 def load_data_config(path: Path, overrides: Sequence[str] = ()) -> DatasetConfig:
     """The guide's `data_config.yaml`. Overrides start with `dataset.`"""
     value, lines = read_yaml(path)
+    if "model" in value and "dataset" not in value:
+        raise InputError(f"{path}: a recipe, not a data config; give it without --config")
     apply_overrides(value, overrides, DataConfigFile)
     return _check(DataConfigFile, value, lines, path, overrides).dataset
 

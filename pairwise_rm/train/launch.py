@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -103,10 +104,8 @@ def train(recipe: Recipe, *, fresh: bool = False, watch: Watch | None = None) ->
     Raises InputError when preflight fails or the folder holds another run, StageError when training fails.
     """
     folder = RunFolder.of(recipe)
-    if fresh:
-        _forget(folder)
-    _refuse_other_run(recipe, folder)
-    start = checkpoints.newest(folder.checkpoints)
+    _refuse_not_a_run(folder) if fresh else _refuse_other_run(recipe, folder)
+    start = None if fresh else checkpoints.newest(folder.checkpoints)
     step = checkpoints.step_of(start) if start else 0
     facts = preflight(recipe, folder)
     if start and step >= facts.steps:
@@ -114,6 +113,9 @@ def train(recipe: Recipe, *, fresh: bool = False, watch: Watch | None = None) ->
     check_cluster(recipe)
     found = [*resolve(recipe, folder, facts), *_resume(start), *_local_ray(recipe)]
     _check_with_verl(found)
+    if fresh:
+        # Only now: a recipe that cannot start must not cost the run that is there.
+        _forget(folder)
     _open_folder(recipe, folder, found, facts)
     _set_aside_unfinished(folder)
     metrics.drop_after(folder.metrics, step)
@@ -183,11 +185,13 @@ def _refuse_other_run(recipe: Recipe, folder: RunFolder) -> None:
         )
 
 
-def _forget(folder: RunFolder) -> None:
-    import shutil
-
+def _refuse_not_a_run(folder: RunFolder) -> None:
     if folder.train.exists() and not (folder.train / "recipe.yaml").is_file():
         raise InputError(f"{folder.train}: is not a run of pairwise-rm (no recipe.yaml); it is left alone")
+
+
+def _forget(folder: RunFolder) -> None:
+    _refuse_not_a_run(folder)
     shutil.rmtree(folder.train, ignore_errors=True)
 
 
@@ -206,8 +210,6 @@ def _set_aside_unfinished(folder: RunFolder) -> None:
         if path not in finished and not path.name.endswith(".unfinished"):
             target = path.with_name(f"{path.name}.unfinished")
             if target.exists():
-                import shutil
-
                 shutil.rmtree(target)
             path.rename(target)
 

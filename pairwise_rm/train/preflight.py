@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pairwise_rm.errors import InputError
+from pairwise_rm.errors import InputError, StageError
 from pairwise_rm.lengths import PromptFitter
-from pairwise_rm.model_folder import check_model_folder, is_hub_name, load_tokenizer, model_location
+from pairwise_rm.model_folder import check_base_model, is_hub_name, load_tokenizer, model_location
 from pairwise_rm.ray_session import cluster_address, ray_session
 from pairwise_rm.reading import read_rows
 from pairwise_rm.recipe.model import Recipe
@@ -49,11 +49,12 @@ def ray_cpus_needed(recipe: Recipe) -> int:
 
 
 def preflight(recipe: Recipe, folder: RunFolder) -> Facts:
-    """Raises InputError with one line for each failed check."""
+    """Raises InputError with one line for each failed check, StageError where a whole extra is not installed."""
+    _check_installed(recipe)
     problems = [*_batch_problems(recipe), *_install_problems(recipe)]
     facts = Facts("response", 0, 0, 0)  # until the model and the data are read
     try:
-        check_model_folder(recipe.model.path, recipe.model.revision)
+        check_base_model(recipe.model)
         facts = _data_facts(recipe, folder)
         problems += _model_problems(recipe)
         problems += _room_problems(recipe, folder)
@@ -93,10 +94,14 @@ def _batch_problems(recipe: Recipe) -> Iterator[str]:
         yield f"train.tensor_parallel: {train.tensor_parallel} must divide the {gpus} GPUs (nodes x gpus_per_node)"
 
 
+def _check_installed(recipe: Recipe) -> None:
+    wanted = ("verl", "vllm", "ray", "transfer_queue", "transformers")
+    if missing := [module for module in wanted if importlib.util.find_spec(module) is None]:
+        extra = "cpu" if recipe.device == "cpu" else "gpu"
+        raise StageError(f"training needs {', '.join(missing)}, not installed here; pip install 'pairwise-rm[{extra}]'")
+
+
 def _install_problems(recipe: Recipe) -> Iterator[str]:
-    for module in ("verl", "vllm", "ray", "transfer_queue"):
-        if importlib.util.find_spec(module) is None:
-            yield f"{module} is not installed; install pairwise-rm[{'cpu' if recipe.device == 'cpu' else 'gpu'}]"
     if recipe.model.attention == "flash_attention_2" and importlib.util.find_spec("flash_attn") is None:
         yield "model.attention: flash_attention_2 needs the package flash-attn, which is not installed; or set sdpa"
     if recipe.model.lora and importlib.util.find_spec("peft") is None:

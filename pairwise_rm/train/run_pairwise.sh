@@ -8,7 +8,14 @@ set -euo pipefail
 
 TRAIN_FILE=${TRAIN_FILE:-./examples/data/exports/preference_train.parquet}
 VAL_FILE=${VAL_FILE:-./examples/data/exports/preference_test.parquet}
-MODEL_PATH=${MODEL_PATH:?set MODEL_PATH to your base model, a folder or a hub name}
+if [[ -z ${MODEL_PATH:-} ]]; then
+  echo "error: MODEL_PATH is not set; expected your base model, a folder or a hub name" >&2
+  exit 2
+fi
+if ! command -v pairwise-rm >/dev/null; then
+  echo "error: pairwise-rm is not on PATH; activate the environment that it is installed in" >&2
+  exit 1
+fi
 # Whose hyper-parameters: a shipped recipe (pairwise-rm validate --list) or a YAML file.
 RECIPE=${RECIPE:-qwen3-14b-8x80g}
 

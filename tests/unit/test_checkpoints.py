@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pairwise_rm.errors import InputError
+from pairwise_rm.errors import InputError, StageError
 from pairwise_rm.files import write_text
 from pairwise_rm.recipe.load import recipe_yaml
 from pairwise_rm.recipe.model import Recipe
@@ -171,6 +171,14 @@ def test_starting_over_removes_the_run_and_nothing_else(make_recipe: MakeRecipe)
     folder.data.mkdir()
     launch._forget(folder)
     assert sorted(path.name for path in folder.root.iterdir()) == ["data"]
+
+
+def test_starting_over_with_a_recipe_that_cannot_start_leaves_the_run(make_recipe: MakeRecipe) -> None:
+    folder = begun(make_recipe())
+    checkpoint(folder.checkpoints, 10)
+    with pytest.raises((InputError, StageError)):  # StageError: verl is not installed
+        launch.train(make_recipe(train={"batch_size": 5, "mini_batch_size": 3}), fresh=True)
+    assert (folder.checkpoints / "global_step_10" / "checkpoint.json").is_file()
 
 
 def test_starting_over_leaves_a_folder_alone_that_is_no_run(make_recipe: MakeRecipe) -> None:

@@ -91,6 +91,13 @@ def test_a_resolved_recipe_that_was_shown_is_a_valid_recipe(capsys: pytest.Captu
         (("judge", "smoke", "--prompt", "x"), "--response-a is missing"),
         (("judge", "smoke", "--prompt", "x", "--file", "y"), "--file and --prompt exclude each other"),
         (("models", "gpt"), "gpt"),
+        (("convert", "smoke", "--config", "x.yaml"), "--config and the recipe 'smoke' exclude each other"),
+        (("validate", "smoke", "data.configs.source=helpsteer9"), "'helpsteer9' is no known converter"),
+        (("train", "smoke", "model.path=no-such", "output_dir=/no/such"), "`pairwise-rm models smoke --out no-such`"),
+        (
+            ("judge", "smoke", "output_dir=/no/such", "--prompt", "x", "--response-a", "y", "--response-b", "z"),
+            "/no/such/export: no exported judge; `pairwise-rm export smoke` writes it",
+        ),
     ],
 )
 def test_a_users_mistake_is_one_line_and_exit_code_2(
@@ -126,6 +133,16 @@ def test_a_mistake_leaves_no_traceback_in_a_real_process(tmp_path: Path) -> None
         (InputError("first\nsecond"), 2, "error: first\nerror: second\n"),
         (StageError("the disk is full"), 1, "error: the disk is full\n"),
         (KeyboardInterrupt(), 130, "interrupted\n"),
+        (
+            ModuleNotFoundError("No module named 'transformers'", name="transformers"),
+            1,
+            "error: transformers is not installed; pip install 'pairwise-rm[gpu]', or 'pairwise-rm[cpu]'\n",
+        ),
+        (
+            ModuleNotFoundError("No module named 'gguf.x'", name="gguf.x"),
+            1,
+            "error: gguf is not installed; pip install 'pairwise-rm[models]'\n",
+        ),
     ],
 )
 def test_each_way_to_end_badly_has_its_exit_code(

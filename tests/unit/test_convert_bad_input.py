@@ -187,6 +187,8 @@ def test_an_output_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is a file, expected a folder"):
         convert(config(write_lines(tmp_path / "pairs.jsonl", rows())), tmp_path / "file")
     assert (tmp_path / "file").read_text() == "mine"
+    with pytest.raises(InputError, match=r"file is a file, expected a folder"):
+        convert(config(write_lines(tmp_path / "pairs.jsonl", rows())), tmp_path / "file" / "below")
 
 
 FULL_DISK = """

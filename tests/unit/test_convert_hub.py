@@ -176,3 +176,15 @@ def test_a_hub_out_of_reach_is_one_line(
     assert message in done.stdout
     assert done.stdout.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_a_hub_is_asked_without_naming_its_http_client() -> None:
+    # huggingface_hub 1 brings httpx and huggingface_hub 2 httpx2: neither may be imported by name.
+    import inspect
+
+    from huggingface_hub import errors
+
+    from pairwise_rm.convert import sources
+
+    assert issubclass(errors.HfHubHTTPError, errors.HTTPError)
+    assert "import httpx" not in inspect.getsource(sources)

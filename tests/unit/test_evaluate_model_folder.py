@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from pairwise_rm.errors import InputError
-from pairwise_rm.model_folder import check_model_folder, fingerprint, is_hub_name
+from pairwise_rm.model_folder import check_base_model, check_model_folder, fingerprint, is_hub_name
+from pairwise_rm.recipe.model import ModelConfig
 
 
 def safetensors(data: bytes = b"\0" * 8) -> bytes:
@@ -117,3 +121,27 @@ def test_the_fingerprint_changes_with_the_weights_and_not_with_the_model_card(mo
     assert fingerprint(str(model)) == first
     (model / "model.safetensors").write_bytes(safetensors(b"\1" * 8))
     assert fingerprint(str(model)) != first
+
+
+def test_a_hub_out_of_reach_is_one_line_at_once(tmp_path: Path) -> None:
+    # A process of its own: huggingface_hub reads its environment when it is imported.
+    code = "from pairwise_rm.model_folder import check_model_folder; check_model_folder('nobody/nothing')"
+    plain = {key: value for key, value in os.environ.items() if key != "HF_HUB_OFFLINE"}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**plain, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stderr.splitlines()[-1].startswith(
+        "pairwise_rm.errors.InputError: nobody/nothing: no such local folder"
+    )
+    assert "Retrying" not in done.stderr
+
+
+def test_a_model_that_its_recipe_can_make_is_refused_with_the_command_that_makes_it(tmp_path: Path) -> None:
+    missing = ModelConfig(path=str(tmp_path / "smoke"), make="smoke")
+    with pytest.raises(InputError, match=r"no such model folder; `pairwise-rm models smoke --out .*/smoke` makes it"):
+        check_base_model(missing)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,11 @@ pytest.importorskip("transformers")
 import torch
 from safetensors.torch import load_file
 
-from pairwise_rm.errors import StageError
+from pairwise_rm.errors import InputError, StageError
 from pairwise_rm.export import weights
+from pairwise_rm.export.stage import export
 from pairwise_rm.export.weights import INDEX, merge_weights, weight_bytes
+from pairwise_rm.recipe.model import Recipe
 
 # Two ranks of FSDP2 on CPUs, forked after the slow import; 7 and 5 rows do not divide by 2, and 1 row leaves a
 # rank with none.
@@ -218,3 +220,13 @@ def test_a_layer_without_its_adapter_is_named(adapted: Any, tmp_path: Path) -> N
     torch.save(state, actor / "model_world_size_1_rank_0.pt")
     with pytest.raises(StageError, match=r"q_proj\.base_layer\.weight has no LoRA adapter beside it"):
         merge_weights(actor, tmp_path, "float32", 1.5)
+
+
+def test_an_export_onto_a_folder_of_the_users_is_refused_before_anything_is_merged(
+    make_recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    (tmp_path / "mine").mkdir()
+    # No checkpoint is there: merging first would complain of that.
+    with pytest.raises(InputError, match="mine: is there already and no export of pairwise-rm"):
+        export(make_recipe(), out=tmp_path / "mine")
+    assert list((tmp_path / "mine").iterdir()) == []

@@ -53,6 +53,10 @@ def test_a_file_of_prompts_and_conversations_is_read_line_by_line(tmp_path: Path
             '{"messages": [{"role": "assistant", "content": "x"}], "response_a": "a", "response_b": "b"}',
             "last turn must be the user's",
         ),
+        (
+            '{"messages": [{"role": "robot", "content": "x"}], "response_a": "a", "response_b": "b"}',
+            "messages\\[0\\].role: expected one of system, user, assistant, found 'robot'",
+        ),
     ],
 )
 def test_a_bad_line_is_named_by_file_and_line(tmp_path: Path, line: str, message: str) -> None:
@@ -67,6 +71,8 @@ def test_a_file_without_lines_and_a_missing_file_are_refused(tmp_path: Path) -> 
         read_items(write(tmp_path / "i.jsonl", ""))
     with pytest.raises(InputError, match="no such file"):
         read_items(tmp_path / "nowhere.jsonl")
+    with pytest.raises(InputError, match="cannot be read: Is a directory"):
+        read_items(tmp_path)
 
 
 def ruling(value: str) -> Ruling:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from pairwise_rm.errors import InputError
+from pairwise_rm.errors import InputError, StageError
 from pairwise_rm.recipe.model import Recipe
 from pairwise_rm.rows import Row
 from pairwise_rm.run_folder import RunFolder
@@ -202,6 +202,18 @@ def test_flash_attention_has_to_be_installed(ready: MakeRecipe) -> None:
     assert "model.attention: flash_attention_2 needs the package flash-attn" in found
 
 
+def test_an_extra_that_is_not_installed_is_one_line_before_any_other_check(
+    ready: MakeRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The one seam: an environment that lacks two packages.
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in ("verl", "ray") else found(name))
+    recipe = ready(model={"path": "nobody/nothing"})
+    with pytest.raises(StageError) as caught:
+        preflight(recipe, RunFolder.of(recipe))
+    assert str(caught.value) == "training needs verl, ray, not installed here; pip install 'pairwise-rm[cpu]'"
+
+
 def test_every_failed_check_has_its_line(ready: MakeRecipe) -> None:
     found = problem(ready(train={"batch_size": 5, "micro_batch_size_per_gpu": 3}, model={"path": "./none"}))
     assert len(found.splitlines()) == 4
@@ -244,8 +256,6 @@ def test_the_cluster_has_the_gpus_and_the_ray_cpus(
 ) -> None:
     import ray
 
-    import pairwise_rm.ray_session
-
     @contextlib.contextmanager
     def session(*_: object, **__: object) -> Iterator[None]:
         yield
@@ -253,7 +263,7 @@ def test_the_cluster_has_the_gpus_and_the_ray_cpus(
     # The seam: what a cluster says it has, dead nodes included.
     said = [{"Resources": node, "Alive": True} for node in nodes]
     monkeypatch.setenv("RAY_ADDRESS", "ray://nowhere")
-    monkeypatch.setattr(pairwise_rm.ray_session, "ray_session", session)
+    monkeypatch.setattr(checks, "ray_session", session)
     monkeypatch.setattr(ray, "nodes", lambda: [*said, {"Resources": {"GPU": 8, "CPU": 99}, "Alive": False}])
     recipe = ready(device="cuda", train={"nodes": 2, "gpus_per_node": 8})
     if words is None:

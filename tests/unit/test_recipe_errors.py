@@ -158,3 +158,13 @@ def test_a_data_config_has_the_same_errors(tmp_path: Path) -> None:
         InputError, match=r"data_config\.yaml:3: unknown key dataset\.configs\.pth; did you mean path\?"
     ):
         load_data_config(path)
+
+
+def test_a_recipe_and_a_data_config_are_told_apart_where_one_stands_for_the_other(tmp_path: Path) -> None:
+    recipe, config = tmp_path / "r.yaml", tmp_path / "d.yaml"
+    recipe.write_text("name: x\nmodel: {path: m}\n")
+    config.write_text("dataset: {name: x}\n")
+    with pytest.raises(InputError, match=r"d.yaml: a data config, not a recipe; `pairwise-rm convert --config"):
+        load_recipe(str(config))
+    with pytest.raises(InputError, match=r"r.yaml: a recipe, not a data config; give it without --config"):
+        load_data_config(recipe)
