@@ -71,9 +71,10 @@ def _two_threads() -> Iterator[None]:
 def _torch() -> Any:
     try:
         import torch
-        import transformers  # noqa: F401
+        import transformers
     except ModuleNotFoundError as error:
         raise StageError(f"models smoke: {error.name} is not installed; pip install 'pairwise-rm[cpu]'") from error
+    transformers.utils.logging.disable_progress_bar()
     return torch
 
 

@@ -104,7 +104,9 @@ def convert(gguf: Path, folder: Path) -> None:
     """Writes `gguf` into `folder` as a Hugging Face model with tokenizer, chat template and end of sequence."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     place = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
     tokenizer = AutoTokenizer.from_pretrained(**place)
     tokenizer.eos_token = tokenizer.pad_token = END_OF_SEQUENCE

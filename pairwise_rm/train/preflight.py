@@ -61,7 +61,7 @@ def preflight(recipe: Recipe, folder: RunFolder) -> Facts:
     except InputError as error:
         problems.append(str(error))
     if facts.train_rows and facts.train_rows < recipe.train.batch_size:
-        problems.append(f"train.batch_size: {recipe.train.batch_size} wanted, the file has {facts.train_rows} rows")
+        problems.append(f"train.batch_size: {recipe.train.batch_size} wanted, the file has {facts.train_rows} rows that fit")
     if problems:
         raise InputError("\n".join(problems))
     return facts
@@ -124,15 +124,16 @@ def _data_facts(recipe: Recipe, folder: RunFolder) -> Facts:
         tokenizer, template, prompt.max_prompt_length, prompt.overlong, prompt.system, prompt.chat_template_kwargs
     )
     train, test = read_rows([folder.train_file]).rows, read_rows([folder.test_file]).rows
-    if not any(fitter.fit(row) for row in train[:200]):
-        shown = min(200, len(train))
+    # Counted as the dataset will count it: verl's number of steps, and so its last checkpoint, hang on it.
+    fitting = sum(fitter.fit(row) is not None for row in train)
+    if not fitting:
         raise InputError(
-            f"prompt.max_prompt_length: none of the first {shown} rows fits into {prompt.max_prompt_length} tokens"
+            f"prompt.max_prompt_length: none of the {len(train)} rows fits into {prompt.max_prompt_length} tokens"
         )
     if recipe.reward.weight_by_strength and (bare := sum(row["strength"] is None for row in train)):
         raise InputError(f"reward.weight_by_strength: {bare} of {len(train)} rows have no strength")
-    in_data = recipe.train.epochs * (len(train) // recipe.train.batch_size)
-    return Facts(thinking, len(train), len(test), min(recipe.train.steps or in_data, in_data))
+    in_data = recipe.train.epochs * (fitting // recipe.train.batch_size)
+    return Facts(thinking, fitting, len(test), min(recipe.train.steps or in_data, in_data))
 
 
 def _check_format_survives(tokenizer: Any, thinking: Thinking, path: str) -> None:

@@ -92,7 +92,7 @@ def test_steps_may_be_fewer_than_the_epochs_have(ready: MakeRecipe) -> None:
             {"log_prob_micro_batch_size_per_gpu": 5},
             "train.log_prob_micro_batch_size_per_gpu: must divide the 16 samples of a GPU, got 5",
         ),
-        ({"batch_size": 12, "mini_batch_size": 4}, "train.batch_size: 12 wanted, the file has 8 rows"),
+        ({"batch_size": 12, "mini_batch_size": 4}, "train.batch_size: 12 wanted, the file has 8 rows that fit"),
     ],
 )
 def test_batches_divide_as_verl_wants(ready: MakeRecipe, train: dict[str, int], words: str) -> None:
@@ -124,7 +124,7 @@ def test_data_that_was_not_converted_is_refused(ready: MakeRecipe) -> None:
 
 def test_prompts_that_never_fit_are_refused_before_anything_starts(ready: MakeRecipe) -> None:
     found = problem(ready(prompt={"max_prompt_length": 40}))
-    assert found == "prompt.max_prompt_length: none of the first 8 rows fits into 40 tokens"
+    assert found == "prompt.max_prompt_length: none of the 8 rows fits into 40 tokens"
 
 
 def test_rows_without_strength_cannot_be_weighted_by_it(
