@@ -81,7 +81,7 @@ def normalize_row(row: Mapping[str, Any]) -> Row:
     messages, responses, preferred = row.get("messages"), row.get("responses"), row.get("preferred")
     if not _is_list(messages) or not messages or not all(_is_turn(turn) for turn in messages):
         raise UnreadableRow("no prompt")
-    if not _is_list(responses) or len(responses) != 2 or not all(_is_text(response) for response in responses):
+    if not _is_list(responses) or len(responses) != 2 or not all(_is_encodable(response) for response in responses):
         raise UnreadableRow("not two responses")
     if preferred not in PREFERENCES:
         raise UnreadableRow("preferred is not A, B or tie")
@@ -113,8 +113,12 @@ def _is_turn(value: Any) -> bool:
 
 
 def _is_text(value: Any) -> bool:
-    """Text that is not blank and can be encoded: JSON can spell half of a surrogate pair, UTF-8 cannot."""
-    return isinstance(value, str) and bool(value.strip()) and not _SURROGATE.search(value)
+    return _is_encodable(value) and bool(value.strip())
+
+
+def _is_encodable(value: Any) -> bool:
+    """Text, an empty response included; JSON can spell half of a surrogate pair, which UTF-8 cannot hold."""
+    return isinstance(value, str) and not _SURROGATE.search(value)
 
 
 def _from_upstream(row: Mapping[str, Any]) -> dict[str, Any]:

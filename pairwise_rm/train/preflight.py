@@ -61,7 +61,8 @@ def preflight(recipe: Recipe, folder: RunFolder) -> Facts:
     except InputError as error:
         problems.append(str(error))
     if facts.train_rows and facts.train_rows < recipe.train.batch_size:
-        problems.append(f"train.batch_size: {recipe.train.batch_size} wanted, the file has {facts.train_rows} rows that fit")
+        wanted = recipe.train.batch_size
+        problems.append(f"train.batch_size: {wanted} wanted, the file has {facts.train_rows} rows that fit")
     if problems:
         raise InputError("\n".join(problems))
     return facts

@@ -13,6 +13,7 @@ def test_smollm2_answers_a_question_and_stops(tmp_path):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from pairwise_rm.models import make
+    from pairwise_rm.template import thinking_of
 
     folder = tmp_path / "smollm2"
     make("smollm2", folder)
@@ -22,12 +23,10 @@ def test_smollm2_answers_a_question_and_stops(tmp_path):
     assert model.config.eos_token_id == model.generation_config.eos_token_id == tokenizer.eos_token_id
     assert len(tokenizer) == model.config.vocab_size
 
-    prompt = tokenizer.apply_chat_template(
-        [{"role": "user", "content": "What is the capital of France? Answer in one short sentence."}],
-        add_generation_prompt=True,
-        return_tensors="pt",
-        return_dict=True,
-    )
+    assert thinking_of(tokenizer) == "prompt"
+    question = [{"role": "user", "content": "What is the capital of France? Answer in one short sentence."}]
+    text = tokenizer.apply_chat_template(question, add_generation_prompt=True, tokenize=False)
+    prompt = tokenizer(text.removesuffix("<think>"), return_tensors="pt", add_special_tokens=False)
     output = model.generate(**prompt, max_new_tokens=60, do_sample=False)[0, prompt["input_ids"].shape[1] :]
     assert output[-1] == tokenizer.eos_token_id
     assert "Paris" in tokenizer.decode(output, skip_special_tokens=True)

@@ -96,7 +96,7 @@ def test_a_tie_is_read_only_where_it_is_written(tmp_path: Path) -> None:
         ({**upstream(), "output": '"text"'}, "not two responses"),
         ({**upstream(), "output": '[{"answer": null}, {}]'}, "not two responses"),
         (upstream(output=[{"answer": {"content": text}} for text in "abc"]), "not two responses"),
-        (upstream(output=[{"answer": {"content": text}} for text in ("a", "  ")]), "not two responses"),
+        (upstream(output=[{"answer": {"content": text}} for text in ("a", None)]), "not two responses"),
     ],
 )
 def test_a_row_that_cannot_be_read_is_counted_by_reason_and_never_becomes_a_tie(
@@ -166,3 +166,8 @@ def test_a_parquet_that_was_cut_short_is_refused(tmp_path: Path, make_rows: Make
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(InputError, match="not a readable parquet file"):
         read_rows([path])
+
+
+def test_an_empty_response_is_a_response_as_it_is_for_convert() -> None:
+    row = {"messages": [{"role": "user", "content": "q"}], "responses": ["", "answer"], "preferred": "B"}
+    assert normalize_row(row)["responses"] == ["", "answer"]
