@@ -101,6 +101,15 @@ def test_the_export_loads_with_transformers_and_speaks_the_format(run: Run) -> N
     assert verdict.valid, verdict
 
 
+def test_the_exported_judge_answers_on_the_command_line_in_both_orders(run: Run) -> None:
+    pair = ["--response-a", "The castle is very old today.", "--response-b", "I once saw a violin that was golden."]
+    done = run.run("judge", "smoke", "--prompt", "Write one sentence about the castle.", *pair, "--json")
+    judgement = json.loads(done.stdout)
+    assert judgement["combined"] in ("A", "B", "inconsistent")
+    assert [order["order"] for order in judgement["orders"]] == ["original", "swapped"]
+    assert all("castle" in order["reasoning"][0] for order in judgement["orders"])
+
+
 def test_the_export_holds_the_weights_of_the_checkpoint(run: Run) -> None:
     from safetensors.torch import load_file
 

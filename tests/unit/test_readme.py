@@ -20,7 +20,7 @@ RUN_ELSEWHERE = {
     "make test": ".ci/run",
     "pairwise-rm run smoke": ".ci/run, with the recipe's own values",
     "pairwise-rm train qwen3-14b-8x80g --dry-run": "tests/unit/test_verl_overrides.py, for every shipped recipe",
-    "pairwise-rm judge smoke": "tests/train/test_judging.py",
+    "pairwise-rm judge smoke": "tests/train/test_training.py",
     "pairwise-rm run smollm2": "by hand: a download of 93 MB and half an hour",
 }
 
