@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from pairwise_rm.evaluate.engine import EnginePool, Generation, Sampling, revision_of
+from pairwise_rm.evaluate.engine import EnginePool, Generation, Sampling, engines, revision_of
 from pairwise_rm.evaluate.vote import majority
 from pairwise_rm.lengths import TOO_LONG, PromptFitter
 from pairwise_rm.model_folder import load_tokenizer
@@ -89,6 +89,18 @@ def sampling_of(recipe: Recipe) -> Sampling:
     if temperature is None:
         temperature = 0.0 if settings.samples == 1 else 1.0
     return Sampling(settings.samples, temperature, recipe.prompt.max_response_length, recipe.seed)
+
+
+def rulings_of(recipe: Recipe, model: str, rows: Sequence[Row], progress: Progress | None = None) -> list[Ruling]:
+    """Judges rows with a model of its own engines, in their order. Raises StageError when vLLM fails."""
+    maker = PromptMaker.of(recipe, model)
+    prompts = [maker.make(row) for row in rows]
+    if progress:
+        progress(START, 0, 1)
+    with engines(recipe, model) as pool:
+        if progress:
+            progress(START, 1, 1)
+        return rule(pool, prompts, sampling_of(recipe), maker.thinking, progress)
 
 
 def rule(

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from pairwise_rm.errors import InputError
-from pairwise_rm.evaluate.engine import engines, revision_of
-from pairwise_rm.evaluate.judging import START, Progress, PromptMaker, rule, sampling_of
+from pairwise_rm.evaluate.engine import revision_of
+from pairwise_rm.evaluate.judging import Progress, rulings_of, sampling_of
 from pairwise_rm.evaluate.manifest import manifest_of, other_configuration
 from pairwise_rm.evaluate.result import COMPARISON, METRICS, REPORT, VERDICTS, Evaluation, read_json
 from pairwise_rm.evaluate.verdicts_file import read_verdicts, verdict_columns, write_verdicts
@@ -105,15 +105,7 @@ def write_report(
 
 
 def _judge(recipe: Recipe, model: str, rows: Sequence[Row], progress: Progress | None) -> dict[str, list[Any]]:
-    maker = PromptMaker.of(recipe, model)
-    prompts = [maker.make(row) for row in rows]
-    if progress:
-        progress(START, 0, 1)
-    with engines(recipe, model) as pool:
-        if progress:
-            progress(START, 1, 1)
-        rulings = rule(pool, prompts, sampling_of(recipe), maker.thinking, progress)
-    return verdict_columns(rows, rulings)
+    return verdict_columns(rows, rulings_of(recipe, model, rows, progress))
 
 
 def _measure(columns: dict[str, list[Any]], recipe: Recipe) -> dict[str, Any]:

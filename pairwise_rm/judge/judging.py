@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from pairwise_rm.evaluate.engine import engines, revision_of
-from pairwise_rm.evaluate.judging import START, Progress, PromptMaker, Ruling, rule, sampling_of
+from pairwise_rm.evaluate.engine import revision_of
+from pairwise_rm.evaluate.judging import Progress, Ruling, rulings_of
 from pairwise_rm.judge.items import Item
 from pairwise_rm.model_folder import check_model_folder
 from pairwise_rm.recipe.model import Recipe
@@ -51,14 +51,7 @@ def judge(recipe: Recipe, model: str, items: Sequence[Item], progress: Progress 
     Raises InputError for a model that cannot be loaded, before anything starts, and StageError when vLLM fails.
     """
     check_model_folder(model, revision_of(recipe, model))
-    maker = PromptMaker.of(recipe, model)
-    prompts = [maker.make(row) for item in items for row in item.rows()]
-    if progress:
-        progress(START, 0, 1)
-    with engines(recipe, model) as pool:
-        if progress:
-            progress(START, 1, 1)
-        rulings = rule(pool, prompts, sampling_of(recipe), maker.thinking, progress)
+    rulings = rulings_of(recipe, model, [row for item in items for row in item.rows()], progress)
     pairs = zip(rulings[0::2], rulings[1::2], strict=True)
     return [judgement_of(item.name, pair) for item, pair in zip(items, pairs, strict=True)]
 

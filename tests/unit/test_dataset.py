@@ -107,7 +107,7 @@ def test_a_row_without_a_label_raises_and_is_no_tie(load: Load, file: Callable[.
 def test_what_is_left_out_is_counted_by_reason(
     load: Load, file: Callable[..., Path], make_rows: MakeRows, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rows = [*make_rows(2), *make_rows(2, responses=[LONG, LONG]), *make_rows(1, responses=["", "x"])]
+    rows = [*make_rows(2), *make_rows(2, responses=[LONG, LONG]), *make_rows(1, responses=["x"])]
     dataset = load(file(rows), pairwise={"overlong": "drop"})
     assert len(dataset) == 4
     assert dataset.dropped == {"prompt_too_long": 4, "not two responses": 2}
