@@ -17,8 +17,9 @@ pa = pytest.importorskip("pyarrow")
 from pyarrow import parquet  # noqa: E402
 
 from pairwise_rm.errors import InputError, StageError  # noqa: E402
-from pairwise_rm.evaluate import stage  # noqa: E402
+from pairwise_rm.evaluate import judging  # noqa: E402
 from pairwise_rm.evaluate.engine import Generation, Sampling, engine_arguments  # noqa: E402
+from pairwise_rm.evaluate.result import Evaluation  # noqa: E402
 from pairwise_rm.evaluate.stage import evaluate, spread, write_report  # noqa: E402
 from pairwise_rm.evaluate.verdicts_file import prompt_id, read_verdicts  # noqa: E402
 from pairwise_rm.recipe.model import Recipe  # noqa: E402
@@ -102,11 +103,11 @@ def prefers_yes(prompt: str) -> str:
 @pytest.fixture
 def answers(monkeypatch: pytest.MonkeyPatch) -> Answers:
     pool = Answers(prefers_yes)
-    monkeypatch.setattr(stage, "engines", pool.engines)
+    monkeypatch.setattr(judging, "engines", pool.engines)
     return pool
 
 
-def run(model: str, folder: Path, data: Path, label: str = "after", **more: Any) -> stage.Evaluation:
+def run(model: str, folder: Path, data: Path, label: str = "after", **more: Any) -> Evaluation:
     sections = more.pop("sections", {})
     return evaluate(recipe(model, **sections), model=model, label=label, data_file=data, folder=folder, **more)
 
@@ -160,7 +161,7 @@ def test_a_run_that_fails_leaves_the_earlier_evaluation(model: str, tmp_path: Pa
     answers.answer = dies
     with pytest.raises(StageError, match="no GPU left"):
         run(model, tmp_path / "e", data, sections={"evaluate": {"samples": 2}}, replace=True)
-    assert stage.Evaluation.read(tmp_path / "e/after").accuracy == 1.0
+    assert Evaluation.read(tmp_path / "e/after").accuracy == 1.0
     assert [item.name for item in (tmp_path / "e").iterdir()] == ["after"]
 
 
