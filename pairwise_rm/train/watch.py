@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,11 +48,17 @@ _CAUSE = re.compile(r"^(?:\([^)]*\)\s*)?((?:[\w.]+\.)?(?:\w*(?:Error|Exception)|
 
 
 def run_driver(
-    recipe: Recipe, folder: RunFolder, environment: Mapping[str, str], first: int, last: int, watch: Watch | None
+    recipe: Recipe,
+    folder: RunFolder,
+    environment: Mapping[str, str],
+    first: int,
+    last: int,
+    watch: Watch | None,
+    driver: Sequence[str] = (sys.executable, "-m", "pairwise_rm.train.driver"),
 ) -> None:
     """Runs the driver to its end. Raises StageError with its cause when it fails or falls silent."""
     log = folder.train / "train.log"
-    command = [sys.executable, "-m", "pairwise_rm.train.driver", str(folder.train / "launch.json")]
+    command = [*driver, str(folder.train / "launch.json")]
     with open(log, "ab") as output:
         begin = output.tell()
         process = subprocess.Popen(

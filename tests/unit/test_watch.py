@@ -11,8 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from pairwise_rm.errors import StageError
+from pairwise_rm.recipe.load import load_recipe
+from pairwise_rm.run_folder import RunFolder
 from pairwise_rm.train.metrics import append_step
-from pairwise_rm.train.watch import Progress, _cause, _ended, _Follower
+from pairwise_rm.train.watch import Progress, _cause, _ended, _Follower, run_driver
 
 # As Ray and verl print them.
 RAY_HEAD = "2026-11-23 16:22:37,412 INFO worker.py:1998 -- Started a local Ray instance."
@@ -204,3 +207,58 @@ def test_a_termination_signal_ends_the_driver_too() -> None:
         terminate()
     assert gone(child)
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+# ---- the whole of it, with a stand-in for verl's process: the one seam here -----------------------
+
+
+def drive(tmp_path: Path, script: str, stall_timeout: int = 60) -> list[Progress]:
+    """Runs `script` where the driver stands; its argument is the launch file, beside which the metrics are."""
+    recipe = load_recipe("smoke", [f"output_dir={tmp_path}"])
+    train = recipe.train.model_copy(update={"stall_timeout": stall_timeout})
+    folder = RunFolder.of(recipe)
+    folder.train.mkdir(parents=True)
+    told: list[Progress] = []
+    run_driver(
+        recipe.model_copy(update={"train": train}), folder, os.environ, 1, 2, told.append,
+        driver=(sys.executable, "-c", script),
+    )  # fmt: skip
+    return told
+
+
+def test_each_step_of_the_driver_is_told_once(tmp_path: Path) -> None:
+    script = (
+        "import sys, pathlib; from pairwise_rm.train.metrics import append_step;"
+        "path = pathlib.Path(sys.argv[1]).parent / 'metrics.jsonl';"
+        "[append_step(path, step, {'accuracy': step / 2}) for step in (1, 2)]"
+    )
+    steps = [progress.metrics for progress in drive(tmp_path, script) if progress.metrics]
+    assert [(step["step"], step["accuracy"]) for step in steps] == [(1, 0.5), (2, 1.0)]
+
+
+def test_a_driver_that_fails_is_told_by_its_cause_and_its_log(tmp_path: Path) -> None:
+    with pytest.raises(StageError, match=r"training failed: ValueError: no reward .*train\.log"):
+        drive(tmp_path, "raise ValueError('no reward')")
+
+
+@linux
+def test_a_driver_that_falls_silent_is_ended_with_its_children(tmp_path: Path) -> None:
+    script = (
+        "import subprocess, sys, time, pathlib;"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']);"
+        "(pathlib.Path(sys.argv[1]).parent / 'child').write_text(str(child.pid)); time.sleep(600)"
+    )
+    with pytest.raises(StageError, match="said nothing for 2 s"):
+        drive(tmp_path, script, stall_timeout=2)
+    child = int((tmp_path / "train" / "child").read_text())
+    end = time.monotonic() + 5  # the kernel takes a moment
+    while (alive := _lives(child)) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not alive
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+    except FileNotFoundError:
+        return False
