@@ -25,6 +25,7 @@ class EngineWorker:
         from vllm import LLM
 
         try:
+            # vLLM fails with errors of any kind; each is raised again as the one line that crosses to the driver.
             self.engine = LLM(**arguments)
         except Exception as error:
             raise EngineFailure(meaningful_line(error, _own_log())) from error

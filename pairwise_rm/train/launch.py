@@ -192,7 +192,12 @@ def _refuse_not_a_run(folder: RunFolder) -> None:
 
 def _forget(folder: RunFolder) -> None:
     _refuse_not_a_run(folder)
-    shutil.rmtree(folder.train, ignore_errors=True)
+    if folder.train.exists():
+        try:
+            shutil.rmtree(folder.train)
+        except OSError as error:
+            # What is left of the old run would be taken for a part of the new one.
+            raise StageError(f"{folder.train}: --fresh cannot remove it: {error.strerror or error}") from error
 
 
 def _open_folder(recipe: Recipe, folder: RunFolder, found: list[Setting], facts: Facts) -> None:

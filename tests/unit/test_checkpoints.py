@@ -197,3 +197,22 @@ def test_going_on_starts_verl_from_the_chosen_checkpoint(tmp_path: Path) -> None
         "trainer.resume_from_path": str(start),
     }
     assert {setting.key: setting.value for setting in launch._resume(None)} == {"trainer.resume_mode": "disable"}
+
+
+def test_an_old_run_that_cannot_be_removed_stops_a_fresh_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pairwise_rm.errors import StageError
+    from pairwise_rm.recipe.load import load_recipe
+    from pairwise_rm.run_folder import RunFolder
+    from pairwise_rm.train import launch
+
+    folder = RunFolder.of(load_recipe("smoke", [f"output_dir={tmp_path}"]))
+    folder.train.mkdir()
+    (folder.train / "recipe.yaml").write_text("name: smoke\n")
+
+    def refused(path: Path) -> None:
+        # The one seam: tests run as root, whom no file system refuses.
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(launch.shutil, "rmtree", refused)
+    with pytest.raises(StageError, match="--fresh cannot remove it: Permission denied"):
+        launch._forget(folder)
