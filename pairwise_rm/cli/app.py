@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from pairwise_rm import __version__
-from pairwise_rm.cli import convert, evaluate, export, judge, models, run, train, validate
+from pairwise_rm.cli import convert, evaluate, export, judge, models, run, stage, train, validate
 from pairwise_rm.errors import EXIT_FAILED, PairwiseError
 
 EXIT_INTERRUPTED = 130
@@ -32,7 +32,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (run, convert, train, evaluate, export, judge, validate, models):
+for command in (run, convert, train, evaluate, export, judge, validate, models, stage):
     command.register(app)
 
 

@@ -6,7 +6,9 @@ redrawn, a line is written at most every ten seconds.
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Callable, Iterator
 from types import TracebackType
 
 from rich.console import Console
@@ -15,6 +17,18 @@ from rich.status import Status
 QUIET_SECONDS = 10.0
 
 console = Console(highlight=False, soft_wrap=True)
+
+_observers: list[Callable[[str], None]] = []
+
+
+@contextlib.contextmanager
+def observed(by: Callable[[str], None]) -> Iterator[None]:
+    """Tells `by` every line of every stage while the block runs, the live ones included."""
+    _observers.append(by)
+    try:
+        yield
+    finally:
+        _observers.remove(by)
 
 
 class Stage:
@@ -43,15 +57,21 @@ class Stage:
     def say(self, text: str) -> None:
         """A line that stays."""
         console.print(f"  {text}", markup=False)
+        self._told(text)
         self._written = time.monotonic()
 
     def live(self, text: str) -> None:
         """What is going on right now."""
         now = time.monotonic()
+        self._told(text)
         if self._status:
             self._status.update(f"{text} [dim]{duration(now - self.began)}[/]")
         elif now - self._written >= QUIET_SECONDS:
             self.say(f"{text} ({duration(now - self.began)})")
+
+    def _told(self, text: str) -> None:
+        for observer in _observers:
+            observer(text)
 
     def count(self, what: str, done: int, total: int) -> None:
         """Progress of a counted step."""

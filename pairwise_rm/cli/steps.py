@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,13 +47,13 @@ def convert_step(config: DatasetConfig, output_dir: Path, overwrite: bool, recip
             stage.say(line)
 
 
-def train_step(recipe: Recipe, fresh: bool = False) -> Trained:
-    """Trains with a line for each step."""
+def train_step(recipe: Recipe, fresh: bool = False, holding: Callable[[], None] | None = None) -> Trained:
+    """Trains with a line for each step. `holding` is called once verl's own actors hold the GPUs."""
     from pairwise_rm.train.launch import train
 
     folder = RunFolder.of(recipe)
     with Stage("train", f"{recipe.model.path} -> {folder.train}") as stage:
-        trained = train(recipe, fresh=fresh, watch=_Steps(stage))
+        trained = train(recipe, fresh=fresh, watch=_Steps(stage, holding))
         if trained.skipped:
             stage.say(f"step {trained.step} is reached already, nothing to do")
         else:
@@ -64,12 +65,15 @@ def train_step(recipe: Recipe, fresh: bool = False) -> Trained:
 class _Steps:
     """Words for what the driver does: a line a step, and the phase while there is no step."""
 
-    def __init__(self, stage: Stage) -> None:
-        self.stage = stage
+    def __init__(self, stage: Stage, holding: Callable[[], None] | None = None) -> None:
+        self.stage, self.holding = stage, holding
         self.first: float | None = None
         self.done = 0
 
     def __call__(self, progress: Progress) -> None:
+        if self.holding and progress.holds_gpus:
+            self.holding()
+            self.holding = None
         if progress.metrics is None:
             self.stage.say(progress.phase) if progress.phase else None
             return
@@ -166,6 +170,14 @@ def merge_step(recipe: Recipe) -> Path:
 
     with Stage("merge", str(RunFolder.of(recipe).latest)):
         return merge(recipe)
+
+
+def card_step(recipe: Recipe) -> None:
+    """The card of an export that is there already carries the numbers of the newest evaluation."""
+    from pairwise_rm.export.stage import refresh_card
+
+    if card := refresh_card(recipe):
+        console.print(f"model card: {card}", markup=False)
 
 
 def export_step(recipe: Recipe, checkpoint: Path | None = None, out: Path | None = None) -> Path:

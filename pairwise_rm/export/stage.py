@@ -17,13 +17,14 @@ from pairwise_rm import cpu
 from pairwise_rm.errors import InputError, StageError
 from pairwise_rm.export.card import model_card
 from pairwise_rm.export.weights import SHARD_BYTES, merge_weights, weight_bytes
-from pairwise_rm.files import atomic_folder, write_json
+from pairwise_rm.files import atomic_folder, write_json, write_text
 from pairwise_rm.model_folder import check_model_folder
 from pairwise_rm.recipe.model import Recipe
 from pairwise_rm.run_folder import RunFolder
 from pairwise_rm.train import checkpoints
 
 RECORD = "merged.json"
+CARD = "README.md"
 _RAY_DEADLINE = 600.0
 
 
@@ -58,9 +59,18 @@ def export(recipe: Recipe, *, checkpoint: Path | None = None, out: Path | None =
     with atomic_folder(target) as temporary:
         for path in sorted(merged.iterdir()):
             _link(path, temporary / path.name)
-        (temporary / "README.md").write_text(model_card(recipe, folder, _read(merged / RECORD)), encoding="utf-8")
+        write_text(temporary / CARD, model_card(recipe, folder, _read(merged / RECORD)))
         shutil.copy(folder.train / "recipe.yaml", temporary / "recipe.yaml")
     return target
+
+
+def refresh_card(recipe: Recipe) -> Path | None:
+    """Writes the card of an export anew, with the numbers that the run's evaluation has; None without an export."""
+    folder = RunFolder.of(recipe)
+    if not (folder.export / RECORD).is_file():
+        return None
+    write_text(folder.export / CARD, model_card(recipe, folder, _read(folder.export / RECORD)))
+    return folder.export / CARD
 
 
 def _chosen(folder: RunFolder, checkpoint: Path | None) -> Path:

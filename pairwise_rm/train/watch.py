@@ -32,6 +32,11 @@ class Progress(NamedTuple):
     phase: str
     metrics: dict[str, Any] | None
 
+    @property
+    def holds_gpus(self) -> bool:
+        """Whether verl's actors are placed, so that the cluster cannot lose their nodes as idle."""
+        return self.metrics is not None or self.phase in _PHASES_ON_GPUS
+
 
 Watch = Callable[[Progress], None]
 
@@ -44,6 +49,7 @@ _PHASES = (
     ("all initialize finished", "vLLM loaded, ready to roll out"),
     ("Training Progress", "first step"),
 )
+_PHASES_ON_GPUS = ("actor and reference loaded", "vLLM loaded, ready to roll out", "first step")
 _CAUSE = re.compile(r"^(?:\([^)]*\)\s*)?((?:[\w.]+\.)?(?:\w*(?:Error|Exception)|Interrupted): .*)$")
 
 

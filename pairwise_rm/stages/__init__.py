@@ -1,0 +1,1 @@
+"""A stage on a Ray cluster: it waits for its input and its GPUs, works, and tells the others how it stands."""

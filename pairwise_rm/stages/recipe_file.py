@@ -1,0 +1,49 @@
+"""The recipe file of a stage, mounted from a ConfigMap.
+
+A pod that runs already sees a changed ConfigMap only when kubelet syncs it, a minute or more later. The RayJob
+names the SHA-256 of the content that it was made with, so the stage waits for just that content and never runs
+an older recipe.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from pairwise_rm.errors import InputError, StageError
+
+DIGEST_LENGTH = 12
+_SYNC_SECONDS = 300.0  # kubelet's sync period and cache together stay below two minutes
+_POLL_SECONDS = 2.0
+
+
+def digest_of(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:DIGEST_LENGTH]
+
+
+def await_recipe(path: Path, digest: str, say: Callable[[str], None], timeout: float = _SYNC_SECONDS) -> None:
+    """Returns when the file's content has this digest.
+
+    Raises InputError for a folder that is not mounted, StageError when the content does not come: a later
+    `helm upgrade` has replaced it, and a later RayJob runs that.
+    """
+    if not path.parent.is_dir():
+        raise InputError(f"{path.parent}: no such folder; the recipe's ConfigMap is not mounted in this pod")
+    end, told = time.monotonic() + timeout, False
+    while True:
+        # Read anew each time: the mount swaps a symbolic link.
+        found = digest_of(path.read_bytes()) if path.is_file() else None
+        if found == digest:
+            return
+        if time.monotonic() >= end:
+            there = f"has digest {found}" if found else "is not there"
+            raise StageError(
+                f"{path}: {there}, this job was made for {digest}; a later release has replaced the recipe, "
+                "and the RayJob of that release runs it"
+            )
+        if not told:
+            say("waiting for the recipe's ConfigMap to reach this pod (up to two minutes)")
+            told = True
+        time.sleep(_POLL_SECONDS)
