@@ -14,6 +14,8 @@ from types import TracebackType
 from rich.console import Console
 from rich.status import Status
 
+from pairwise_rm.lines import CountLine, duration
+
 QUIET_SECONDS = 10.0
 
 console = Console(highlight=False, soft_wrap=True)
@@ -75,15 +77,4 @@ class Stage:
 
     def count(self, what: str, done: int, total: int) -> None:
         """Progress of a counted step."""
-        share = f" {100 * done // total}%" if total else ""
-        self.live(f"{what} {done:,}/{total:,}{share}")
-
-
-def duration(seconds: float) -> str:
-    """`8 s`, `3 min 05 s`, `2 h 10 min`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+        self.live(str(CountLine(what, done, total)))

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pairwise_rm.cli.console import Stage, console, duration
+from pairwise_rm.cli.console import Stage, console
 from pairwise_rm.errors import InputError
+from pairwise_rm.lines import StepLine
 from pairwise_rm.recipe.model import DatasetConfig, Recipe
 from pairwise_rm.run_folder import RunFolder
 
@@ -82,11 +83,17 @@ class _Steps:
         self.done += 1
         self.first = metrics["time"] - seconds if self.first is None else self.first
         left = (metrics["time"] - self.first) / self.done * (progress.last - progress.step)
-        text = f"step {progress.step}/{progress.last}  reward {metrics.get('reward/mean', 0):.3f}"
-        text += f"  accuracy {metrics.get('accuracy', 0):.3f}  valid {metrics.get('rollout/valid', 0):.3f}"
-        if "kl_loss" in metrics:
-            text += f"  kl {metrics['kl_loss']:.4f}"
-        self.stage.say(f"{text}  {seconds:.1f} s  {duration(left)} left")
+        line = StepLine(
+            step=progress.step,
+            last=progress.last,
+            reward=metrics.get("reward/mean", 0),
+            accuracy=metrics.get("accuracy", 0),
+            valid=metrics.get("rollout/valid", 0),
+            kl=metrics.get("kl_loss"),
+            seconds=seconds,
+            left=left,
+        )
+        self.stage.say(str(line))
 
 
 def evaluate_one(recipe: Recipe, model: str, label: str, data: Path, folder: Path, **options: Any) -> Evaluation:

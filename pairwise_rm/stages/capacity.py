@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pairwise_rm.errors import StageError
+from pairwise_rm.lines import clock
 from pairwise_rm.ray_session import ray_session
 from pairwise_rm.recipe.model import Recipe
-from pairwise_rm.stages.order import Pace, clock
+from pairwise_rm.stages.order import Pace
 
 _POLL_SECONDS = 2.0
 
@@ -59,7 +60,7 @@ class Capacity:
                 if waited > timeout:
                     self._request([])
                     raise StageError(self._lack(there, waited))
-                pace.tell(f"waiting for GPUs: {self.demand.total} wanted, {there * self.demand.gpus} there")
+                pace.tell(f"GPUs: {self.demand.total} wanted, {there * self.demand.gpus} there")
                 time.sleep(_POLL_SECONDS)
 
     def release(self) -> None:

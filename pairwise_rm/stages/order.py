@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pairwise_rm.errors import InputError, StageError
+from pairwise_rm.lines import WaitingLine, clock
 from pairwise_rm.stages.state import LOST_SECONDS, STAGES, StageState, read_state
 
 POLL_SECONDS = 3.0
@@ -38,23 +39,17 @@ class Earlier:
 
 
 class Pace:
-    """Says something when it is new, and once a minute while nothing is."""
+    """Says what is waited for when that is new, and once a minute while it is not."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say, self._began = say, time.monotonic()
         self._told, self._last = -TELL_SECONDS, ""
 
-    def tell(self, text: str) -> None:
+    def tell(self, what: str) -> None:
         now = time.monotonic()
-        if text != self._last or now - self._told >= TELL_SECONDS:
-            self._say(f"{text} ({clock(now - self._began)})")
-            self._told, self._last = now, text
-
-
-def clock(seconds: float) -> str:
-    """`0:02:10`."""
-    whole = int(seconds)
-    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
+        if what != self._last or now - self._told >= TELL_SECONDS:
+            self._say(str(WaitingLine(what, now - self._began)))
+            self._told, self._last = now, what
 
 
 def await_stage(earlier: Earlier, path: Path, timeout: float, say: Callable[[str], None]) -> None:
@@ -83,7 +78,7 @@ def await_stage(earlier: Earlier, path: Path, timeout: float, say: Callable[[str
                 f"{earlier.stage} was not done after {clock(waited)} (it is {_where(state)}); "
                 f"stages.<stage>.inputTimeout says how long to wait"
             )
-        pace.tell(f"waiting for {earlier.stage} ({state.state if state else 'not begun'})")
+        pace.tell(f"{earlier.stage} ({state.state if state else 'not begun'})")
         time.sleep(POLL_SECONDS)
 
 
