@@ -31,7 +31,7 @@ from pairwise_rm.train.preflight import Facts, check_cluster, preflight, ray_cpu
 from pairwise_rm.train.watch import Watch, run_driver
 
 # A run goes on with another value of these; any other change is another run.
-_MAY_CHANGE = {
+MAY_CHANGE = {
     "description", "output_dir", "train.steps", "train.epochs", "train.save_every", "train.validate_every",
     "train.validate_samples", "train.keep_checkpoints", "train.loggers", "train.project", "train.ray_cpus",
     "train.stall_timeout", "train.max_probs_diff",
@@ -171,7 +171,7 @@ def _refuse_other_run(recipe: Recipe, folder: RunFolder) -> None:
     if not known.is_file():
         return
     old, new = training_part(read_yaml(known)[0]), training_part(recipe.model_dump(mode="json"))
-    for key in _MAY_CHANGE:
+    for key in MAY_CHANGE:
         section, _, name = key.partition(".")
         for side in (old, new):
             if isinstance(side.get(section), dict):

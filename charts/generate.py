@@ -1,0 +1,45 @@
+"""What the chart takes from the package, written into it: `make chart`.
+
+recipes/<name>.yaml     the shipped recipes, every key spelled out, since a template cannot ask pydantic
+recipes/defaults.yaml   the recipe's defaults, under an inline recipe
+recipes/continues.yaml  the keys with which a run goes on in the same folder
+values.schema.json      see schema.py
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from pairwise_rm.recipe.load import load_recipe, recipe_yaml, shipped_recipes
+from pairwise_rm.recipe.model import Recipe
+from pairwise_rm.recipe.source import dump_yaml
+from pairwise_rm.train.launch import MAY_CHANGE
+
+CHART = Path(__file__).parent / "pairwise-rm"
+_NOTE = "# Written by `make chart` from the package; edit the recipe there.\n"
+
+
+def recipe_files() -> dict[str, str]:
+    """Content of every file of recipes/, by name."""
+    files = {f"{name}.yaml": recipe_yaml(load_recipe(name)) for name in shipped_recipes()}
+    whole = Recipe.model_validate({"name": "x", "model": {"path": "x"}}).model_dump(mode="json")
+    del whole["name"], whole["model"]["path"]
+    files["defaults.yaml"] = dump_yaml(whole)
+    files["continues.yaml"] = dump_yaml({"keys": sorted(MAY_CHANGE)})
+    return {name: _NOTE + text for name, text in files.items()}
+
+
+def main() -> int:
+    folder = CHART / "recipes"
+    files = recipe_files()
+    folder.mkdir(exist_ok=True)
+    for stale in {path.name for path in folder.iterdir()} - set(files):
+        (folder / stale).unlink()
+    for name, text in files.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

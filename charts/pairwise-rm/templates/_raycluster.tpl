@@ -1,0 +1,221 @@
+{{/*
+spec of a RayCluster, for the shared one and for a RayJob's own. What KubeRay and Ray's autoscaler would fill in is
+rendered, so that the cluster holds what was rendered.
+  root, plan; recipe: name of the ConfigMap; live: keep the replicas that the autoscaler has set
+*/}}
+{{- define "pairwise-rm.rayClusterSpec" -}}
+{{- $values := .root.Values -}}
+{{- $autoscaled := $values.autoscaling.enabled -}}
+{{- $running := dict -}}
+{{- if and .live $autoscaled -}}
+{{- $cluster := lookup "ray.io/v1" "RayCluster" .root.Release.Namespace (include "pairwise-rm.fullname" .root) | default dict -}}
+{{- range dig "spec" "workerGroupSpecs" list $cluster -}}
+{{- $_ := set $running .groupName . -}}
+{{- end -}}
+{{- end -}}
+rayVersion: {{ $values.rayVersion | quote }}
+{{- if $values.auth.token }}
+authOptions:
+  mode: token
+  {{- with $values.auth.existingSecret }}
+  secretName: {{ . }}
+  {{- end }}
+{{- end }}
+enableInTreeAutoscaling: {{ $autoscaled }}
+{{- if $autoscaled }}
+autoscalerOptions:
+  version: v2
+  idleTimeoutSeconds: {{ $values.autoscaling.idleTimeoutSeconds }}
+  upscalingMode: {{ $values.autoscaling.upscalingMode }}
+  imagePullPolicy: {{ $values.image.pullPolicy }}
+  resources:
+    {{- toYaml $values.autoscaling.resources | nindent 4 }}
+  securityContext:
+    {{- include "pairwise-rm.containerSecurity" .root | nindent 4 }}
+  env:
+    - {name: HOME, value: /home/ray}
+    - {name: RAY_USAGE_STATS_ENABLED, value: "0"}
+  volumeMounts:
+    {{- include "pairwise-rm.scratchMounts" .root | nindent 4 }}
+{{- end }}
+headGroupSpec:
+  serviceType: ClusterIP
+  rayStartParams:
+    dashboard-host: 0.0.0.0
+    num-cpus: "0"
+    num-gpus: "0"
+  template:
+    {{- include "pairwise-rm.podMeta" (dict "root" .root) | trim | nindent 4 }}
+    spec:
+      {{- include "pairwise-rm.podSecurity" .root | nindent 6 }}
+      {{- if $autoscaled }}
+      restartPolicy: Never
+      {{- end }}
+      {{- if $values.serviceAccount.create }}
+      serviceAccountName: {{ include "pairwise-rm.fullname" .root }}-head
+      {{- end }}
+      automountServiceAccountToken: {{ $autoscaled }}
+      {{- with $values.priorityClass.name }}
+      priorityClassName: {{ . }}
+      {{- end }}
+      {{- with $values.head.nodeSelector }}
+      nodeSelector:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+      {{- with $values.head.tolerations }}
+      tolerations:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+      {{- with include "pairwise-rm.headAffinity" .root }}
+      affinity:
+        {{- . | nindent 8 }}
+      {{- end }}
+      containers:
+        - name: ray-head
+          image: {{ include "pairwise-rm.image" .root }}
+          imagePullPolicy: {{ $values.image.pullPolicy }}
+          securityContext:
+            {{- include "pairwise-rm.containerSecurity" .root | nindent 12 }}
+          resources:
+            {{- toYaml $values.head.resources | nindent 12 }}
+          ports:
+            - {name: gcs-server, containerPort: 6379}
+            - {name: dashboard, containerPort: 8265}
+            - {name: client, containerPort: 10001}
+            - {name: metrics, containerPort: 8080}
+            - {name: as-metrics, containerPort: 44217}
+            - {name: dash-metrics, containerPort: 44227}
+          {{- include "pairwise-rm.probes" .root | nindent 10 }}
+          env:
+            {{- include "pairwise-rm.env" .root | nindent 12 }}
+            {{- with $values.head.env }}
+            {{- toYaml . | nindent 12 }}
+            {{- end }}
+          {{- with $values.secrets.upload.existingSecret }}
+          envFrom:
+            - secretRef: {name: {{ . }}}
+          {{- end }}
+          volumeMounts:
+            {{- include "pairwise-rm.mounts" .root | nindent 12 }}
+      volumes:
+        {{- include "pairwise-rm.volumes" . | nindent 8 }}
+workerGroupSpecs:
+{{- range $name, $pool := include "pairwise-rm.pools" .root | fromJson }}
+  {{- $group := get $running $name | default dict }}
+  - groupName: {{ $name }}
+    {{- if $autoscaled }}
+    replicas: {{ min $pool.maxReplicas (max $pool.minReplicas ($group.replicas | default 0)) }}
+    minReplicas: {{ $pool.minReplicas }}
+    maxReplicas: {{ $pool.maxReplicas }}
+    {{- else }}
+    replicas: {{ $pool.replicas }}
+    minReplicas: {{ $pool.replicas }}
+    maxReplicas: {{ $pool.replicas }}
+    {{- end }}
+    numOfHosts: 1
+    scaleStrategy:
+      {{- toYaml ($group.scaleStrategy | default dict) | nindent 6 }}
+    rayStartParams:
+      num-cpus: {{ $pool.rayCpus | quote }}
+      num-gpus: {{ $pool.gpus | quote }}
+    template:
+      {{- include "pairwise-rm.podMeta" (dict "root" $.root) | trim | nindent 6 }}
+      spec:
+        {{- include "pairwise-rm.podSecurity" $.root | nindent 8 }}
+        {{- if $autoscaled }}
+        restartPolicy: Never
+        {{- end }}
+        serviceAccountName: {{ include "pairwise-rm.serviceAccount" $.root }}
+        automountServiceAccountToken: false
+        {{- with $pool.priorityClassName | default $values.priorityClass.name }}
+        priorityClassName: {{ . }}
+        {{- end }}
+        {{- with include "pairwise-rm.poolNodes" $pool | fromJson }}
+        nodeSelector:
+          {{- toYaml . | nindent 10 }}
+        {{- end }}
+        {{- with include "pairwise-rm.poolTolerations" $pool | fromJsonArray }}
+        tolerations:
+          {{- toYaml . | nindent 10 }}
+        {{- end }}
+        {{- with $pool.affinity }}
+        affinity:
+          {{- toYaml . | nindent 10 }}
+        {{- end }}
+        {{- if $pool.topologySpread.enabled }}
+        topologySpreadConstraints:
+          - maxSkew: 1
+            topologyKey: {{ $pool.topologySpread.topologyKey }}
+            whenUnsatisfiable: DoNotSchedule
+            labelSelector:
+              matchLabels:
+                {{- include "pairwise-rm.selectorLabels" $.root | nindent 16 }}
+                ray.io/group: {{ $name }}
+        {{- end }}
+        containers:
+          - name: ray-worker
+            image: {{ include "pairwise-rm.image" $.root }}
+            imagePullPolicy: {{ $values.image.pullPolicy }}
+            securityContext:
+              {{- include "pairwise-rm.containerSecurity" $.root | nindent 14 }}
+            resources:
+              {{- include "pairwise-rm.poolResources" $pool | nindent 14 }}
+            ports:
+              - {name: metrics, containerPort: 8080}
+            {{- include "pairwise-rm.probes" $.root | nindent 12 }}
+            env:
+              {{- include "pairwise-rm.env" $.root | nindent 14 }}
+              {{- range $key, $value := $pool.nccl }}
+              - {name: {{ $key }}, value: {{ $value | quote }}}
+              {{- end }}
+              {{- with $pool.env }}
+              {{- toYaml . | nindent 14 }}
+              {{- end }}
+            volumeMounts:
+              {{- include "pairwise-rm.mounts" $.root | nindent 14 }}
+              {{- if $pool.sharedMemory }}
+              - {name: shm, mountPath: /dev/shm}
+              {{- end }}
+        volumes:
+          {{- include "pairwise-rm.volumes" $ | nindent 10 }}
+          {{- with $pool.sharedMemory }}
+          - name: shm
+            emptyDir: {medium: Memory, sizeLimit: {{ . }}}
+          {{- end }}
+{{- end }}
+{{- end -}}
+
+{{- define "pairwise-rm.poolResources" -}}
+{{- $resources := deepCopy .resources -}}
+{{- $devices := dict -}}
+{{- if and .gpus .gpuResource -}}
+{{- $_ := set $devices .gpuResource .gpus -}}
+{{- end -}}
+{{- if .rdma.enabled -}}
+{{- $_ := set $devices .rdma.resourceName .rdma.count -}}
+{{- end -}}
+{{- range $side := list "requests" "limits" -}}
+{{- with merge (deepCopy $devices) (get $resources $side | default dict) -}}
+{{- $_ := set $resources $side . -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml $resources -}}
+{{- end -}}
+
+{{- define "pairwise-rm.headAffinity" -}}
+{{- $head := .Values.head -}}
+{{- if $head.affinity -}}
+{{- toYaml $head.affinity -}}
+{{- else if and $head.gpuNodeLabels (ne $head.gpuNodes "allow") -}}
+{{- $absent := list -}}
+{{- range $head.gpuNodeLabels -}}
+{{- $absent = append $absent (dict "key" . "operator" "DoesNotExist") -}}
+{{- end -}}
+{{- $term := dict "matchExpressions" $absent -}}
+{{- if eq $head.gpuNodes "forbid" -}}
+{{- toYaml (dict "nodeAffinity" (dict "requiredDuringSchedulingIgnoredDuringExecution" (dict "nodeSelectorTerms" (list $term)))) -}}
+{{- else -}}
+{{- toYaml (dict "nodeAffinity" (dict "preferredDuringSchedulingIgnoredDuringExecution" (list (dict "weight" 100 "preference" $term)))) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}

@@ -1,0 +1,125 @@
+{{/* RayJobs: what each stage runs, and the name that says so. */}}
+
+{{- define "pairwise-rm.stageCommand" -}}
+{{- $stage := .stage -}}
+{{- $values := index .root.Values.stages $stage -}}
+pairwise-rm stage {{ $stage }} --recipe /etc/pairwise-rm/{{ $stage }}.yaml --digest {{ (index .plan.stages $stage).digest }}
+{{- with .after }} --after {{ . }} --input-timeout {{ $values.inputTimeout | int64 }}{{ end }}
+{{- if and (has $stage (list "train" "evaluate")) }} --gpu-timeout {{ $values.gpuTimeout | int64 }}{{ end }}
+{{- if and .root.Values.storage.upload (has $stage (list "evaluate" "export")) }} --upload {{ .root.Values.storage.upload | squote }}{{ end }}
+{{- end -}}
+
+{{/* Train waits for the pairs of its recipe, evaluate for its judge; export only keeps the order behind evaluate. */}}
+{{- define "pairwise-rm.entrypoint" -}}
+{{- $on := .root.Values.stages -}}
+{{- $after := "" -}}
+{{- if eq .stage "train" -}}
+{{- if $on.convert.enabled -}}{{- $after = printf "convert=%s" .plan.stages.convert.digest -}}{{- end -}}
+{{- else if and (eq .stage "export") $on.evaluate.enabled -}}
+{{- $after = "evaluate" -}}
+{{- else if and (has .stage (list "evaluate" "export")) $on.train.enabled -}}
+{{- $after = printf "train=%s" .plan.stages.train.digest -}}
+{{- end -}}
+{{- $command := include "pairwise-rm.stageCommand" (merge (dict "after" $after) .) -}}
+{{- if and (eq .stage "train") $on.train.convertFirst -}}
+{{- $first := include "pairwise-rm.stageCommand" (merge (dict "stage" "convert" "after" "") .) -}}
+bash -c {{ printf "%s && %s" $first $command | quote }}
+{{- else -}}
+{{- $command -}}
+{{- end -}}
+{{- end -}}
+
+{{/* root, plan, stage; recipe: name of the ConfigMap, for a RayJob with a cluster of its own. */}}
+{{- define "pairwise-rm.rayJobSpec" -}}
+{{- $values := .root.Values -}}
+{{- $batch := $values.batch -}}
+{{- $shared := eq $values.mode "shared" -}}
+entrypoint: {{ include "pairwise-rm.entrypoint" . | quote }}
+submissionMode: {{ $values.submission.mode }}
+{{- with (index $values.stages .stage).activeDeadlineSeconds }}
+activeDeadlineSeconds: {{ . | int64 }}
+{{- end }}
+{{- if $shared }}
+backoffLimit: 0
+ttlSecondsAfterFinished: 0
+clusterSelector:
+  ray.io/cluster: {{ include "pairwise-rm.fullname" .root }}
+{{- else }}
+backoffLimit: {{ $batch.backoffLimit }}
+{{- with $batch.preRunningDeadlineSeconds }}
+preRunningDeadlineSeconds: {{ . | int64 }}
+{{- end }}
+{{- if $batch.suspend }}
+suspend: true
+{{- end }}
+{{- if $batch.deletionRules }}
+ttlSecondsAfterFinished: 0
+deletionStrategy:
+  deletionRules:
+    {{- range $batch.deletionRules }}
+    - policy: {{ .policy }}
+      condition:
+        {{- toYaml (merge (deepCopy .condition) (dict "ttlSeconds" 0)) | nindent 8 }}
+    {{- end }}
+{{- else }}
+{{- if $batch.shutdownAfterJobFinishes }}
+shutdownAfterJobFinishes: true
+{{- end }}
+ttlSecondsAfterFinished: {{ $batch.ttlSecondsAfterFinished | int64 }}
+{{- end }}
+rayClusterSpec:
+  {{- include "pairwise-rm.rayClusterSpec" (dict "root" .root "recipe" .recipe) | nindent 2 }}
+{{- end }}
+{{- if eq $values.submission.mode "K8sJobMode" }}
+submitterConfig:
+  backoffLimit: {{ $values.submission.backoffLimit }}
+submitterPodTemplate:
+  {{- include "pairwise-rm.podMeta" (dict "root" .root "stage" .stage) | trim | nindent 2 }}
+  spec:
+    {{- include "pairwise-rm.podSecurity" .root | nindent 4 }}
+    restartPolicy: Never
+    serviceAccountName: {{ include "pairwise-rm.serviceAccount" .root }}
+    automountServiceAccountToken: false
+    {{- with $values.priorityClass.name }}
+    priorityClassName: {{ . }}
+    {{- end }}
+    {{- with $values.head.nodeSelector }}
+    nodeSelector:
+      {{- toYaml . | nindent 6 }}
+    {{- end }}
+    {{- with $values.head.tolerations }}
+    tolerations:
+      {{- toYaml . | nindent 6 }}
+    {{- end }}
+    {{- with include "pairwise-rm.headAffinity" .root }}
+    affinity:
+      {{- . | nindent 6 }}
+    {{- end }}
+    containers:
+      - name: ray-job-submitter
+        image: {{ $values.submission.image | default (include "pairwise-rm.image" .root) }}
+        imagePullPolicy: {{ $values.image.pullPolicy }}
+        securityContext:
+          {{- include "pairwise-rm.containerSecurity" .root | nindent 10 }}
+        resources:
+          {{- toYaml $values.submission.resources | nindent 10 }}
+        env:
+          - {name: HOME, value: /home/ray}
+        volumeMounts:
+          {{- include "pairwise-rm.scratchMounts" .root | nindent 10 }}
+    volumes:
+      {{- include "pairwise-rm.scratchVolumes" .root | nindent 6 }}
+{{- end }}
+{{- end -}}
+
+{{/*
+<fullname>-<stage>-<sha8>, over all that the RayJob runs with. The shared cluster counts: KubeRay starts it anew
+when its spec changes, which ends what runs there, and the RayJob that takes over needs a name of its own.
+*/}}
+{{- define "pairwise-rm.rayJobName" -}}
+{{- $all := list (include "pairwise-rm.rayJobSpec" (merge (dict "recipe" "") .)) -}}
+{{- if eq .root.Values.mode "shared" -}}
+{{- $all = append $all (include "pairwise-rm.rayClusterSpec" (dict "root" .root "recipe" "")) -}}
+{{- end -}}
+{{- printf "%s-%s-%s" (include "pairwise-rm.fullname" .root) .stage (include "pairwise-rm.hash" $all) -}}
+{{- end -}}
