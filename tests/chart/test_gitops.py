@@ -1,0 +1,212 @@
+"""`manifests/gitops`: Argo CD's and Flux's objects hold to their schemas, and their health checks run for real.
+
+Argo CD's Lua runs in Lua 5.1 with what Argo CD's own sandbox has (no string library); Flux's CEL runs in Flux's order:
+generation, inProgress, failed, current.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cel
+import pytest
+import yaml
+from crd_schemas import REPO, errors, go_module_file, schema_file
+from lupa.lua51 import LuaRuntime
+
+GITOPS = REPO / "manifests" / "gitops"
+SOURCE_CONTROLLER = "github.com/fluxcd/source-controller@v1.8.5"
+GIT_REPOSITORY_CRD = "config/crd/bases/source.toolkit.fluxcd.io_gitrepositories.yaml"
+Object = dict[str, Any]
+
+
+def load(name: str) -> Object:
+    loaded: Object = yaml.safe_load((GITOPS / name).read_text())
+    return loaded
+
+
+def condition(type_: str, status: str, reason: str = "", message: str = "") -> Object:
+    return {"type": type_, "status": status, "reason": reason, "message": message}
+
+
+def argo(kind: str, found: Object) -> tuple[str, str]:
+    """Argo CD's health status and message of an object."""
+    lua = LuaRuntime(register_eval=False, register_builtins=False)
+    script = load("argocd/health.yaml")["data"][f"resource.customizations.health.ray.io_{kind}"]
+    lua.execute('getmetatable("").__index = nil')
+    for name in ("string", "math", "io", "debug", "coroutine", "python"):
+        lua.globals()[name] = None
+    lua.globals().obj = lua.table_from(found, recursive=True)
+    health = lua.execute(script)
+    assert set(health.keys()) <= {"status", "message"}
+    return health.status, health.message
+
+
+def flux(kind: str, found: Object) -> str:
+    """Flux's status of an object: Current, Failed, or InProgress, which is waited for."""
+    [check] = [check for check in load("flux/helmrelease.yaml")["spec"]["healthCheckExprs"] if check["kind"] == kind]
+    observed = found.get("status", {}).get("observedGeneration")
+    if observed not in (None, found["metadata"]["generation"]):
+        return "InProgress"
+    if "status" not in found:
+        # Then an expression fails, and Flux waits as for InProgress; one that named no status would be a mistake.
+        with pytest.raises(RuntimeError, match="status"):
+            cel.evaluate(check["current"], found)
+        return "InProgress"
+    for name in ("inProgress", "failed", "current"):
+        if name in check and cel.evaluate(check[name], found):
+            return name[0].upper() + name[1:]
+    return "InProgress"
+
+
+RAYJOB = {
+    "no status yet": (None, "Progressing", "InProgress"),
+    "new": ({"jobDeploymentStatus": ""}, "Progressing", "InProgress"),
+    "initializing": ({"jobDeploymentStatus": "Initializing"}, "Progressing", "InProgress"),
+    "waiting": ({"jobDeploymentStatus": "Waiting"}, "Progressing", "InProgress"),
+    "running": ({"jobDeploymentStatus": "Running", "jobStatus": "RUNNING"}, "Progressing", "InProgress"),
+    "failed in Ray, its submitter not done": (
+        {"jobDeploymentStatus": "Running", "jobStatus": "FAILED"},
+        "Progressing",
+        "InProgress",
+    ),
+    "retrying": ({"jobDeploymentStatus": "Retrying", "jobStatus": "FAILED", "failed": 1}, "Progressing", "InProgress"),
+    "suspending": ({"jobDeploymentStatus": "Suspending"}, "Suspended", "InProgress"),
+    "suspended": ({"jobDeploymentStatus": "Suspended"}, "Suspended", "InProgress"),
+    "succeeded": ({"jobDeploymentStatus": "Complete", "jobStatus": "SUCCEEDED"}, "Healthy", "Current"),
+    "stopped by somebody": ({"jobDeploymentStatus": "Complete", "jobStatus": "STOPPED"}, "Degraded", "Failed"),
+    "complete, its job failed": ({"jobDeploymentStatus": "Complete", "jobStatus": "FAILED"}, "Degraded", "Failed"),
+    "complete without a job": ({"jobDeploymentStatus": "Complete"}, "Degraded", "Failed"),
+    "failed": ({"jobDeploymentStatus": "Failed", "jobStatus": "FAILED", "reason": "AppFailed"}, "Degraded", "Failed"),
+    "failed before its job was there": (
+        {"jobDeploymentStatus": "Failed", "reason": "PreRunningDeadlineExceeded"},
+        "Degraded",
+        "Failed",
+    ),
+    "not valid": ({"jobDeploymentStatus": "ValidationFailed", "reason": "ValidationFailed"}, "Degraded", "Failed"),
+}
+READY, PROVISIONED = condition("HeadPodReady", "True"), condition("RayClusterProvisioned", "True")
+RAYCLUSTER = {
+    "no status yet": (None, "Progressing", "InProgress"),
+    "no pods yet": (
+        {"observedGeneration": 2, "conditions": [condition("HeadPodReady", "False", "HeadPodNotFound")]},
+        "Progressing",
+        "InProgress",
+    ),
+    "workers of a fixed size not there": (
+        {"observedGeneration": 2, "conditions": [READY, condition("RayClusterProvisioned", "False")]},
+        "Progressing",
+        "InProgress",
+    ),
+    "ready": ({"observedGeneration": 2, "conditions": [READY, PROVISIONED]}, "Healthy", "Current"),
+    "ready before its last edit": (
+        {"observedGeneration": 1, "conditions": [READY, PROVISIONED]},
+        "Progressing",
+        "InProgress",
+    ),
+    "head lost": (
+        {"observedGeneration": 2, "conditions": [condition("HeadPodReady", "False"), PROVISIONED]},
+        "Progressing",
+        "InProgress",
+    ),
+    "pods forbidden": (
+        {"observedGeneration": 2, "conditions": [condition("ReplicaFailure", "True", "FailedCreateHeadPod")]},
+        "Degraded",
+        "InProgress",
+    ),
+    "suspended": (
+        {"observedGeneration": 2, "conditions": [condition("RayClusterSuspended", "True")]},
+        "Suspended",
+        "InProgress",
+    ),
+}
+SERVING = condition("Ready", "True", "NonZeroServeEndpoints")
+RAYSERVICE = {
+    "no status yet": (None, "Progressing", "InProgress"),
+    "initializing": (
+        {"observedGeneration": 2, "conditions": [condition("Ready", "False", "Initializing")]},
+        "Progressing",
+        "InProgress",
+    ),
+    "serving": (
+        {"observedGeneration": 2, "conditions": [SERVING, condition("UpgradeInProgress", "False")]},
+        "Healthy",
+        "Current",
+    ),
+    "serving before its last edit": ({"observedGeneration": 1, "conditions": [SERVING]}, "Progressing", "InProgress"),
+    "upgrading": (
+        {"observedGeneration": 2, "conditions": [SERVING, condition("UpgradeInProgress", "True")]},
+        "Progressing",
+        "InProgress",
+    ),
+    "not valid": ({"conditions": [condition("Ready", "False", "ValidationFailed")]}, "Degraded", "Failed"),
+    "never came up": (
+        {"observedGeneration": 2, "conditions": [condition("Ready", "False", "InitializingTimeout")]},
+        "Degraded",
+        "Failed",
+    ),
+    "no endpoint left": (
+        {"observedGeneration": 2, "conditions": [condition("Ready", "False", "ZeroServeEndpoints")]},
+        "Degraded",
+        "InProgress",
+    ),
+}
+STATES = [
+    pytest.param(kind, status, wanted, id=f"{kind} {name}")
+    for kind, table in (("RayJob", RAYJOB), ("RayCluster", RAYCLUSTER), ("RayService", RAYSERVICE))
+    for name, (status, *wanted) in table.items()
+]
+
+
+@pytest.mark.parametrize(("kind", "status", "wanted"), STATES)
+def test_argo_cd_and_flux_see_the_state_of_an_object(kind: str, status: Object | None, wanted: list[str]) -> None:
+    found: Object = {"apiVersion": "ray.io/v1", "kind": kind, "metadata": {"name": "judge", "generation": 2}}
+    if status is not None:
+        found["status"] = status
+    assert [argo(kind, found)[0], flux(kind, found)] == wanted
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "message"),
+    [
+        (
+            "RayJob",
+            {"jobDeploymentStatus": "Failed", "reason": "AppFailed", "message": "exit code 1"},
+            "Failed: AppFailed: exit code 1",
+        ),
+        ("RayJob", {"jobDeploymentStatus": "Running", "jobStatus": "RUNNING"}, "Running, job RUNNING"),
+        (
+            "RayCluster",
+            {"conditions": [condition("ReplicaFailure", "True", message="pods is forbidden")]},
+            "pods is forbidden",
+        ),
+        ("RayService", {"conditions": [condition("Ready", "False", "ValidationFailed", "no")]}, "ValidationFailed: no"),
+    ],
+)
+def test_argo_cd_says_why(kind: str, status: Object, message: str) -> None:
+    assert argo(kind, {"metadata": {"generation": 1}, "status": status})[1] == message
+
+
+def crd_of(name: str) -> Path:
+    if name == "flux/gitrepository.yaml":
+        return go_module_file(SOURCE_CONTROLLER, GIT_REPOSITORY_CRD)
+    return schema_file("flux-helmrelease-crd.yaml" if name.startswith("flux/") else "argocd-application-crd.yaml")
+
+
+@pytest.mark.parametrize("name", ["argocd/application.yaml", "flux/helmrelease.yaml", "flux/gitrepository.yaml"])
+def test_an_object_holds_to_its_schema_and_a_misspelt_key_does_not(name: str) -> None:
+    crd, manifest = crd_of(name), load(name)
+    assert errors(manifest, crd) == []
+    manifest["spec"]["intervall"] = "10m"
+    assert len(errors(manifest, crd)) == 1
+
+
+def test_the_flux_folder_is_whole() -> None:
+    files = {file.name for file in (GITOPS / "flux").glob("*.yaml")} - {"kustomization.yaml"}
+    assert set(load("flux/kustomization.yaml")["resources"]) == files
+    release, source = load("flux/helmrelease.yaml"), load("flux/gitrepository.yaml")
+    ref = release["spec"]["chart"]["spec"]["sourceRef"]
+    assert (ref["kind"], ref["name"]) == (source["kind"], source["metadata"]["name"])
+    names = {release["metadata"]["namespace"], source["metadata"]["namespace"]}
+    assert names == {load("flux/namespace.yaml")["metadata"]["name"]}
