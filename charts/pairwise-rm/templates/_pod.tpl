@@ -6,7 +6,12 @@
 metadata:
   labels:
     {{- toYaml (merge $labels .root.Values.podLabels) | nindent 4 }}
-  {{- with .root.Values.podAnnotations }}
+  {{- $annotations := deepCopy .root.Values.podAnnotations }}
+  {{- if .ray }}
+  {{- /* Node autoscalers leave the nodes of a run alone; Ray's own gives idle pods back. */}}
+  {{- $annotations = merge $annotations (dict "cluster-autoscaler.kubernetes.io/safe-to-evict" "false" "karpenter.sh/do-not-disrupt" "true") }}
+  {{- end }}
+  {{- with $annotations }}
   annotations:
     {{- toYaml . | nindent 4 }}
   {{- end }}

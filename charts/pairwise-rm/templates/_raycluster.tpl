@@ -1,7 +1,7 @@
 {{/*
 spec of a RayCluster, for the shared one and for a RayJob's own. What KubeRay and Ray's autoscaler would fill in is
 rendered, so that the cluster holds what was rendered.
-  root, plan; recipe: name of the ConfigMap; live: keep the replicas that the autoscaler has set
+  root; recipe: name of the ConfigMap; live: keep the replicas that the autoscaler has set; workerless: the head alone
 */}}
 {{- define "pairwise-rm.rayClusterSpec" -}}
 {{- $values := .root.Values -}}
@@ -45,7 +45,7 @@ headGroupSpec:
     num-cpus: "0"
     num-gpus: "0"
   template:
-    {{- include "pairwise-rm.podMeta" (dict "root" .root) | trim | nindent 4 }}
+    {{- include "pairwise-rm.podMeta" (dict "root" .root "ray" true) | trim | nindent 4 }}
     spec:
       {{- include "pairwise-rm.podSecurity" .root | nindent 6 }}
       {{- if $autoscaled }}
@@ -99,6 +99,9 @@ headGroupSpec:
             {{- include "pairwise-rm.mounts" .root | nindent 12 }}
       volumes:
         {{- include "pairwise-rm.volumes" . | nindent 8 }}
+{{- if .workerless }}
+workerGroupSpecs: []
+{{- else }}
 workerGroupSpecs:
 {{- range $name, $pool := include "pairwise-rm.pools" .root | fromJson }}
   {{- $group := get $running $name | default dict }}
@@ -119,7 +122,7 @@ workerGroupSpecs:
       num-cpus: {{ $pool.rayCpus | quote }}
       num-gpus: {{ $pool.gpus | quote }}
     template:
-      {{- include "pairwise-rm.podMeta" (dict "root" $.root) | trim | nindent 6 }}
+      {{- include "pairwise-rm.podMeta" (dict "root" $.root "ray" true) | trim | nindent 6 }}
       spec:
         {{- include "pairwise-rm.podSecurity" $.root | nindent 8 }}
         {{- if $autoscaled }}
@@ -182,6 +185,7 @@ workerGroupSpecs:
           - name: shm
             emptyDir: {medium: Memory, sizeLimit: {{ . }}}
           {{- end }}
+{{- end }}
 {{- end }}
 {{- end -}}
 

@@ -9,23 +9,45 @@ pairwise-rm stage {{ $stage }} --recipe /etc/pairwise-rm/{{ $stage }}.yaml --dig
 {{- if and .root.Values.storage.upload (has $stage (list "evaluate" "export")) }} --upload {{ .root.Values.storage.upload | squote }}{{ end }}
 {{- end -}}
 
-{{/* Train waits for the pairs of its recipe, evaluate for its judge; export only keeps the order behind evaluate. */}}
-{{- define "pairwise-rm.entrypoint" -}}
-{{- $on := .root.Values.stages -}}
-{{- $after := "" -}}
-{{- if eq .stage "train" -}}
-{{- if $on.convert.enabled -}}{{- $after = printf "convert=%s" .plan.stages.convert.digest -}}{{- end -}}
-{{- else if and (eq .stage "export") $on.evaluate.enabled -}}
-{{- $after = "evaluate" -}}
-{{- else if and (has .stage (list "evaluate" "export")) $on.train.enabled -}}
-{{- $after = printf "train=%s" .plan.stages.train.digest -}}
+{{/* The stages that a RayJob runs, in order, as JSON. */}}
+{{- define "pairwise-rm.stagesOf" -}}
+{{- $first := (index .root.Values.stages .stage).first | default list -}}
+{{- $stages := list -}}
+{{- range list "convert" "train" "evaluate" -}}
+{{- if has . $first -}}{{- $stages = append $stages . -}}{{- end -}}
 {{- end -}}
-{{- $command := include "pairwise-rm.stageCommand" (merge (dict "after" $after) .) -}}
-{{- if and (eq .stage "train") $on.train.convertFirst -}}
-{{- $first := include "pairwise-rm.stageCommand" (merge (dict "stage" "convert" "after" "") .) -}}
-bash -c {{ printf "%s && %s" $first $command | quote }}
+{{- toJson (append $stages .stage) -}}
+{{- end -}}
+
+{{/*
+The RayJob that this one waits for, as `STAGE=DIGEST`. Train wants the pairs of its recipe, evaluate its judge;
+export only keeps the order behind evaluate, any evaluation of this run, so a changed one does not start it again.
+*/}}
+{{- define "pairwise-rm.after" -}}
+{{- $stages := include "pairwise-rm.stagesOf" . | fromJsonArray -}}
+{{- $first := first $stages -}}
+{{- $on := .root.Values.stages -}}
+{{- if eq $first "train" -}}
+{{- if $on.convert.enabled -}}convert={{ .plan.stages.convert.digest }}{{- end -}}
+{{- else if and (eq $first "export") $on.evaluate.enabled -}}
+evaluate
+{{- else if has $first (list "evaluate" "export") -}}
+{{- if $on.train.enabled -}}train={{ .plan.stages.train.digest }}{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "pairwise-rm.entrypoint" -}}
+{{- $stages := include "pairwise-rm.stagesOf" . | fromJsonArray -}}
+{{- $after := include "pairwise-rm.after" . -}}
+{{- $commands := list -}}
+{{- range $stage := $stages -}}
+{{- $commands = append $commands (include "pairwise-rm.stageCommand" (merge (dict "stage" $stage "after" $after) $)) -}}
+{{- $after = "" -}}
+{{- end -}}
+{{- if gt (len $commands) 1 -}}
+bash -c {{ join " && " $commands | quote }}
 {{- else -}}
-{{- $command -}}
+{{- first $commands -}}
 {{- end -}}
 {{- end -}}
 
@@ -68,7 +90,9 @@ shutdownAfterJobFinishes: true
 ttlSecondsAfterFinished: {{ $batch.ttlSecondsAfterFinished | int64 }}
 {{- end }}
 rayClusterSpec:
-  {{- include "pairwise-rm.rayClusterSpec" (dict "root" .root "recipe" .recipe) | nindent 2 }}
+  {{- /* Converting needs no worker, so a cluster that only converts has none. */}}
+  {{- $idle := eq (include "pairwise-rm.stagesOf" .) (toJson (list "convert")) }}
+  {{- include "pairwise-rm.rayClusterSpec" (dict "root" .root "recipe" .recipe "workerless" $idle) | nindent 2 }}
 {{- end }}
 {{- if eq $values.submission.mode "K8sJobMode" }}
 submitterConfig:

@@ -1,0 +1,174 @@
+{{/*
+What can be known from the values alone. Each refusal is one sentence that names the value; types, enums and unknown
+keys are refused by values.schema.json before.
+*/}}
+
+{{- define "pairwise-rm.validate" -}}
+{{- include "pairwise-rm.validateNames" . -}}
+{{- include "pairwise-rm.validateMode" . -}}
+{{- include "pairwise-rm.validateStages" . -}}
+{{- include "pairwise-rm.validatePools" . -}}
+{{- include "pairwise-rm.validateCapacity" . -}}
+{{- end -}}
+
+{{- define "pairwise-rm.validateNames" -}}
+{{- $name := include "pairwise-rm.fullname" . -}}
+{{- $value := ternary "fullnameOverride" "the release's name" (not (empty .Values.fullnameOverride)) -}}
+{{- /* A RayJob's name takes 18 more, and KubeRay allows it 47. */ -}}
+{{- if gt (len $name) 29 -}}
+{{- fail (printf "%s: %q has %d characters, at most 29 are allowed; set fullnameOverride" $value $name (len $name)) -}}
+{{- end -}}
+{{- if not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" $name) -}}
+{{- fail (printf "%s: %q must begin with a letter and hold only a-z, 0-9 and -; set fullnameOverride" $value $name) -}}
+{{- end -}}
+{{- if semverCompare "<2.53.0-0" .Values.rayVersion -}}
+{{- fail (printf "rayVersion: %s is too old; 2.53.0 or later is needed, for token authentication and the health check" .Values.rayVersion) -}}
+{{- end -}}
+{{- if and .Values.priorityClass.create (not .Values.priorityClass.name) -}}
+{{- fail "priorityClass.name: is missing; priorityClass.create makes a class of this name" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "pairwise-rm.validateMode" -}}
+{{- $batch := .Values.batch -}}
+{{- if eq .Values.mode "shared" -}}
+{{- $reason := "goes with mode=ephemeral, since a RayJob on the shared cluster cannot do it" -}}
+{{- if $batch.backoffLimit -}}{{- fail (printf "batch.backoffLimit: %v %s" $batch.backoffLimit $reason) -}}{{- end -}}
+{{- if $batch.preRunningDeadlineSeconds -}}{{- fail (printf "batch.preRunningDeadlineSeconds: %v %s" $batch.preRunningDeadlineSeconds $reason) -}}{{- end -}}
+{{- if $batch.suspend -}}{{- fail (printf "batch.suspend: true %s" $reason) -}}{{- end -}}
+{{- if $batch.deletionRules -}}{{- fail (printf "batch.deletionRules: %s" $reason) -}}{{- end -}}
+{{- if $batch.ttlSecondsAfterFinished -}}{{- fail (printf "batch.ttlSecondsAfterFinished: %v %s" $batch.ttlSecondsAfterFinished $reason) -}}{{- end -}}
+{{- if $batch.kueue.queueName -}}{{- fail (printf "batch.kueue.queueName: %s %s" $batch.kueue.queueName $reason) -}}{{- end -}}
+{{- if $batch.volcano.queueName -}}{{- fail (printf "batch.volcano.queueName: %s %s" $batch.volcano.queueName $reason) -}}{{- end -}}
+{{- end -}}
+{{- if and $batch.deletionRules $batch.shutdownAfterJobFinishes -}}
+{{- fail "batch.deletionRules: excludes batch.shutdownAfterJobFinishes; set that to false" -}}
+{{- end -}}
+{{- if and $batch.ttlSecondsAfterFinished (not $batch.shutdownAfterJobFinishes) -}}
+{{- fail (printf "batch.ttlSecondsAfterFinished: %v needs batch.shutdownAfterJobFinishes=true; deletionRules have ttlSeconds of their own" $batch.ttlSecondsAfterFinished) -}}
+{{- end -}}
+{{- if and $batch.suspend (not $batch.shutdownAfterJobFinishes) -}}
+{{- fail "batch.suspend: true needs batch.shutdownAfterJobFinishes=true" -}}
+{{- end -}}
+{{- $seen := dict -}}
+{{- range $index, $rule := $batch.deletionRules -}}
+{{- if and $.Values.autoscaling.enabled (eq $rule.policy "DeleteWorkers") -}}
+{{- fail (printf "batch.deletionRules[%d].policy: DeleteWorkers needs autoscaling.enabled=false; with autoscaling idle workers go by themselves" $index) -}}
+{{- end -}}
+{{- if eq (empty $rule.condition.jobStatus) (empty $rule.condition.jobDeploymentStatus) -}}
+{{- fail (printf "batch.deletionRules[%d].condition: expected jobStatus or jobDeploymentStatus, one of them" $index) -}}
+{{- end -}}
+{{- $on := $rule.condition.jobStatus | default $rule.condition.jobDeploymentStatus -}}
+{{- $key := printf "%s on %s" $rule.policy $on -}}
+{{- if hasKey $seen $key -}}
+{{- fail (printf "batch.deletionRules[%d]: %s is there twice" $index $key) -}}
+{{- end -}}
+{{- $_ := set $seen $key ($rule.condition.ttlSeconds | default 0 | int64) -}}
+{{- end -}}
+{{- range $on := list "SUCCEEDED" "FAILED" "Failed" -}}
+{{- $before := "" -}}
+{{- range $policy := list "DeleteWorkers" "DeleteCluster" "DeleteSelf" -}}
+{{- $key := printf "%s on %s" $policy $on -}}
+{{- if hasKey $seen $key -}}
+{{- if and $before (lt (get $seen $key) (get $seen $before)) -}}
+{{- fail (printf "batch.deletionRules: ttlSeconds of %s must not be less than that of %s" $key $before) -}}
+{{- end -}}
+{{- $before = $key -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if $batch.kueue.queueName -}}
+{{- if not $batch.shutdownAfterJobFinishes -}}
+{{- fail "batch.kueue.queueName: Kueue needs batch.shutdownAfterJobFinishes=true" -}}
+{{- end -}}
+{{- if .Values.autoscaling.enabled -}}
+{{- fail "batch.kueue.queueName: Kueue reserves whole clusters; set autoscaling.enabled=false" -}}
+{{- end -}}
+{{- if gt (len (include "pairwise-rm.pools" . | fromJson)) 7 -}}
+{{- fail (printf "pools: Kueue allows 7, got %d" (len (include "pairwise-rm.pools" . | fromJson))) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "pairwise-rm.validateStages" -}}
+{{- $plan := include "pairwise-rm.plan" . | fromJson -}}
+{{- $stages := .Values.stages -}}
+{{- range $stage := list "train" "evaluate" "export" -}}
+{{- $given := get $stages $stage -}}
+{{- range $first := $given.first -}}
+{{- if and $given.enabled (get $stages $first).enabled -}}
+{{- fail (printf "stages.%s.first: %s has a RayJob of its own; set stages.%s.enabled=false" $stage $first $first) -}}
+{{- end -}}
+{{- end -}}
+{{- if and $given.enabled (eq $.Values.mode "ephemeral") (not $.Values.autoscaling.enabled) -}}
+{{- with include "pairwise-rm.after" (dict "root" $ "plan" $plan "stage" $stage) -}}
+{{- $waits := first (splitList "=" .) -}}
+{{- fail (printf "stages.%s: its cluster would hold GPUs while it waits for %s; list the earlier stages in stages.%s.first, or set autoscaling.enabled=true" $stage $waits $stage) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "pairwise-rm.validatePools" -}}
+{{- $pools := include "pairwise-rm.pools" . | fromJson -}}
+{{- if not $pools -}}
+{{- fail "pools: there is none; the stages need Ray workers, so name at least one" -}}
+{{- end -}}
+{{- range $name, $pool := $pools -}}
+{{- if and $.Values.autoscaling.enabled (gt $pool.minReplicas $pool.maxReplicas) -}}
+{{- fail (printf "pools.%s.minReplicas: %v is more than maxReplicas, %v" $name $pool.minReplicas $pool.maxReplicas) -}}
+{{- end -}}
+{{- if and (eq $pool.platform "none") (ne $pool.gpuProduct "none") -}}
+{{- fail (printf "pools.%s.gpuProduct: %s needs a platform to know the label; set platform, or nodeSelector with gpuProduct=none" $name $pool.gpuProduct) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Whether the pools can give what the recipe takes: verl waits for ever for Ray CPUs that will never be there. */}}
+{{- define "pairwise-rm.validateCapacity" -}}
+{{- $plan := include "pairwise-rm.plan" . | fromJson -}}
+{{- $pools := include "pairwise-rm.pools" . | fromJson -}}
+{{- $most := ternary "maxReplicas" "replicas" .Values.autoscaling.enabled -}}
+{{- $stages := list -}}
+{{- range $stage, $given := .Values.stages -}}
+{{- if $given.enabled -}}
+{{- $stages = concat $stages (include "pairwise-rm.stagesOf" (dict "root" $ "stage" $stage) | fromJsonArray) -}}
+{{- end -}}
+{{- end -}}
+{{- if has "train" $stages -}}
+{{- $nodes := int $plan.train.nodes -}}
+{{- $gpus := int $plan.train.gpus_per_node -}}
+{{- $all := mul $nodes $gpus -}}
+{{- $cpus := add (mul 3 $all) (max 2 (min 8 $all)) 3 -}}
+{{- $there := 0 -}}
+{{- range $name, $pool := $pools -}}
+{{- if ge (int $pool.gpus) $gpus -}}
+{{- $there = add $there $pool.most -}}
+{{- if and $pool.most (lt (mul $nodes $pool.rayCpus) $cpus) -}}
+{{- fail (printf "pools.%s.rayCpus: %v is too few; verl takes %d Ray CPUs on %d pods for %d GPUs, so set at least %v" $name $pool.rayCpus $cpus $nodes $all (ceil (divf $cpus $nodes))) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if lt (int $there) $nodes -}}
+{{- fail (printf "recipe train.nodes x train.gpus_per_node: %d pods with %d GPUs wanted, the pools give %d such; raise pools.<name>.gpus or %s, or take another recipe" $nodes $gpus $there $most) -}}
+{{- end -}}
+{{- end -}}
+{{- if has "evaluate" $stages -}}
+{{- $replicas := int $plan.evaluate.replicas -}}
+{{- $gpus := int $plan.evaluate.tensor_parallel -}}
+{{- $there := 0 -}}
+{{- range $pools -}}
+{{- $there = add $there (mul .most (div .gpus $gpus)) -}}
+{{- end -}}
+{{- if lt (int $there) $replicas -}}
+{{- fail (printf "recipe evaluate.replicas x evaluate.tensor_parallel: %d engines with %d GPUs on one pod wanted, the pools have room for %d; raise pools.<name>.gpus or %s, or lower evaluate.replicas" $replicas $gpus $there $most) -}}
+{{- end -}}
+{{- end -}}
+{{- if eq $plan.device "cuda" -}}
+{{- range $name, $pool := $pools -}}
+{{- if and $pool.gpus (not $pool.gpuResource) -}}
+{{- fail (printf "pools.%s.gpuResource: is empty, so its GPUs are only counted; the recipe %s has device: cuda and needs nvidia.com/gpu" $name $plan.name) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
