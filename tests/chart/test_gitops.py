@@ -1,63 +1,19 @@
-"""`manifests/gitops`: Argo CD's and Flux's objects hold to their schemas, and their health checks run for real.
-
-Argo CD's Lua runs in Lua 5.1 with what Argo CD's own sandbox has (no string library); Flux's CEL runs in Flux's order:
-generation, inProgress, failed, current.
-"""
+"""`manifests/gitops`: Argo CD's and Flux's objects hold to their schemas, and each state of a Ray object is seen."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-import cel
 import pytest
-import yaml
-from crd_schemas import REPO, errors, go_module_file, schema_file
-from lupa.lua51 import LuaRuntime
+from crd_schemas import errors, go_module_file, schema_file
+from gitops_health import GITOPS, Object, argo, flux, load
 
-GITOPS = REPO / "manifests" / "gitops"
 SOURCE_CONTROLLER = "github.com/fluxcd/source-controller@v1.8.5"
 GIT_REPOSITORY_CRD = "config/crd/bases/source.toolkit.fluxcd.io_gitrepositories.yaml"
-Object = dict[str, Any]
-
-
-def load(name: str) -> Object:
-    loaded: Object = yaml.safe_load((GITOPS / name).read_text())
-    return loaded
 
 
 def condition(type_: str, status: str, reason: str = "", message: str = "") -> Object:
     return {"type": type_, "status": status, "reason": reason, "message": message}
-
-
-def argo(kind: str, found: Object) -> tuple[str, str]:
-    """Argo CD's health status and message of an object."""
-    lua = LuaRuntime(register_eval=False, register_builtins=False)
-    script = load("argocd/health.yaml")["data"][f"resource.customizations.health.ray.io_{kind}"]
-    lua.execute('getmetatable("").__index = nil')
-    for name in ("string", "math", "io", "debug", "coroutine", "python"):
-        lua.globals()[name] = None
-    lua.globals().obj = lua.table_from(found, recursive=True)
-    health = lua.execute(script)
-    assert set(health.keys()) <= {"status", "message"}
-    return health.status, health.message
-
-
-def flux(kind: str, found: Object) -> str:
-    """Flux's status of an object: Current, Failed, or InProgress, which is waited for."""
-    [check] = [check for check in load("flux/helmrelease.yaml")["spec"]["healthCheckExprs"] if check["kind"] == kind]
-    observed = found.get("status", {}).get("observedGeneration")
-    if observed not in (None, found["metadata"]["generation"]):
-        return "InProgress"
-    if "status" not in found:
-        # Then an expression fails, and Flux waits as for InProgress; one that named no status would be a mistake.
-        with pytest.raises(RuntimeError, match="status"):
-            cel.evaluate(check["current"], found)
-        return "InProgress"
-    for name in ("inProgress", "failed", "current"):
-        if name in check and cel.evaluate(check[name], found):
-            return name[0].upper() + name[1:]
-    return "InProgress"
 
 
 RAYJOB = {

@@ -1,0 +1,67 @@
+"""Argo CD's and Flux's objects on a real API server, with their CRDs, and their health checks on real Ray objects."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+from conftest import Release
+from crd_schemas import schema_file
+from gitops_health import argo, flux, load
+from kube import Namespace, run
+
+CRDS = {
+    "applications.argoproj.io": "argocd-application-crd.yaml",
+    "helmreleases.helm.toolkit.fluxcd.io": "flux-helmrelease-crd.yaml",
+}
+
+
+@pytest.fixture(scope="module")
+def gitops() -> Iterator[Namespace]:
+    """A namespace on a cluster that has the CRDs; those that were not there before go again."""
+    files = {name: schema_file(file) for name, file in CRDS.items()}
+    there = run("kubectl", "get", "crds", "--output", "name")
+    made = [name for name in CRDS if f"/{name}" not in there]
+    for name in made:
+        run("kubectl", "apply", "--server-side", "--filename", str(files[name]))
+    namespace = Namespace("pairwise-rm-e2e-gitops")
+    try:
+        run("kubectl", "wait", "--for=condition=Established", "--timeout=60s", *(f"crd/{name}" for name in CRDS))
+        namespace.delete()
+        namespace.create()
+        yield namespace
+    finally:
+        namespace.delete()
+        for name in made:
+            run("kubectl", "delete", "crd", name, "--ignore-not-found")
+
+
+def apply(namespace: Namespace, manifest: dict[str, Any], *options: str, code: int = 0) -> str:
+    manifest["metadata"]["namespace"] = namespace.name
+    arguments = ("apply", "--server-side", "--validate=strict", *options, "--filename", "-")
+    return namespace.kubectl(*arguments, stdin=yaml.safe_dump(manifest), code=code)
+
+
+@pytest.mark.parametrize("name", ["argocd/application.yaml", "flux/helmrelease.yaml"])
+def test_the_api_server_takes_the_object_and_refuses_a_misspelt_key(gitops: Namespace, name: str) -> None:
+    manifest = load(name)
+    apply(gitops, manifest, "--dry-run=server")
+    manifest["spec"]["intervall"] = "10m"
+    apply(gitops, manifest, "--dry-run=server", code=1)
+
+
+def test_the_health_checks_join_what_argocd_cm_has(gitops: Namespace) -> None:
+    gitops.kubectl("create", "configmap", "argocd-cm", "--from-literal=url=https://argocd.example.com")
+    apply(gitops, load("argocd/health.yaml"))
+    data = json.loads(gitops.kubectl("get", "configmap", "argocd-cm", "--output", "json"))["data"]
+    assert data == {"url": "https://argocd.example.com", **load("argocd/health.yaml")["data"]}
+
+
+def test_a_release_that_is_done_is_healthy_to_argo_cd_and_current_to_flux(release: Release) -> None:
+    objects = release.namespace.items("rayjobs.ray.io") + release.namespace.items("rayclusters.ray.io")
+    seen = {item["metadata"]["name"]: (argo(item["kind"], item)[0], flux(item["kind"], item)) for item in objects}
+    assert len(seen) >= 5
+    assert set(seen.values()) == {("Healthy", "Current")}, seen
