@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from charts.schema import values_schema
 from pairwise_rm.recipe.load import load_recipe, recipe_yaml, shipped_recipes
 from pairwise_rm.recipe.model import Recipe
 from pairwise_rm.recipe.source import dump_yaml
@@ -30,16 +31,26 @@ def recipe_files() -> dict[str, str]:
     return {name: _NOTE + text for name, text in files.items()}
 
 
-def main() -> int:
-    folder = CHART / "recipes"
-    files = recipe_files()
-    folder.mkdir(exist_ok=True)
-    for stale in {path.name for path in folder.iterdir()} - set(files):
-        (folder / stale).unlink()
-    for name, text in files.items():
-        (folder / name).write_text(text, encoding="utf-8")
-    return 0
+def written() -> dict[Path, str]:
+    """Every file that is generated, with its content."""
+    files = {CHART / "recipes" / name: text for name, text in recipe_files().items()}
+    return {**files, CHART / "values.schema.json": values_schema(CHART / "values.yaml")}
+
+
+def main(check: bool) -> int:
+    """Writes them; with `check` only tells which differ, and returns 1 when any does."""
+    files = written()
+    stale = set((CHART / "recipes").glob("*.yaml")) - set(files)
+    differing = [path for path, text in files.items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
+    for path in sorted({*stale, *differing}):
+        if check:
+            print(f"{path}: differs from the package; run `make chart`")
+        elif path in stale:
+            path.unlink()
+        else:
+            path.write_text(files[path], encoding="utf-8")
+    return int(check and bool(stale or differing))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:] == ["--check"]))

@@ -1,6 +1,7 @@
 {{/*
 What only the cluster knows. `lookup` finds nothing in `helm template`, and then nothing is refused; a live cluster is
-told by its API versions, which need no permission to read.
+told by its API versions, which need no permission to read. Claims and secrets of the namespace may be read by whoever
+may install into it; storage classes and nodes not always, hence the switches.
 */}}
 
 {{- define "pairwise-rm.validateCluster" -}}
@@ -17,10 +18,12 @@ told by its API versions, which need no permission to read.
 {{- if and $live .Values.networkPolicy.enabled .Values.networkPolicy.egress.hosts (not (.Capabilities.APIVersions.Has "cilium.io/v2/CiliumNetworkPolicy")) -}}
 {{- fail "networkPolicy.egress.hosts: this cluster has no Cilium, which policies by host need; set networkPolicy.egress.cidrs instead" -}}
 {{- end -}}
-{{- if and $live .Values.checks.cluster -}}
+{{- if $live -}}
 {{- include "pairwise-rm.validateOwner" . -}}
 {{- include "pairwise-rm.validateSecrets" . -}}
 {{- include "pairwise-rm.validateClaims" . -}}
+{{- end -}}
+{{- if and $live .Values.checks.cluster -}}
 {{- include "set checks.cluster=false where you may not read storage classes" . -}}
 {{- if .Values.checks.nodes -}}
 {{- include "set checks.nodes=false where you may not read nodes" . -}}

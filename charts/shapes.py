@@ -1,0 +1,135 @@
+"""What values.yaml cannot tell by its values: enums, patterns, and the shapes of empty maps, lists and nulls."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+Schema = dict[str, Any]
+
+_QUANTITY: Schema = {"$ref": "#/definitions/quantity"}
+_TEXT_MAP: Schema = {"type": "object", "additionalProperties": {"type": "string"}}
+_TEXTS: Schema = {"type": "array", "items": {"type": "string", "minLength": 1}}
+_SECONDS_OR_NULL: Schema = {"type": ["integer", "null"], "minimum": 1}
+_COUNT: Schema = {"type": "integer", "minimum": 0}
+_PEERS: Schema = {"type": "array", "items": {"$ref": "#/definitions/networkPolicyPeer"}}
+_CIDRS: Schema = {"type": "array", "items": {"type": "string", "pattern": "^[0-9a-fA-F.:]+/[0-9]{1,3}$"}}
+
+
+def _enum(*names: str) -> Schema:
+    return {"type": "string", "enum": list(names)}
+
+
+def _a(definition: str) -> Schema:
+    return {"$ref": f"#/definitions/{definition}"}
+
+
+def _stages(*names: str) -> Schema:
+    return {"type": "array", "uniqueItems": True, "items": _enum(*names)}
+
+
+# By the full path of a value, as a regular expression.
+SHAPES: dict[str, Schema] = {
+    r"image\.repository": {"type": "string", "pattern": "^[a-z0-9][a-z0-9._/:-]*$"},
+    r"image\.digest": {"type": "string", "pattern": "^(sha256:[0-9a-f]{64})?$"},
+    r"image\.pullPolicy": _enum("Always", "IfNotPresent", "Never"),
+    r"image\.pullSecrets": _TEXTS,
+    r"rayVersion": {"type": "string", "pattern": r"^[0-9]+\.[0-9]+\.[0-9]+"},
+    r"recipe\.(overrides|inline)": {},
+    r"mode": _enum("shared", "ephemeral"),
+    r"stages\.[a-z]+\.(inputTimeout|gpuTimeout)": {"type": "integer", "minimum": 1},
+    r"stages\.[a-z]+\.activeDeadlineSeconds": _SECONDS_OR_NULL,
+    r"stages\.train\.first": _stages("convert"),
+    r"stages\.evaluate\.first": _stages("convert", "train"),
+    r"stages\.export\.first": _stages("convert", "train", "evaluate"),
+    r"submission\.mode": _enum("K8sJobMode", "HTTPMode"),
+    r"submission\.backoffLimit": _COUNT,
+    r"(.+\.)?resources": _a("resources"),
+    r"head\.gpuNodes": _enum("forbid", "avoid", "allow"),
+    r"head\.gpuNodeLabels": _TEXTS,
+    r"(.+\.)?nodeSelector": _TEXT_MAP,
+    r"(.+\.)?tolerations": {"type": "array", "items": _a("toleration")},
+    r"(.+\.)?affinity": _a("affinity"),
+    r"(.+\.)?(env|extraEnv)": {"type": "array", "items": _a("variable")},
+    r"autoscaling\.idleTimeoutSeconds": _COUNT,
+    r"autoscaling\.upscalingMode": _enum("Default", "Conservative", "Aggressive"),
+    r"poolDefaults\.(gpus|minReplicas|maxReplicas|replicas)": _COUNT,
+    r"poolDefaults\.rayCpus": {"type": ["integer", "null"], "minimum": 1},
+    r"poolDefaults\.platform": _enum("gpu-operator", "gke", "eks", "aks", "none"),
+    r"poolDefaults\.gpuProduct": _enum("a100-40gb", "a100-80gb", "none"),
+    r"poolDefaults\.sharedMemory": {"anyOf": [{"type": "null"}, _QUANTITY]},
+    r"poolDefaults\.rdma\.count": {"type": "integer", "minimum": 1},
+    r"poolDefaults\.nccl": {
+        "type": "object",
+        "propertyNames": {"pattern": "^NCCL_[A-Z0-9_]+$"},
+        "additionalProperties": {"type": ["string", "integer"]},
+    },
+    r"pools": {"type": "object", "propertyNames": {"pattern": "^[a-z]([-a-z0-9]{0,28}[a-z0-9])?$"}},
+    r"probes\.startupSeconds": {"type": "integer", "minimum": 5},
+    r"probes\.(timeoutSeconds|livenessFailures)": {"type": "integer", "minimum": 1},
+    r"storage\.[a-z]+\.size": _QUANTITY,
+    r"storage\.[a-z]+\.accessMode": _enum("ReadWriteOnce", "ReadWriteMany", "ReadWriteOncePod"),
+    r"storage\.upload": {"type": "string", "pattern": "^([a-z][a-z0-9+]*://[^'\\s]+)?$"},
+    r"(serviceAccount\.annotations|podAnnotations|podLabels|.+\.labels)": _TEXT_MAP,
+    r"networkPolicy\.ingress\.[a-z]+": _PEERS,
+    r"networkPolicy\.egress\.(cidrs|kubernetesApi)": _CIDRS,
+    r"networkPolicy\.egress\.hosts": {"type": "array", "items": {"type": "string", "pattern": "^[a-z0-9.*-]+$"}},
+    r"networkPolicy\.egress\.extra": {"type": "array", "items": _a("egressRule")},
+    r"batch\.backoffLimit": _COUNT,
+    r"batch\.preRunningDeadlineSeconds": _SECONDS_OR_NULL,
+    r"batch\.ttlSecondsAfterFinished": _COUNT,
+    r"batch\.deletionRules": {"type": "array", "items": _a("deletionRule")},
+    r"priorityClass\.value": {"type": "integer", "maximum": 1000000000},
+    r"podMonitor\.interval": {"type": "string", "pattern": "^[0-9]+(ms|s|m|h)$"},
+}
+
+_OPEN: Schema = {"type": "object"}
+
+
+def _closed(required: list[str] | None = None, **properties: Schema) -> Schema:
+    schema: Schema = {"type": "object", "additionalProperties": False, "properties": properties}
+    return {**schema, "required": required} if required else schema
+
+
+# Kubernetes' own shapes, as deep as a typing mistake goes; the API server knows the rest.
+DEFINITIONS: dict[str, Schema] = {
+    "quantity": {
+        "type": ["string", "integer"],
+        "pattern": r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$",
+        "description": "A Kubernetes quantity: 500m, 8, 10Gi",
+    },
+    "resources": _closed(
+        requests={"type": "object", "additionalProperties": _QUANTITY},
+        limits={"type": "object", "additionalProperties": _QUANTITY},
+    ),
+    "toleration": _closed(
+        key={"type": "string"},
+        operator=_enum("Exists", "Equal"),
+        value={"type": "string"},
+        effect=_enum("NoSchedule", "PreferNoSchedule", "NoExecute"),
+        tolerationSeconds={"type": "integer"},
+    ),
+    "affinity": _closed(nodeAffinity=_OPEN, podAffinity=_OPEN, podAntiAffinity=_OPEN),
+    "variable": _closed(["name"], name={"type": "string", "minLength": 1}, value={"type": "string"}, valueFrom=_OPEN),
+    "networkPolicyPeer": _closed(namespaceSelector=_OPEN, podSelector=_OPEN, ipBlock=_OPEN),
+    "egressRule": _closed(
+        to={"type": "array", "items": {"$ref": "#/definitions/networkPolicyPeer"}},
+        ports={"type": "array", "items": _OPEN},
+    ),
+    "deletionRule": _closed(
+        ["policy", "condition"],
+        policy=_enum("DeleteCluster", "DeleteWorkers", "DeleteSelf", "DeleteNone"),
+        condition=_closed(
+            jobStatus=_enum("SUCCEEDED", "FAILED"), jobDeploymentStatus=_enum("Failed"), ttlSeconds=_COUNT
+        ),
+    ),
+}
+
+
+def partial(schema: Schema) -> Schema:
+    """The same with nothing required and no defaults: what may be given to be laid over something whole."""
+    part = copy.deepcopy(schema)
+    part.pop("required", None)
+    for below in part.get("properties", {}).values():
+        below.pop("default", None)
+    return part
