@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
-from crd_schemas import errors, go_module_file, schema_file
+from crd_schemas import REPO, errors, go_module_file, schema_file
 from gitops_health import GITOPS, Object, argo, flux, load
+from rendering import CHART, rendered
 
 SOURCE_CONTROLLER = "github.com/fluxcd/source-controller@v1.8.5"
 GIT_REPOSITORY_CRD = "config/crd/bases/source.toolkit.fluxcd.io_gitrepositories.yaml"
@@ -166,3 +168,42 @@ def test_the_flux_folder_is_whole() -> None:
     assert (ref["kind"], ref["name"]) == (source["kind"], source["metadata"]["name"])
     names = {release["metadata"]["namespace"], source["metadata"]["namespace"]}
     assert names == {load("flux/namespace.yaml")["metadata"]["name"]}
+
+
+def pointed(found: Object, pointer: str) -> bool:
+    """Whether a JSON pointer leads to something."""
+    here: Any = found
+    for part in pointer.lstrip("/").split("/"):
+        if isinstance(here, list):
+            if not (part.isdigit() and int(part) < len(here)):
+                return False
+            here = here[int(part)]
+        elif part in here:
+            here = here[part]
+        else:
+            return False
+    return True
+
+
+def test_argo_cd_s_release_renders() -> None:
+    spec = load("argocd/application.yaml")["spec"]
+    source = spec["source"]
+    assert REPO / source["path"] == CHART
+    objects = rendered([CHART / file for file in source["helm"]["valueFiles"]], source["helm"]["valuesObject"])
+    assert {"RayCluster", "RayJob"} <= set(objects)
+
+
+def test_flux_s_release_renders_and_its_drift_detection_ignores_the_autoscaler_s_fields_of_each_pool() -> None:
+    spec = load("flux/helmrelease.yaml")["spec"]
+    chart = spec["chart"]["spec"]
+    assert REPO / chart["chart"] == CHART
+    objects = rendered([REPO / file for file in chart["valuesFiles"]], spec["values"])
+    [cluster] = objects["RayCluster"]
+    [ignored] = [rule["paths"] for rule in spec["driftDetection"]["ignore"] if rule["target"]["kind"] == "RayCluster"]
+    written = [
+        f"/spec/workerGroupSpecs/{pool}/{field}"
+        for pool in range(len(cluster["spec"]["workerGroupSpecs"]))
+        for field in ("replicas", "scaleStrategy")
+    ]
+    assert ignored == written
+    assert all(pointed(cluster, pointer) for pointer in ignored)
