@@ -10,6 +10,8 @@ BIN := $(VENV)/bin
 RECIPE ?= smoke
 SET ?=
 UV := $(BIN)/uv
+# Pinned tools, built by Go into .tools
+TOOLS := .tools
 TORCH := $(shell sed -n 's/^torch==//p' requirements/cpu.overrides)
 
 .PHONY: help
@@ -69,6 +71,27 @@ spread: install ## The smoke judge with three seeds of model, data and training 
 lock: install ## Resolve requirements/cpu.txt anew
 	@$(UV) pip compile --quiet --universal --python-version 3.10 requirements/cpu.in --override requirements/cpu.overrides \
 	  $$(sed 's/^/--no-emit-package /' requirements/torch-family.txt) --no-annotate --no-header -o requirements/cpu.txt
+
+.PHONY: chart
+chart: install $(TOOLS)/helm-docs ## Write the chart's recipes, schema and README from the package and values.yaml
+	@$(BIN)/python -m charts.generate
+	@$(TOOLS)/helm-docs --chart-search-root charts --sort-values-order file --log-level warning
+
+.PHONY: manifests
+manifests: chart $(TOOLS)/helm ## Render manifests/ from the chart
+	@$(BIN)/python -m charts.manifests
+
+.PHONY: tools
+tools: $(addprefix $(TOOLS)/,helm kubeconform helm-docs actionlint) ## Build helm, kubeconform, helm-docs and actionlint into .tools
+
+$(TOOLS)/helm: MODULE := helm.sh/helm/v4/cmd/helm@v4.3.1
+$(TOOLS)/kubeconform: MODULE := github.com/yannh/kubeconform/cmd/kubeconform@v0.8.0
+$(TOOLS)/helm-docs: MODULE := github.com/norwoodj/helm-docs/cmd/helm-docs@v1.14.2
+$(TOOLS)/actionlint: MODULE := github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
+$(TOOLS)/%:
+	@command -v go >/dev/null || { echo "$@: Go is needed to build it; install Go, or put the tool there"; exit 2; }
+	@echo "building $@"
+	@GOBIN=$(abspath $(TOOLS)) go install $(MODULE)
 
 .PHONY: clean
 clean: ## Remove runs, models and caches (not .venv)
