@@ -3,7 +3,9 @@
 {{- define "pairwise-rm.stageCommand" -}}
 {{- $stage := .stage -}}
 {{- $values := index .root.Values.stages $stage -}}
-pairwise-rm stage {{ $stage }} --recipe /etc/pairwise-rm/{{ $stage }}.yaml --digest {{ (index .plan.stages $stage).digest }}
+pairwise-rm stage {{ $stage }} --recipe /etc/pairwise-rm/{{ $stage }}.yaml
+{{- /* A head that runs already sees a changed ConfigMap late; a RayJob's own cluster mounts one that never changes. */ -}}
+{{- if eq .root.Values.mode "shared" }} --digest {{ (index .plan.stages $stage).digest }}{{ end }}
 {{- with .after }} --after {{ . }} --input-timeout {{ $values.inputTimeout | int64 }}{{ end }}
 {{- if and (has $stage (list "train" "evaluate")) }} --gpu-timeout {{ $values.gpuTimeout | int64 }}{{ end }}
 {{- if and .root.Values.storage.upload (has $stage (list "evaluate" "export")) }} --upload {{ .root.Values.storage.upload | squote }}{{ end }}
@@ -138,12 +140,23 @@ submitterPodTemplate:
 
 {{/*
 <fullname>-<stage>-<sha8>, over all that the RayJob runs with. The shared cluster counts: KubeRay starts it anew
-when its spec changes, which ends what runs there, and the RayJob that takes over needs a name of its own.
+when its spec changes, but for what the loop below takes out, which ends what runs there, and the RayJob that takes
+over needs a name of its own.
 */}}
 {{- define "pairwise-rm.rayJobName" -}}
 {{- $all := list (include "pairwise-rm.rayJobSpec" (merge (dict "recipe" "") .)) -}}
+{{- range include "pairwise-rm.stagesOf" . | fromJsonArray -}}
+{{- $all = append $all (index $.plan.stages .).digest -}}
+{{- end -}}
 {{- if eq .root.Values.mode "shared" -}}
-{{- $all = append $all (include "pairwise-rm.rayClusterSpec" (dict "root" .root "recipe" "")) -}}
+{{- $cluster := include "pairwise-rm.rayClusterSpec" (dict "root" .root "recipe" "") | fromYaml -}}
+{{- $_ := unset $cluster.headGroupSpec.template.spec "tolerations" -}}
+{{- range $cluster.workerGroupSpecs -}}
+{{- $group := . -}}
+{{- range list "replicas" "minReplicas" "maxReplicas" -}}{{- $_ := unset $group . -}}{{- end -}}
+{{- $_ := unset .template.spec "tolerations" -}}
+{{- end -}}
+{{- $all = append $all $cluster -}}
 {{- end -}}
 {{- printf "%s-%s-%s" (include "pairwise-rm.fullname" .root) .stage (include "pairwise-rm.hash" $all) -}}
 {{- end -}}
