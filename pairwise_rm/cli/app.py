@@ -11,7 +11,21 @@ from typing import Annotated
 import typer
 
 from pairwise_rm import __version__
-from pairwise_rm.cli import convert, evaluate, export, judge, models, run, stage, train, validate
+from pairwise_rm.cli import (
+    convert,
+    evaluate,
+    export,
+    fetch,
+    judge,
+    logs,
+    models,
+    run,
+    stage,
+    status,
+    train,
+    validate,
+    wait,
+)
 from pairwise_rm.errors import EXIT_FAILED, PairwiseError
 
 EXIT_INTERRUPTED = 130
@@ -20,6 +34,7 @@ _EXTRAS = {
     **dict.fromkeys(("torch", "transformers", "ray", "vllm", "verl", "safetensors"), "gpu]', or 'pairwise-rm[cpu"),
     **dict.fromkeys(("numpy", "pandas", "wandb"), "report"),
     "gguf": "models",
+    "kubernetes": "kubernetes",
 }
 """Which extra brings a package that the base installation lacks."""
 
@@ -32,7 +47,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (run, convert, train, evaluate, export, judge, validate, models, stage):
+for command in (run, convert, train, evaluate, export, judge, validate, models, status, logs, wait, fetch, stage):
     command.register(app)
 
 

@@ -45,9 +45,10 @@ def stage(
     """Run one stage on a Ray cluster, in its order; what a RayJob of the chart starts."""
     from pairwise_rm.cli.console import console, observed
     from pairwise_rm.recipe.load import load_recipe
+    from pairwise_rm.stages import STAGES
     from pairwise_rm.stages.order import Earlier, await_stage
     from pairwise_rm.stages.recipe_file import await_recipe, digest_of
-    from pairwise_rm.stages.state import STAGES, Reporter, read_state, state_file
+    from pairwise_rm.stages.state import Reporter, read_state, state_file
 
     if name not in STAGES:
         raise InputError(f"stage {name!r}: expected one of {', '.join(STAGES)}")

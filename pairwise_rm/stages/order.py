@@ -13,7 +13,8 @@ from pathlib import Path
 
 from pairwise_rm.errors import InputError, StageError
 from pairwise_rm.lines import WaitingLine, clock
-from pairwise_rm.stages.state import LOST_SECONDS, STAGES, StageState, read_state
+from pairwise_rm.stages import STAGES
+from pairwise_rm.stages.state import LOST_SECONDS, StageState, read_state
 
 POLL_SECONDS = 3.0
 TELL_SECONDS = 60.0

@@ -24,7 +24,6 @@ from pairwise_rm.files import write_json
 from pairwise_rm.recipe.model import Recipe
 from pairwise_rm.run_folder import RunFolder
 
-STAGES = ("convert", "train", "evaluate", "export")
 HEARTBEAT_SECONDS = 10.0
 LOST_SECONDS = 600.0
 """A living stage whose file is older than this is gone: an order of magnitude above what NFS caches."""

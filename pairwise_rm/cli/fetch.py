@@ -1,0 +1,56 @@
+"""`pairwise-rm fetch`: the results of a release out of its volume."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pairwise_rm.cli.arguments import Context, Namespace, Release
+
+if TYPE_CHECKING:
+    from pairwise_rm.follow.fetching import Fetched
+
+
+def register(app: typer.Typer) -> None:
+    app.command("fetch")(fetch)
+
+
+def fetch(
+    release: Release = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Folder to write; default: one named for the run.")
+    ] = None,
+    weights: Annotated[bool, typer.Option("--weights", help="The exported judge with its weights as well.")] = False,
+    namespace: Namespace = None,
+    context: Context = None,
+) -> None:
+    """Fetch report, metrics, verdicts, model card and recipe of a run; all of it or nothing."""
+    from pairwise_rm.cli.console import Stage
+    from pairwise_rm.follow import fetching
+    from pairwise_rm.follow.overview import follower
+    from pairwise_rm.follow.snapshot import take
+
+    found = follower(context, namespace, release)
+    snapshot = take(found.cluster, found.release)
+    with Stage("fetch", f"{fetching.run_folder_of(snapshot)[1]} of {found.release}") as stage:
+
+        def progress(came: int, total: int) -> None:
+            stage.live(f"{came / 1e6:,.1f} of {total / 1e6:,.1f} MB")
+
+        fetched = fetching.fetch(found.cluster, snapshot, out, weights, stage.say, progress)
+        _tell(fetched, weights, stage.say)
+
+
+def _tell(fetched: Fetched, weights: bool, say: Callable[[str], None]) -> None:
+    """What came, and what a whole run would have besides."""
+    from pairwise_rm.follow.fetching import CARD, REPORT
+
+    say(f"{len(fetched.files)} files, {fetched.size / 1e6:,.1f} MB, in {fetched.folder}")
+    for what, name in (("report", REPORT), ("model card", CARD)):
+        say(f"{what}: {fetched.folder / name if name in fetched.files else 'not there yet'}")
+    if weights:
+        judge = any(name.endswith(".safetensors") for name in fetched.files)
+        say(f"judge: {fetched.folder / 'export' if judge else 'not there yet'}")

@@ -1,0 +1,34 @@
+"""`pairwise-rm logs`: what a stage prints."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from pairwise_rm.cli.arguments import Context, Namespace, Release
+
+
+def register(app: typer.Typer) -> None:
+    app.command("logs")(logs)
+
+
+def logs(
+    stage: Annotated[str, typer.Argument(metavar="STAGE", help="convert, train, evaluate or export.")],
+    release: Release = None,
+    namespace: Namespace = None,
+    context: Context = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on until the stage has ended; wait for it before it begins.")
+    ] = False,
+) -> None:
+    """Print the log of a stage."""
+    from pairwise_rm.follow.logs import print_log
+    from pairwise_rm.follow.overview import follower
+
+    def write(line: str) -> None:
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
+
+    print_log(follower(context, namespace, release), stage, follow, write, lambda text: print(text, file=sys.stderr))

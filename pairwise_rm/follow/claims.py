@@ -1,0 +1,47 @@
+"""Claims that get no volume, with their storage class and the value that names it."""
+
+from __future__ import annotations
+
+from pairwise_rm.follow.client import Object
+from pairwise_rm.follow.trouble import Trouble, clipped
+
+_STORES = ("data", "runs", "cache")
+_CERTAIN = ("storageclass.storage.k8s.io", "no storage class is set")
+
+
+def claim_names(pods: list[Object]) -> set[str]:
+    """The claims that these pods mount."""
+    found = set()
+    for pod in pods:
+        for volume in pod.get("spec", {}).get("volumes") or []:
+            if claim := (volume.get("persistentVolumeClaim") or {}).get("claimName"):
+                found.add(claim)
+    return found
+
+
+def unbound(claim: Object, events: list[Object]) -> Trouble | None:
+    """The trouble of a claim that is Pending and was refused a volume. One that waits for its first pod has none."""
+    warnings = [event for event in events if event.get("type") == "Warning" or event.get("reason") == "FailedBinding"]
+    if claim.get("status", {}).get("phase") != "Pending" or not warnings:
+        return None
+    spec, name = claim.get("spec", {}), claim["metadata"]["name"]
+    size = spec.get("resources", {}).get("requests", {}).get("storage", "?")
+    modes, storage_class = ", ".join(spec.get("accessModes", [])), spec.get("storageClassName") or "none"
+    message = warnings[-1].get("message", "")
+    value = section(name)
+    return Trouble(
+        f"claim {name}",
+        f"({size}, {modes}, storage class {storage_class}) gets no volume: {clipped(message)}; "
+        f"set {value}.storageClass, {value}.size or {value}.existingClaim",
+        hopeless=any(text in message for text in _CERTAIN),
+    )
+
+
+def missing(name: str) -> Trouble:
+    return Trouble(f"claim {name}", f"is not there; set {section(name)}.existingClaim", hopeless=True)
+
+
+def section(name: str) -> str:
+    """The section of the chart's values behind a claim, which the chart names for it."""
+    store = name.rpartition("-")[2]
+    return f"storage.{store if store in _STORES else '<name>'}"

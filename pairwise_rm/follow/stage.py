@@ -1,0 +1,131 @@
+"""How a stage stands, from its RayJob's own status; its submitter pod's log adds how far it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pairwise_rm.follow.client import Object
+from pairwise_rm.follow.pods import Gpus, gpus
+from pairwise_rm.follow.snapshot import Snapshot, cluster_name, unix
+from pairwise_rm.follow.trouble import clipped
+from pairwise_rm.lines import CountLine, NoteLine, StepLine, WaitingLine, duration, failure, newest
+
+State = Literal[
+    "submitted", "starting", "waiting", "running", "retrying", "suspended", "succeeded", "failed", "stopped"
+]
+_DEPLOYMENT: dict[str, State] = {
+    "": "submitted",
+    "Initializing": "starting",
+    "Waiting": "starting",
+    "Retrying": "retrying",
+    "Suspending": "suspended",
+    "Suspended": "suspended",
+    "Failed": "failed",
+    "ValidationFailed": "failed",
+}
+_GPUS = "GPUs"
+
+
+def state_of(job: Object) -> State:
+    """The state by `.status`. A job that Ray calls done is done once KubeRay says so too."""
+    status = job.get("status", {})
+    deployment, ray = status.get("jobDeploymentStatus", ""), status.get("jobStatus", "")
+    if deployment == "Complete":
+        return "succeeded" if ray == "SUCCEEDED" else "stopped" if ray == "STOPPED" else "failed"
+    if deployment == "Running":
+        return "starting" if ray in ("", "PENDING") else "running"
+    return _DEPLOYMENT.get(deployment, "starting")
+
+
+def ended(state: State) -> bool:
+    return state in ("succeeded", "failed", "stopped")
+
+
+@dataclass(frozen=True)
+class StageView:
+    """A stage at one moment. `seconds`: how long it has run or ran; `left`: how long it will, where that is known;
+    `waits_for` is what a stage that waits has said itself.
+    """
+
+    stage: str
+    job: str
+    state: State
+    note: str
+    step: StepLine | None
+    gpus: Gpus
+    seconds: float | None
+    left: float | None
+    waits_for: str | None = None
+
+    @property
+    def ended(self) -> bool:
+        return ended(self.state)
+
+
+def view(snapshot: Snapshot, stage: str, tail: list[str]) -> StageView:
+    """`tail`: the last lines of the submitter pod's log, each behind its time."""
+    job = snapshot.job(stage)
+    state, status = state_of(job), job.get("status", {})
+    texts = [line.partition(" ")[2] for line in tail]
+    found = newest(texts)
+    line = found.line if found else None
+    age = max(0.0, snapshot.now - (unix(tail[found.index].partition(" ")[0]) or snapshot.now)) if found else 0.0
+    if state == "running" and isinstance(line, WaitingLine):
+        state = "waiting"
+    working = state == "running" or (isinstance(line, WaitingLine) and line.what.startswith(_GPUS))
+    began = unix((status.get("rayJobInfo") or {}).get("startTime") or status.get("startTime"))
+    end = unix((status.get("rayJobInfo") or {}).get("endTime") or status.get("endTime")) if ended(state) else None
+    step = line if isinstance(line, StepLine) else None
+    return StageView(
+        stage=stage,
+        job=job["metadata"]["name"],
+        state=state,
+        note=_note(snapshot, job, state, line, age, texts),
+        step=step,
+        gpus=gpus(snapshot.ray_pods(job)) if working and not ended(state) else Gpus(),
+        seconds=None if began is None else max(0.0, (end or snapshot.now) - began),
+        left=max(0.0, step.left - age) if step and state == "running" else None,
+        waits_for=line.what if isinstance(line, WaitingLine) and state == "waiting" else None,
+    )
+
+
+def _note(
+    snapshot: Snapshot,
+    job: Object,
+    state: State,
+    line: StepLine | CountLine | WaitingLine | NoteLine | None,
+    age: float,
+    texts: list[str],
+) -> str:
+    """A stage's progress in words, or why it has none."""
+    if state in ("failed", "stopped"):
+        return cause(job, texts)
+    if state == "submitted":
+        return "waiting for KubeRay's operator"
+    if state == "starting":
+        return _starting(snapshot, job)
+    if isinstance(line, WaitingLine):
+        return f"for {line.what}, {duration(line.seconds + age)}" if state == "waiting" else ""
+    if isinstance(line, StepLine):
+        return f"step {line.step}/{line.last}  reward {line.reward:.3f}  accuracy {line.accuracy:.3f}"
+    return line.text if isinstance(line, NoteLine) else str(line or "")
+
+
+def _starting(snapshot: Snapshot, job: Object) -> str:
+    name = cluster_name(job)
+    if job.get("status", {}).get("jobDeploymentStatus") == "Running":
+        return "being submitted to Ray"
+    return f"waiting for the head of RayCluster {name}" if name and not snapshot.head(job) else "waiting for RayCluster"
+
+
+def cause(job: Object, texts: list[str]) -> str:
+    """Why a stage failed: the command's own error line, or else what KubeRay says."""
+    status = job.get("status", {})
+    message = status.get("message", "")
+    own = failure(texts) or failure(message.splitlines())
+    if own:
+        return clipped(own)
+    first = next((line.strip() for line in message.splitlines() if line.strip()), "")
+    reason = status.get("reason") or status.get("jobStatus") or status.get("jobDeploymentStatus") or "failed"
+    return f"{reason}: {clipped(first)}" if first else str(reason)

@@ -1,0 +1,73 @@
+"""A release as a table: a line a stage, and under it what keeps it."""
+
+from __future__ import annotations
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from pairwise_rm.follow.overview import Overview
+from pairwise_rm.follow.snapshot import RECIPE, RUN_FOLDER
+from pairwise_rm.follow.stage import StageView, State
+from pairwise_rm.lines import duration
+
+_MARKS: dict[State, tuple[str, str]] = {
+    "submitted": ("·", "dim"),
+    "starting": ("·", "yellow"),
+    "waiting": ("·", "yellow"),
+    "running": ("▸", "cyan"),
+    "retrying": ("·", "yellow"),
+    "suspended": ("·", "dim"),
+    "succeeded": ("✓", "green"),
+    "failed": ("✗", "bold red"),
+    "stopped": ("✗", "bold red"),
+}
+
+
+def table(overview: Overview) -> RenderableType:
+    """The whole picture of a release."""
+    rows = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for name in ("stage", "state", "progress", "GPUs"):
+        rows.add_column(name, overflow="fold")
+    for name in ("time", "left"):
+        rows.add_column(name, justify="right", no_wrap=True)
+    for stage in overview.stages:
+        rows.add_row(*_row(stage))
+    return Group(_title(overview), "", rows, *_notes(overview))
+
+
+def _title(overview: Overview) -> Text:
+    snapshot = overview.snapshot
+    title = Text.assemble((snapshot.release, "bold"), f" in namespace {snapshot.namespace}")
+    for key, word in ((RECIPE, "recipe"), (RUN_FOLDER, "run")):
+        if text := overview.said(key):
+            title.append(f" · {word} {text}")
+    return title
+
+
+def _row(stage: StageView) -> list[Text]:
+    mark, style = _MARKS[stage.state]
+    return [
+        Text(stage.stage),
+        Text(f"{mark} {stage.state}", style, no_wrap=True),
+        Text(stage.note),
+        Text(str(stage.gpus)),
+        Text("" if stage.seconds is None else duration(stage.seconds)),
+        Text("" if stage.left is None else duration(stage.left)),
+    ]
+
+
+def _notes(overview: Overview) -> list[Text]:
+    notes = [
+        Text.assemble(
+            "\n", ("✗ " if trouble.hopeless else "! ", "bold red" if trouble.hopeless else "yellow"), str(trouble)
+        )
+        for trouble in overview.troubles
+    ]
+    if overview.last_event:
+        notes.append(Text(f"\nlast event: {overview.last_event}", "dim"))
+    if not overview.stages:
+        notes.append(Text("\nno stage yet: the release has no RayJob"))
+    elif overview.ended and overview.gpus.held:
+        notes.append(Text(f"\n{overview.gpus} by worker pods that are idle, until autoscaling takes them away", "dim"))
+    return notes

@@ -1,0 +1,58 @@
+"""Waiting for a stage's end, for CI: by the RayJob's own status, with a line for each change."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from pairwise_rm.errors import StageError
+from pairwise_rm.follow.diagnosis import troubles_of
+from pairwise_rm.follow.overview import Follower
+from pairwise_rm.follow.patience import patiently
+from pairwise_rm.follow.snapshot import take
+from pairwise_rm.follow.stage import StageView
+from pairwise_rm.lines import duration
+
+POLL_SECONDS = 3.0
+
+
+def wait_for(follower: Follower, stage: str, timeout: float, say: Callable[[str], None]) -> None:
+    """Returns when the stage has succeeded.
+
+    Raises StageError, with the cause, when it failed, when something keeps it that no waiting ends, and after
+    `timeout` seconds. GPUs that are lacking are only told of: a node may come for them.
+    """
+    end = time.monotonic() + timeout
+    told: set[str] = set()
+    last = None
+    while True:
+        snapshot = patiently(lambda: take(follower.cluster, follower.release), say)
+        if last and stage not in snapshot.jobs:
+            raise StageError(f"{stage}: RayJob {last.job} was deleted while it was {last.state}")
+        view = follower.stage(snapshot, stage)
+        if last is None or (view.job, view.state, view.waits_for) != (last.job, last.state, last.waits_for):
+            say(_line(view))
+        last = view
+        if view.state == "succeeded":
+            return
+        if view.ended:
+            raise StageError(f"{stage} {view.state}: {view.note}")
+        found = troubles_of(snapshot, stage)
+        for trouble in found:
+            if trouble.hopeless and view.state != "running":
+                raise StageError(f"{stage} cannot go on ({view.state}): {trouble}")
+            if str(trouble) not in told:
+                say(f"! {trouble}")
+                told.add(str(trouble))
+        if time.monotonic() >= end:
+            why = f": {found[0]}" if found else ""
+            raise StageError(f"{stage} is not done after {duration(timeout)}: it is {_state(view)}{why}")
+        time.sleep(min(POLL_SECONDS, max(0.0, end - time.monotonic())))
+
+
+def _line(view: StageView) -> str:
+    return f"{time.strftime('%H:%M:%S')}  {view.stage} {_state(view)}"
+
+
+def _state(view: StageView) -> str:
+    return f"{view.state} {view.note}".rstrip()
