@@ -32,11 +32,16 @@ def meaningful_line(error: BaseException, log: str = "") -> str:
     text = " ".join(str(error).split())
     if text and not any(wrapper in text for wrapper in _WRAPPERS):
         return _short(f"{type(error).__name__}: {text}")
+    return cause_in(log) or _short(text or type(error).__name__)
+
+
+def cause_in(log: str) -> str | None:
+    """The last line of a log that names an exception and is no wrapper."""
     for line in reversed(log.splitlines()):
         found = _EXCEPTION.search(line)
         if found and not any(wrapper in line for wrapper in _WRAPPERS):
             return _short(f"{found.group(1)}: {found.group(2)}")
-    return _short(text or type(error).__name__)
+    return None
 
 
 def cause_of(error: BaseException) -> str:

@@ -111,16 +111,25 @@ def rule(
     progress: Progress | None = None,
 ) -> list[Ruling]:
     """One ruling a prompt, in order."""
-    asked = [index for index, prompt in enumerate(prompts) if prompt.ids is not None]
+    asked = askable(prompts)
     skipped = len(prompts) - len(asked)
 
     def done(count: int) -> None:
         if progress:
             progress(JUDGE, skipped + count, len(prompts))
 
-    generations = pool.generate([prompts[index].ids or [] for index in asked], sampling, done)
-    answers = dict(zip(asked, generations, strict=True))
-    return [_ruling(prompt, answers.get(index), thinking) for index, prompt in enumerate(prompts)]
+    return ruled(prompts, pool.generate(asked, sampling, done), thinking)
+
+
+def askable(prompts: Sequence[Prompt]) -> list[list[int]]:
+    """The token ids of the prompts that fit, which are those to ask vLLM for."""
+    return [prompt.ids for prompt in prompts if prompt.ids is not None]
+
+
+def ruled(prompts: Sequence[Prompt], generations: Sequence[Generation], thinking: Thinking) -> list[Ruling]:
+    """One ruling a prompt, in order, from what was generated for the `askable` ones."""
+    answers = iter(generations)
+    return [_ruling(prompt, next(answers) if prompt.ids is not None else None, thinking) for prompt in prompts]
 
 
 def _ruling(prompt: Prompt, generation: Generation | None, thinking: Thinking) -> Ruling:

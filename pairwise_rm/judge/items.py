@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,21 +59,25 @@ def read_items(path: Path) -> list[Item]:
 
 
 def _parse(line: bytes, where: str, name: str) -> Item:
+    return item_of(decoded(line, where), where, name)
+
+
+def decoded(text: bytes, where: str) -> Any:
+    """The JSON value of UTF-8 bytes. Raises InputError that starts with `where`."""
     try:
-        value = json.loads(line.decode("utf-8"))
+        return json.loads(text.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise InputError(f"{where}: not UTF-8: {error.reason} at byte {error.start}") from error
     except json.JSONDecodeError as error:
         raise InputError(f"{where}: not JSON: {error.msg} at column {error.colno}") from error
     except RecursionError as error:
         raise InputError(f"{where}: nested too deeply") from error
+
+
+def item_of(value: Any, where: str, name: str) -> Item:
+    """An item of a decoded value. `where` starts the message of the InputError."""
     if not isinstance(value, dict):
         raise InputError(f"{where}: expected a JSON object, found {type(value).__name__}")
-    return item_of(value, where, name)
-
-
-def item_of(value: Mapping[str, Any], where: str, name: str) -> Item:
-    """An item of a decoded object. `where` starts the message of the InputError."""
     if unknown := sorted(value.keys() - _KEYS):
         raise InputError(f"{where}: unknown key {unknown[0]!r}; known are {', '.join(sorted(_KEYS))}")
     if ("prompt" in value) == ("messages" in value):

@@ -15,7 +15,7 @@ from pairwise_rm.evaluate.judging import Progress, Ruling, rulings_of
 from pairwise_rm.judge.items import Item
 from pairwise_rm.model_folder import check_model_folder
 from pairwise_rm.recipe.model import Recipe
-from pairwise_rm.rows import ORDERS, Order, Preference, swapped
+from pairwise_rm.rows import ORDERS, Order, Preference, Row, swapped
 
 Combined = Literal["A", "B", "tie", "inconsistent", "invalid"]
 
@@ -51,7 +51,16 @@ def judge(recipe: Recipe, model: str, items: Sequence[Item], progress: Progress 
     Raises InputError for a model that cannot be loaded, before anything starts, and StageError when vLLM fails.
     """
     check_model_folder(model, revision_of(recipe, model))
-    rulings = rulings_of(recipe, model, [row for item in items for row in item.rows()], progress)
+    return judgements_of(items, rulings_of(recipe, model, rows_of(items), progress))
+
+
+def rows_of(items: Sequence[Item]) -> list[Row]:
+    """What to judge for these items: both orders of each, as neighbours."""
+    return [row for item in items for row in item.rows()]
+
+
+def judgements_of(items: Sequence[Item], rulings: Sequence[Ruling]) -> list[Judgement]:
+    """One judgement an item, from the rulings of `rows_of`."""
     pairs = zip(rulings[0::2], rulings[1::2], strict=True)
     return [judgement_of(item.name, pair) for item, pair in zip(items, pairs, strict=True)]
 
