@@ -12,6 +12,7 @@ SET ?=
 UV := $(BIN)/uv
 # Pinned tools, built by Go into .tools
 TOOLS := .tools
+LOCK := $(UV) pip compile --quiet --no-annotate --no-header
 TORCH := $(shell sed -n 's/^torch==//p' requirements/cpu.overrides)
 
 .PHONY: help
@@ -22,14 +23,14 @@ help: ## List the commands
 install: $(VENV)/.installed ## Make .venv with everything (verl, vLLM, torch; 6 GB)
 
 # PyTorch's CPU build where its index is in reach, the build on PyPI elsewhere; the lock holds all the rest.
-$(VENV)/.installed: pyproject.toml requirements/cpu.txt requirements/cpu.overrides
+$(VENV)/.installed: pyproject.toml requirements/cpu.txt requirements/dev.txt requirements/cpu.overrides
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v <= (3, 12) else f"Python 3.10 to 3.12 is needed (verl), this is {v[0]}.{v[1]}; set PYTHON=")'
 	@echo "installing into $(VENV) (about 6 GB, a minute on a fast network)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	@UV_HTTP_TIMEOUT=20 UV_HTTP_RETRIES=0 $(UV) pip install --quiet --python $(BIN)/python --torch-backend cpu torch==$(TORCH) 2>/dev/null \
 	  || $(UV) pip install --quiet --python $(BIN)/python torch==$(TORCH)
-	@$(UV) pip install --quiet --python $(BIN)/python --no-deps -r requirements/cpu.txt
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps -r requirements/cpu.txt -r requirements/dev.txt
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@touch $@
 
@@ -68,9 +69,11 @@ spread: install ## The smoke judge with three seeds of model, data and training 
 	@$(BIN)/python benchmarks/smoke.py
 
 .PHONY: lock
-lock: install ## Resolve requirements/cpu.txt anew
-	@$(UV) pip compile --quiet --universal --python-version 3.10 requirements/cpu.in --override requirements/cpu.overrides \
-	  $$(sed 's/^/--no-emit-package /' requirements/torch-family.txt) --no-annotate --no-header -o requirements/cpu.txt
+lock: install ## Resolve requirements/*.txt anew
+	@$(LOCK) --universal --python-version 3.10 requirements/cpu.in --override requirements/cpu.overrides \
+	  $$(sed 's/^/--no-emit-package /' requirements/torch-family.txt) -o requirements/cpu.txt
+	@$(LOCK) --universal --python-version 3.10 requirements/dev.in --constraints requirements/cpu.txt \
+	  --override requirements/cpu.overrides -o requirements/dev.txt
 
 .PHONY: chart
 chart: install $(TOOLS)/helm-docs ## Write the chart's recipes, schema and README from the package and values.yaml
