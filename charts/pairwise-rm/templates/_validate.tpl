@@ -6,6 +6,7 @@ keys are refused by values.schema.json before.
 {{- define "pairwise-rm.validate" -}}
 {{- include "pairwise-rm.validateNames" . -}}
 {{- include "pairwise-rm.validateMode" . -}}
+{{- include "pairwise-rm.validateRecipe" . -}}
 {{- include "pairwise-rm.validateStages" . -}}
 {{- include "pairwise-rm.validatePools" . -}}
 {{- include "pairwise-rm.validateCapacity" . -}}
@@ -86,6 +87,39 @@ keys are refused by values.schema.json before.
 {{- end -}}
 {{- if gt (len (include "pairwise-rm.pools" . | fromJson)) 7 -}}
 {{- fail (printf "pools: Kueue allows 7, got %d" (len (include "pairwise-rm.pools" . | fromJson))) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* What the package checks across keys, which a schema cannot; the stage would say it after the pairs are converted. */}}
+{{- define "pairwise-rm.validateRecipe" -}}
+{{- $recipe := include "pairwise-rm.recipe" . | fromJson -}}
+{{- $train := $recipe.train -}}
+{{- $export := $recipe.data.export -}}
+{{- if and $export.split $export.split_ratio -}}
+{{- fail "recipe data.export: split and split_ratio exclude each other; set the other one to null" -}}
+{{- end -}}
+{{- with $export.split_ratio -}}
+{{- if ne (round (addf (.train | default 0) (.test | default 0)) 6) 1.0 -}}
+{{- fail (printf "recipe data.export.split_ratio: train + test must be 1, got %v + %v" (.train | default 0) (.test | default 0)) -}}
+{{- end -}}
+{{- end -}}
+{{- if and (eq $recipe.device "cpu") (eq $recipe.model.attention "flash_attention_2") -}}
+{{- fail "recipe model.attention: flash_attention_2 needs a GPU; use sdpa with device: cpu" -}}
+{{- end -}}
+{{- if and (eq $recipe.device "cpu") (gt (int $train.tensor_parallel) 1) -}}
+{{- fail "recipe train.tensor_parallel: must be 1 with device: cpu" -}}
+{{- end -}}
+{{- $gpus := mul $train.nodes $train.gpus_per_node | int -}}
+{{- if mod $gpus (int $train.tensor_parallel) -}}
+{{- fail (printf "recipe train.tensor_parallel: %v must divide the %d GPUs (nodes x gpus_per_node)" $train.tensor_parallel $gpus) -}}
+{{- end -}}
+{{- if mod (int $train.batch_size) (int $train.mini_batch_size) -}}
+{{- fail (printf "recipe train.batch_size: must be a multiple of train.mini_batch_size %v, got %v" $train.mini_batch_size $train.batch_size) -}}
+{{- end -}}
+{{- range $key := list "batch_size" "mini_batch_size" -}}
+{{- if mod (mul (get $train $key) $train.rollouts) $gpus -}}
+{{- fail (printf "recipe train.%s: %v x %v rollouts must be a multiple of %d GPUs" $key (get $train $key) $train.rollouts $gpus) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
