@@ -81,8 +81,14 @@ shapes. A stage's digest is the SHA-256 of its file; folders and RayJobs are nam
 {{/* {name, device, train, evaluate, runFolder, dataFolder, stages: {<stage>: {content, digest}}} as JSON. */}}
 {{- define "pairwise-rm.plan" -}}
 {{- $recipe := include "pairwise-rm.recipe" . | fromJson -}}
-{{- $convert := pick $recipe "name" "device" "seed" "data" -}}
-{{- $_ := set $convert "model" (pick $recipe.model "path" "make" "attention") -}}
+{{- $convert := pick $recipe "name" "data" -}}
+{{- /* Pairs have nothing to do with a model, unless they are made with one. */ -}}
+{{- if $recipe.model.make -}}
+{{- $_ := set $convert "seed" $recipe.seed -}}
+{{- $_ := set $convert "model" (pick $recipe.model "path" "make") -}}
+{{- else -}}
+{{- $_ := set $convert "model" (dict "path" "-") -}}
+{{- end -}}
 {{- $identity := deepCopy (pick $recipe "name" "device" "seed" "model" "data" "prompt" "train" "reward") -}}
 {{- range (.Files.Get "recipes/continues.yaml" | fromYaml).keys -}}
 {{- $parts := splitList "." . -}}
@@ -96,7 +102,6 @@ shapes. A stage's digest is the SHA-256 of its file; folders and RayJobs are nam
 {{- $runFolder := printf "/mnt/runs/%s/%s-%s" .Release.Name $recipe.name (include "pairwise-rm.hash" $identity) -}}
 {{- $_ := set $recipe.data.export "output_dir" $dataFolder -}}
 {{- $_ := set $recipe "output_dir" $runFolder -}}
-{{- $_ := set $convert "output_dir" $dataFolder -}}
 {{- $train := pick $recipe "name" "device" "seed" "output_dir" "model" "data" "prompt" "train" "reward" -}}
 {{- $files := dict
       "convert" $convert
