@@ -133,6 +133,11 @@ def test_argo_cd_and_flux_see_the_state_of_an_object(kind: str, status: Object |
             {"jobDeploymentStatus": "Failed", "reason": "AppFailed", "message": "exit code 1"},
             "Failed: AppFailed: exit code 1",
         ),
+        (
+            "RayJob",
+            {"jobDeploymentStatus": "ValidationFailed", "reason": "ValidationFailed", "message": "no such mode"},
+            "ValidationFailed: no such mode",
+        ),
         ("RayJob", {"jobDeploymentStatus": "Running", "jobStatus": "RUNNING"}, "Running, job RUNNING"),
         (
             "RayCluster",
