@@ -25,15 +25,15 @@ def unbound(claim: Object, events: list[Object]) -> Trouble | None:
     if claim.get("status", {}).get("phase") != "Pending" or not warnings:
         return None
     spec, name = claim.get("spec", {}), claim["metadata"]["name"]
+    message, value = warnings[-1].get("message", ""), section(name)
+    if any(text in message for text in _CERTAIN):
+        text = f"gets no volume: {clipped(message)}; set {value}.storageClass"
+        return Trouble(f"claim {name}", text, hopeless=True)
     size = spec.get("resources", {}).get("requests", {}).get("storage", "?")
-    modes, storage_class = ", ".join(spec.get("accessModes", [])), spec.get("storageClassName") or "none"
-    message = warnings[-1].get("message", "")
-    value = section(name)
+    what = f"{size}, {', '.join(spec.get('accessModes', []))}, storage class {spec.get('storageClassName') or 'none'}"
     return Trouble(
         f"claim {name}",
-        f"({size}, {modes}, storage class {storage_class}) gets no volume: {clipped(message)}; "
-        f"set {value}.storageClass, {value}.size or {value}.existingClaim",
-        hopeless=any(text in message for text in _CERTAIN),
+        f"({what}) gets no volume: {clipped(message)}; set {value}.storageClass, .size, .accessMode or .existingClaim",
     )
 
 

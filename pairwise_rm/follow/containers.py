@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from pairwise_rm.follow.client import Object
@@ -10,9 +11,11 @@ from pairwise_rm.follow.trouble import Trouble, clipped
 
 _PULLING = ("ImagePullBackOff", "ErrImagePull", "InvalidImageName", "RegistryUnavailable", "ImageInspectError")
 _CONFIGURED = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
+_LOW_ON = re.compile(r"low on resource: ([\w-]+)")
 _STARTING = ("ContainerCreating", "PodInitializing")
 _VOLUME_EVENTS = ("FailedMount", "FailedAttachVolume")
-_KILLED = 137
+MANY_FAILURES = 5
+"""So often in a row, and the next start will not end better."""
 
 
 def broken(pod: Object, events: list[Object]) -> Iterator[Trouble]:
@@ -20,12 +23,15 @@ def broken(pod: Object, events: list[Object]) -> Iterator[Trouble]:
     status, who = pod.get("status", {}), subject(pod)
     if status.get("reason") == "Evicted":
         yield Trouble(who, evicted(status.get("message", ""), value_of(pod)))
-    for container in statuses(pod):
+    images: set[str] = set()
+    for container in sorted(statuses(pod), key=_backing_off):
         waiting = container.get("state", {}).get("waiting") or {}
         reason, name = waiting.get("reason", ""), container["name"]
         if reason in _PULLING:
             # The first failure may be a registry that hiccups; backing off follows one that failed again.
-            yield Trouble(who, _image(container, waiting), hopeless=reason != "ErrImagePull")
+            if container["image"] not in images:
+                yield Trouble(who, _image(container, waiting), hopeless=reason != "ErrImagePull")
+            images.add(container["image"])
         elif reason == "ErrImageNeverPull":
             text = f"needs image {container['image']}, which is not on its node, and may not pull it"
             yield Trouble(who, f"{text}; set image.pullPolicy to IfNotPresent, or load the image", hopeless=True)
@@ -38,7 +44,8 @@ def broken(pod: Object, events: list[Object]) -> Iterator[Trouble]:
 
 
 def evicted(message: str, section: str) -> str:
-    return f"was evicted: {clipped(message).rstrip('. ')}; raise {section}.resources.requests"
+    resource = found[1] if (found := _LOW_ON.search(message)) else "memory"
+    return f"was evicted: {clipped(message).rstrip('. ')}; raise {section}.resources.requests.{resource}"
 
 
 def oom_killed(container: str, limit: object, section: str) -> str:
@@ -46,10 +53,16 @@ def oom_killed(container: str, limit: object, section: str) -> str:
     return f"ran out of memory: container {container} was OOMKilled{at}; raise {section}.resources.limits.memory"
 
 
+def _backing_off(container: Object) -> bool:
+    """Those first that have been tried again already: containers of one image report it at different times."""
+    return (container.get("state", {}).get("waiting") or {}).get("reason") == "ErrImagePull"
+
+
 def _image(container: Object, waiting: Object) -> str:
-    why = clipped(waiting.get("message", "")) or waiting["reason"]
+    # The runtime wraps the cause several times, each time behind what it was doing with the image's name in quotes.
+    why = clipped(waiting.get("message", "").rpartition('": ')[2]) or "no reason is given"
     return (
-        f"cannot pull image {container['image']} ({waiting['reason']}): {why}; "
+        f"cannot pull image {container['image']}: {why} ({waiting['reason']}); "
         "set image.repository and image.tag, or image.pullSecrets for a private registry"
     )
 
@@ -74,12 +87,13 @@ def _stopped(pod: Object, container: Object) -> Iterator[Trouble]:
     ended = before if crashing else now
     if crashing or now.get("exitCode"):
         why = clipped(ended.get("message", "")) or ended.get("reason", "Error")
-        previous = " --previous" if crashing else ""
+        previous, starts = " --previous" if crashing else "", container.get("restartCount", 0) + 1
         yield Trouble(
             subject(pod),
-            f"container {name} ended with exit code {ended.get('exitCode', '?')} ({why}) and was started "
-            f"{container.get('restartCount', 0) + 1} times; see "
+            f"failed: container {name} ended with exit code {ended.get('exitCode', '?')} ({why}) and was started "
+            f"{starts} time{'s' if starts > 1 else ''}; see "
             f"`kubectl logs -n {pod['metadata'].get('namespace')} {pod['metadata']['name']} -c {name}{previous}`",
+            hopeless=starts >= MANY_FAILURES,
         )
 
 
@@ -89,6 +103,8 @@ def _volume(event: Object) -> str:
         return "set storage.<name>.accessMode to ReadWriteMany, since pods on several nodes share it"
     if "secret" in message.lower():
         return "see secrets"
+    if "configmap" in message.lower():
+        return "`helm upgrade` of the release makes it"
     return "see storage.data, storage.runs and storage.cache"
 
 

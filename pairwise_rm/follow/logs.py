@@ -81,10 +81,10 @@ def _follow(follower: Follower, stage: str, write: Say, say: Say) -> None:
             continue  # quiet for a while, or the connection is lost: see how the job stands, and go on
         if over:
             view = follower.stage(snapshot, stage)
-            say(f"{stage} {view.state}" + (f": {view.note}" if view.state != "succeeded" else ""))
+            say(f"{stage} {view if view.state != 'succeeded' else view.state}")
             return
         view = follower.stage(snapshot, stage)
-        waits = f"waiting for the log of {stage} ({view.state} {view.note}".rstrip() + ")"
+        waits = f"waiting for the log of {stage} ({view})"
         if not pods and waits != told:
             say(waits)
             told = waits
@@ -103,7 +103,9 @@ def _check_mode(snapshot: Snapshot, job: Object) -> None:
 def _no_pod(snapshot: Snapshot, job: Object, follower: Follower, stage: str) -> NoReturn:
     view = follower.stage(snapshot, stage)
     if not view.ended:
-        raise StageError(f"{stage} has no log yet ({view.state} {view.note}".rstrip() + "); -f waits for it")
+        raise StageError(f"{stage} has no log yet ({view}); -f waits for it")
+    if not job.get("status", {}).get("jobId"):
+        raise StageError(f"{stage} has no log, since it was never submitted ({view})")
     raise StageError(f"the submitter pod of {stage} is gone, and its log with it; {_elsewhere(snapshot, job)}")
 
 

@@ -9,6 +9,8 @@ from pairwise_rm.follow.pods import condition, gpus_of, is_accelerator, subject,
 from pairwise_rm.follow.trouble import Trouble
 
 _LACK = re.compile(r"Insufficient ([^\s,]+?)\.?(?=[\s,]|$)")
+_ASIDE = re.compile(r"\. (?:no new claims to deallocate|not found|preemption:|still not schedulable)")
+_VOLUMES = re.compile(r"PersistentVolumeClaim|persistent volume|persistentvolumeclaim|volume node affinity")
 _NODE_COMES = "TriggeredScaleUp"
 
 
@@ -28,8 +30,12 @@ def unscheduled(pod: Object, events: list[Object]) -> Trouble | None:
 
 
 def scheduler_message(message: str) -> str:
-    """Without what the scheduler tells of preemption, which repeats the nodes."""
-    return " ".join(message.partition(" preemption:")[0].split()).rstrip(".")
+    """The scheduler's reasons, without its asides on claims and on preemption, which repeat the nodes."""
+    return " ".join(_ASIDE.split(message, maxsplit=1)[0].split()).rstrip(".,")
+
+
+def about_volumes(message: str) -> bool:
+    return _VOLUMES.search(message) is not None
 
 
 def remedy(section: str, message: str) -> str:
@@ -44,6 +50,6 @@ def remedy(section: str, message: str) -> str:
         return "set " + " or ".join(f"{section}.{key}" for key in keys)
     if "taint" in message:
         return f"set {section}.tolerations"
-    if "olume" in message:
+    if about_volumes(message):
         return "see storage.data, storage.runs and storage.cache"
     return f"see {section}"

@@ -71,7 +71,7 @@ class Snapshot:
 
 def find_release(cluster: Cluster, wanted: str | None) -> str:
     """The release by its name, or the only one that there is. Raises InputError with those that there are."""
-    there = _releases(cluster)
+    there = _releases(cluster).get(cluster.namespace, set())
     if wanted in there or (wanted is None and len(there) == 1):
         return wanted or there.pop()
     if there:
@@ -85,15 +85,13 @@ def find_release(cluster: Cluster, wanted: str | None) -> str:
     )
 
 
-def _releases(cluster: Cluster, everywhere: bool = False) -> set[str]:
-    found = cluster.objects("rayjobs", STAGE, everywhere) + cluster.objects("rayclusters", OURS, everywhere)
-    if everywhere:
-        return {f"{labels(item)[INSTANCE]} in {item['metadata']['namespace']}" for item in found if _named(item)}
-    return {labels(item)[INSTANCE] for item in found if _named(item)}
-
-
-def _named(item: Object) -> bool:
-    return INSTANCE in labels(item)
+def _releases(cluster: Cluster, everywhere: bool = False) -> dict[str, set[str]]:
+    """The names of the releases, by namespace."""
+    found: dict[str, set[str]] = {}
+    for item in cluster.objects("rayjobs", STAGE, everywhere) + cluster.objects("rayclusters", OURS, everywhere):
+        if name := labels(item).get(INSTANCE):
+            found.setdefault(item["metadata"]["namespace"], set()).add(name)
+    return found
 
 
 def _elsewhere(cluster: Cluster) -> str:
@@ -103,7 +101,7 @@ def _elsewhere(cluster: Cluster) -> str:
         return "; another namespace is named with -n"
     if not others:
         return ", nor in any other"
-    return f"; there is {', '.join(sorted(others))} (-n names the namespace)"
+    return "; with -n: " + "; ".join(f"{space} has {', '.join(sorted(names))}" for space, names in others.items())
 
 
 def take(cluster: Cluster, release: str) -> Snapshot:

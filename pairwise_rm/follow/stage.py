@@ -62,6 +62,13 @@ class StageView:
     def ended(self) -> bool:
         return ended(self.state)
 
+    def __str__(self) -> str:
+        """`waiting for convert (running), 12 s`, `failed: the disk is full`."""
+        if not self.note:
+            return self.state
+        between = " " if self.waits_for else ": " if self.ended else ", "
+        return f"{self.state}{between}{self.note}"
+
 
 def view(snapshot: Snapshot, stage: str, tail: list[str]) -> StageView:
     """`tail`: the last lines of the submitter pod's log, each behind its time."""
@@ -116,13 +123,15 @@ def _starting(snapshot: Snapshot, job: Object) -> str:
     name = cluster_name(job)
     if job.get("status", {}).get("jobDeploymentStatus") == "Running":
         return "being submitted to Ray"
-    return f"waiting for the head of RayCluster {name}" if name and not snapshot.head(job) else "waiting for RayCluster"
+    return f"the head of {name} is starting" if name else "its RayCluster is being made"
 
 
 def cause(job: Object, texts: list[str]) -> str:
     """Why a stage failed: the command's own error line, or else what KubeRay says."""
     status = job.get("status", {})
     message = status.get("message", "")
+    if status.get("jobDeploymentStatus") == "ValidationFailed":
+        return f"refused by KubeRay for good: {clipped(message.rpartition('is invalid: ')[2])}; change the values"
     own = failure(texts) or failure(message.splitlines())
     if own:
         return clipped(own)

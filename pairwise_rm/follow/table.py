@@ -39,9 +39,10 @@ def table(overview: Overview) -> RenderableType:
 def _title(overview: Overview) -> Text:
     snapshot = overview.snapshot
     title = Text.assemble((snapshot.release, "bold"), f" in namespace {snapshot.namespace}")
-    for key, word in ((RECIPE, "recipe"), (RUN_FOLDER, "run")):
-        if text := overview.said(key):
-            title.append(f" · {word} {text}")
+    if recipe := overview.said(RECIPE):
+        title.append(f" · recipe {recipe}")
+    if folder := overview.said(RUN_FOLDER):
+        title.append(f"\n{folder}", "dim")
     return title
 
 
@@ -68,6 +69,6 @@ def _notes(overview: Overview) -> list[Text]:
         notes.append(Text(f"\nlast event: {overview.last_event}", "dim"))
     if not overview.stages:
         notes.append(Text("\nno stage yet: the release has no RayJob"))
-    elif overview.ended and overview.gpus.held:
-        notes.append(Text(f"\n{overview.gpus} by worker pods that are idle, until autoscaling takes them away", "dim"))
+    elif not any(str(stage.gpus) for stage in overview.stages) and str(overview.gpus):
+        notes.append(Text(f"\nGPUs of its RayCluster: {overview.gpus}", "dim"))
     return notes

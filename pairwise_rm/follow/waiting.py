@@ -10,7 +10,6 @@ from pairwise_rm.follow.diagnosis import troubles_of
 from pairwise_rm.follow.overview import Follower
 from pairwise_rm.follow.patience import patiently
 from pairwise_rm.follow.snapshot import take
-from pairwise_rm.follow.stage import StageView
 from pairwise_rm.lines import duration
 
 POLL_SECONDS = 3.0
@@ -31,12 +30,12 @@ def wait_for(follower: Follower, stage: str, timeout: float, say: Callable[[str]
             raise StageError(f"{stage}: RayJob {last.job} was deleted while it was {last.state}")
         view = follower.stage(snapshot, stage)
         if last is None or (view.job, view.state, view.waits_for) != (last.job, last.state, last.waits_for):
-            say(_line(view))
+            say(f"{time.strftime('%H:%M:%S')}  {stage} {view}")
         last = view
         if view.state == "succeeded":
             return
         if view.ended:
-            raise StageError(f"{stage} {view.state}: {view.note}")
+            raise StageError(f"{stage} {view}")
         found = troubles_of(snapshot, stage)
         for trouble in found:
             if trouble.hopeless and view.state != "running":
@@ -46,13 +45,5 @@ def wait_for(follower: Follower, stage: str, timeout: float, say: Callable[[str]
                 told.add(str(trouble))
         if time.monotonic() >= end:
             why = f": {found[0]}" if found else ""
-            raise StageError(f"{stage} is not done after {duration(timeout)}: it is {_state(view)}{why}")
+            raise StageError(f"{stage} is not done after {duration(timeout)}: it is {view}{why}")
         time.sleep(min(POLL_SECONDS, max(0.0, end - time.monotonic())))
-
-
-def _line(view: StageView) -> str:
-    return f"{time.strftime('%H:%M:%S')}  {view.stage} {_state(view)}"
-
-
-def _state(view: StageView) -> str:
-    return f"{view.state} {view.note}".rstrip()
