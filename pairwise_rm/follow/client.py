@@ -1,7 +1,8 @@
-"""What is asked of the cluster, over the official client: objects as the plain dicts of the API.
+"""What is asked of the cluster: objects as the plain dicts of the API, over the official client's own connection.
 
-Dicts, so that what reads them is pure and its tests are a few lines; and they carry fields that an older or newer
-client has no class for.
+The client finds the cluster, logs in, and speaks TLS. Its generated classes stay out of it: loading those of pods
+alone takes seconds, and dicts carry fields that an older or newer client has no class for. What reads the dicts is
+pure, and its tests are a few lines.
 """
 
 from __future__ import annotations
@@ -10,27 +11,35 @@ import contextlib
 import json
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlencode
 
-from pairwise_rm.follow.faults import explained
+from pairwise_rm.follow.faults import Answer, explained
 from pairwise_rm.follow.kubeconfig import Place, connect
 
 Object = dict[str, Any]
 
-RAY_GROUP, RAY_VERSION = "ray.io", "v1"
-_RAY_KINDS = ("rayjobs", "rayclusters")
-_CORE_KINDS = {"pods": "pod", "events": "event", "persistentvolumeclaims": "persistent_volume_claim"}
-_TIMEOUT = (5, 30)  # seconds to connect, and between two pieces of an answer
+RAY_GROUP = "ray.io"
+_RAY = f"/apis/{RAY_GROUP}/v1"
+_CORE = "/api/v1"
+_KINDS = {
+    "rayjobs": _RAY,
+    "rayclusters": _RAY,
+    "pods": _CORE,
+    "events": _CORE,
+    "persistentvolumeclaims": _CORE,
+}
+_DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+_CONNECT_SECONDS, _ANSWER_SECONDS = 5.0, 30.0
 
 
 class Cluster:
     """A namespace of a cluster. Every method raises one of `faults`."""
 
-    def __init__(self, api: Any, place: Place) -> None:
-        from kubernetes import client
+    def __init__(self, configuration: Any, place: Place) -> None:
+        from kubernetes.client.rest import RESTClientObject
 
-        self.api, self.place = api, place
-        self.core = client.CoreV1Api(api)
-        self._custom = client.CustomObjectsApi(api)
+        self.configuration, self.place = configuration, place
+        self._pool = RESTClientObject(configuration).pool_manager
 
     @classmethod
     def connect(cls, context: str | None = None, namespace: str | None = None) -> Cluster:
@@ -40,73 +49,51 @@ class Cluster:
     def namespace(self) -> str:
         return self.place.namespace
 
+    @property
+    def authorization(self) -> dict[str, str]:
+        """The header that logs in; a token that expires is renewed by the client when it is asked for."""
+        bearer = self.configuration.auth_settings().get("BearerToken")
+        return {"authorization": bearer["value"]} if bearer else {}
+
+    def url(self, path: str, **query: Any) -> str:
+        asked = urlencode({key: value for key, value in query.items() if value not in (None, "")})
+        return f"{self.configuration.host}{path}{f'?{asked}' if asked else ''}"
+
     def objects(self, kind: str, selector: str = "", everywhere: bool = False) -> list[Object]:
         """All objects of a kind (`rayjobs`, `pods`, …) with these labels."""
-        ray = kind in _RAY_KINDS
-        options = {"label_selector": selector, "_request_timeout": _TIMEOUT}
-        with explained(self.place, "list", f"{kind}.{RAY_GROUP}" if ray else kind, everywhere):
-            if ray and everywhere:
-                found = self._custom.list_cluster_custom_object(RAY_GROUP, RAY_VERSION, kind, **options)
-            elif ray:
-                found = self._custom.list_namespaced_custom_object(
-                    RAY_GROUP, RAY_VERSION, self.namespace, kind, **options
-                )
-            else:
-                listing = getattr(self.core, f"list_namespaced_{_CORE_KINDS[kind]}")
-                found = json.loads(listing(self.namespace, _preload_content=False, **options).data)
-        return list(found["items"])
+        path = f"{_KINDS[kind]}/{kind}" if everywhere else self._path(kind)
+        with explained(self.place, "list", _resource(kind), everywhere):
+            return list(self._json("GET", self.url(path, labelSelector=selector))["items"])
 
     def pod(self, name: str) -> Object:
         """Raises Missing."""
         with explained(self.place, "get", "pods"):
-            answer = self.core.read_namespaced_pod(
-                name, self.namespace, _preload_content=False, _request_timeout=_TIMEOUT
-            )
-            found: Object = json.loads(answer.data)
-        return found
+            return self._json("GET", self.url(self._path("pods", name)))
 
     def make_pod(self, manifest: Object) -> None:
         with explained(self.place, "create", "pods"):
-            self.core.create_namespaced_pod(self.namespace, manifest, _request_timeout=_TIMEOUT)
+            self._json("POST", self.url(self._path("pods")), manifest)
 
     def remove_pod(self, name: str) -> None:
         """At once; raises Missing."""
         with explained(self.place, "delete", "pods"):
-            self.core.delete_namespaced_pod(
-                name, self.namespace, grace_period_seconds=0, _preload_content=False, _request_timeout=_TIMEOUT
-            )
+            self._json("DELETE", self.url(self._path("pods", name), gracePeriodSeconds=0))
 
     def ray_resources(self) -> set[str]:
         """Names of the resources under ray.io/v1. Raises Missing where there are none."""
-        with explained(self.place, "get", f"apis/{RAY_GROUP}/{RAY_VERSION}"):
-            answer = self._custom.get_api_resources(
-                RAY_GROUP, RAY_VERSION, _preload_content=False, _request_timeout=_TIMEOUT
-            )
-            return {resource["name"] for resource in json.loads(answer.data)["resources"]}
+        with explained(self.place, "get", _RAY):
+            return {resource["name"] for resource in self._json("GET", self.url(_RAY))["resources"]}
 
     def definition(self, name: str) -> Object:
         """A CustomResourceDefinition."""
-        from kubernetes import client
-
         with explained(self.place, "get", "customresourcedefinitions.apiextensions.k8s.io", everywhere=True):
-            answer = client.ApiextensionsV1Api(self.api).read_custom_resource_definition(
-                name, _preload_content=False, _request_timeout=_TIMEOUT
-            )
-            found: Object = json.loads(answer.data)
-        return found
+            return self._json("GET", self.url(f"{_DEFINITIONS}/{name}"))
 
     def log_tail(self, pod: str, container: str, lines: int) -> list[str]:
         """The last lines of a container's log, each behind its time."""
         with explained(self.place, "get", "pods/log"):
-            answer = self.core.read_namespaced_pod_log(
-                pod,
-                self.namespace,
-                container=container,
-                tail_lines=lines,
-                timestamps=True,
-                _preload_content=False,
-                _request_timeout=_TIMEOUT,
-            )
+            path = self._path("pods", pod, "log")
+            answer = self._ask("GET", self.url(path, container=container, tailLines=lines, timestamps="true"))
             return bytes(answer.data).decode(errors="replace").splitlines()
 
     def log(self, pod: str, container: str, follow: bool, since: int | None, quiet: float) -> Iterator[str]:
@@ -114,28 +101,45 @@ class Cluster:
 
         Where it follows, OutOfReach after `quiet` seconds without a line means no more than that.
         """
-        from kubernetes.client import ApiException
+        url = self.url(
+            self._path("pods", pod, "log"),
+            container=container,
+            timestamps="true",
+            follow="true" if follow else None,
+            sinceSeconds=since,
+        )
+        with explained(self.place, "get", "pods/log"), contextlib.closing(self._ask("GET", url, seconds=quiet)) as log:
+            rest = b""
+            for piece in log.stream():
+                *lines, rest = (rest + piece).split(b"\n")
+                for line in lines:
+                    yield line.decode(errors="replace")
+            if rest:
+                yield rest.decode(errors="replace")
 
-        options: dict[str, Any] = {"follow": True} if follow else {}
-        if since is not None:
-            options["since_seconds"] = since
-        with explained(self.place, "get", "pods/log"):
-            answer = self.core.read_namespaced_pod_log(
-                pod,
-                self.namespace,
-                container=container,
-                timestamps=True,
-                _preload_content=False,
-                _request_timeout=(_TIMEOUT[0], quiet),
-                **options,
-            )
-            if answer.status != 200:
-                raise ApiException(http_resp=answer)
-            with contextlib.closing(answer):
-                rest = b""
-                for piece in answer.stream():
-                    *lines, rest = (rest + piece).split(b"\n")
-                    for line in lines:
-                        yield line.decode(errors="replace")
-                if rest:
-                    yield rest.decode(errors="replace")
+    def _path(self, kind: str, *more: str) -> str:
+        return "/".join((_KINDS[kind], "namespaces", self.namespace, kind, *more))
+
+    def _json(self, method: str, url: str, body: Object | None = None) -> Object:
+        answer: Object = json.loads(self._ask(method, url, body).data)
+        return answer
+
+    def _ask(self, method: str, url: str, body: Object | None = None, seconds: float = _ANSWER_SECONDS) -> Any:
+        """The answer, unread. Raises Answer when it is not a good one."""
+        from urllib3 import Timeout
+
+        answer = self._pool.request(
+            method,
+            url,
+            headers={"content-type": "application/json", **self.authorization},
+            body=None if body is None else json.dumps(body),
+            timeout=Timeout(connect=_CONNECT_SECONDS, read=seconds),
+            preload_content=False,
+        )
+        if answer.status >= 400:
+            raise Answer(answer.status, answer.data)
+        return answer
+
+
+def _resource(kind: str) -> str:
+    return f"{kind}.{RAY_GROUP}" if _KINDS[kind] == _RAY else kind

@@ -27,10 +27,14 @@ class Place:
 
 
 def connect(context: str | None, namespace: str | None) -> tuple[Any, Place]:
-    """An ApiClient and where it leads; nothing is sent yet. Raises InputError, naming the file and the context."""
-    from kubernetes import client, config
+    """The client's Configuration and where it leads; nothing is sent yet.
 
-    settings = client.Configuration()
+    Raises InputError, naming the file and the context.
+    """
+    from kubernetes import config
+    from kubernetes.client import Configuration
+
+    settings = Configuration()
     # A command asks again by itself where that makes sense; a wrong address must not take a minute to show.
     settings.retries = False
     files = os.environ.get("KUBECONFIG") or _DEFAULT
@@ -39,7 +43,7 @@ def connect(context: str | None, namespace: str | None) -> tuple[Any, Place]:
         if not context and not os.environ.get("KUBECONFIG") and _POD_NAMESPACE.is_file():
             config.load_incluster_config(client_configuration=settings)
             own = _POD_NAMESPACE.read_text(encoding="utf-8").strip()
-            return client.ApiClient(settings), Place("this pod's account", None, settings.host, namespace or own)
+            return settings, Place("this pod's account", None, settings.host, namespace or own)
         named = " (named by KUBECONFIG)" if os.environ.get("KUBECONFIG") else ""
         raise InputError(f"no kubeconfig: {files}{named}: no such file; set KUBECONFIG to the file of your cluster")
     chosen = _context(files, context)
@@ -48,7 +52,7 @@ def connect(context: str | None, namespace: str | None) -> tuple[Any, Place]:
     except (config.ConfigException, OSError) as error:
         raise InputError(f"{files}: context {chosen['name']}: {_line(error)}") from error
     own = chosen.get("context", {}).get("namespace") or "default"
-    return client.ApiClient(settings), Place(files, chosen["name"], settings.host, namespace or own)
+    return settings, Place(files, chosen["name"], settings.host, namespace or own)
 
 
 def _context(files: str, wanted: str | None) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from pairwise_rm.errors import StageError
 from pairwise_rm.follow.client import Cluster
-from pairwise_rm.follow.faults import explained
+from pairwise_rm.follow.faults import Answer, OutOfReach, explained
 
 _STDOUT, _STDERR, _END = 1, 2, 3
 _SILENCE_SECONDS = 120.0
@@ -24,25 +24,12 @@ class RemoteCommand(io.RawIOBase):
     """Readable: the command's stdout. `with RemoteCommand(...) as output: output.read(10); output.finish()`."""
 
     def __init__(self, cluster: Cluster, pod: str, container: str, command: list[str]) -> None:
-        from kubernetes.stream import stream
-
         super().__init__()
         self.pod = pod
         self._rest, self._ended = b"", False
         self._stderr, self._end = b"", b""
         with explained(cluster.place, "create", "pods/exec"):
-            self._connection = stream(
-                cluster.core.connect_get_namespaced_pod_exec,
-                pod,
-                cluster.namespace,
-                container=container,
-                command=command,
-                stdout=True,
-                stderr=True,
-                stdin=False,
-                tty=False,
-                _preload_content=False,
-            )
+            self._connection = _connection(cluster, pod, container, command)
         self._connection.sock.settimeout(_SILENCE_SECONDS)
 
     def __enter__(self) -> RemoteCommand:
@@ -99,3 +86,27 @@ class RemoteCommand(io.RawIOBase):
 
     def _broken(self, why: str) -> StageError:
         return StageError(f"pod {self.pod}: the transfer broke off: {why}")
+
+
+def _connection(cluster: Cluster, pod: str, container: str, command: list[str]) -> Any:
+    from kubernetes.client.exceptions import ApiException
+    from kubernetes.stream.ws_client import websocket_call
+
+    query = [("command", word) for word in command]
+    query += [("container", container), ("stdout", "true"), ("stderr", "true")]
+    url = cluster.url(f"/api/v1/namespaces/{cluster.namespace}/pods/{pod}/exec")
+    try:
+        return websocket_call(
+            cluster.configuration,
+            "GET",
+            url,
+            query_params=query,
+            headers=cluster.authorization,
+            _preload_content=False,
+        )
+    except ApiException as error:
+        # The client wraps whatever it was; a refused handshake carries the API server's answer.
+        cause = error.__context__
+        if code := getattr(cause, "status_code", None):
+            raise Answer(code, getattr(cause, "resp_body", None) or b"") from error
+        raise OutOfReach(f"{cluster.place}: {error.reason}") from error
