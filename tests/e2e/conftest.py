@@ -1,0 +1,81 @@
+"""One cluster, one image and one installed release, shared by all tests of this folder, and how long each phase took.
+
+Needs a kubeconfig with a cluster that has the KubeRay operator and lets pods ask for `nvidia.com/gpu`, and the image
+of the `kind` preset in that cluster; `make e2e` sees to both.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import pytest
+from kube import CHART, ENDED, GPU, Namespace, Watcher, has_cluster, nodes_have_gpus, state_of
+
+RELEASE = "judge"
+PHASES: list[tuple[str, float]] = []
+
+
+def pytest_configure() -> None:
+    if not has_cluster():
+        pytest.exit("end-to-end tests need a cluster: set KUBECONFIG (`make e2e` starts one where it can)", 1)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if PHASES:
+        terminalreporter.section("how long each phase took")
+        for name, seconds in PHASES:
+            terminalreporter.write_line(f"{name:<58} {seconds:7.1f} s")
+
+
+@dataclass
+class Release:
+    """The installed release and all that was seen from `helm install` until its last stage ended."""
+
+    namespace: Namespace
+    installed: float
+    watcher: Watcher
+    arguments: tuple[str, ...]
+    name: str = RELEASE
+    ended: dict[str, float] = field(default_factory=dict)
+
+    def wait_for(self, done: Callable[[], bool], seconds: float, what: str) -> None:
+        end = time.monotonic() + seconds
+        while not done():
+            assert time.monotonic() < end, f"{what}: not after {seconds:.0f} s\n{self.namespace.describe()}"
+            time.sleep(1)
+
+    def wait_until_ended(self, seconds: float) -> None:
+        """Every stage's RayJob has ended, well or not."""
+
+        def done() -> bool:
+            jobs = self.namespace.jobs()
+            for stage, job in jobs.items():
+                if state_of(job) in ENDED:
+                    self.ended.setdefault(stage, time.time())
+            return bool(jobs) and len(self.ended) == len(jobs)
+
+        self.wait_for(done, seconds, "all stages ended")
+
+
+@pytest.fixture(scope="session")
+def namespace() -> Iterator[Namespace]:
+    this = Namespace("pairwise-rm-e2e")
+    this.delete()
+    this.create()
+    yield this
+    this.delete()
+
+
+@pytest.fixture(scope="session")
+def release(namespace: Namespace) -> Iterator[Release]:
+    arguments = ["--values", str(CHART / "values-kind.yaml")]
+    if nodes_have_gpus():
+        arguments += ["--set", f"poolDefaults.gpuResource={GPU}"]
+    began = time.time()
+    with Watcher(namespace) as watcher:
+        namespace.helm("install", RELEASE, str(CHART), *arguments)
+        this = Release(namespace, began, watcher, tuple(arguments))
+        this.wait_until_ended(1500)
+        yield this

@@ -1,0 +1,155 @@
+"""kubectl, helm and pairwise-rm as a user runs them, and what a run looked like while it went on."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+REPO = Path(__file__).resolve().parents[2]
+CHART = REPO / "charts" / "pairwise-rm"
+GPU = "nvidia.com/gpu"
+STAGE = "pairwise-rm.io/stage"
+ENDED = ("Complete", "Failed", "ValidationFailed")
+
+
+def tool(name: str) -> str:
+    """The pinned tool of `make tools`, or the one on PATH."""
+    own = REPO / ".tools" / name
+    found = str(own) if own.is_file() else shutil.which(name)
+    assert found, f"{name} is needed; `make tools` installs it into .tools"
+    return found
+
+
+def run(*command: str, code: int | None = 0, timeout: int = 600, stdin: str | None = None) -> str:
+    """Standard output of a command that must end with `code` (None: any)."""
+    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, input=stdin, check=False, cwd=REPO)
+    said = f"{' '.join(command)}: exit {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    assert code is None or done.returncode == code, said
+    return done.stdout
+
+
+def pairwise_rm(*arguments: str, code: int | None = 0, timeout: int = 600) -> str:
+    return run(sys.executable, "-m", "pairwise_rm", *arguments, code=code, timeout=timeout)
+
+
+@dataclass(frozen=True)
+class Namespace:
+    """One namespace, with pod security `restricted` enforced."""
+
+    name: str
+
+    def create(self) -> None:
+        run("kubectl", "create", "namespace", self.name)
+        run("kubectl", "label", "namespace", self.name, "pod-security.kubernetes.io/enforce=restricted")
+
+    def delete(self) -> None:
+        run("kubectl", "delete", "namespace", self.name, "--ignore-not-found", "--timeout=120s")
+
+    def kubectl(self, *arguments: str, code: int | None = 0, stdin: str | None = None, timeout: int = 600) -> str:
+        return run("kubectl", "--namespace", self.name, *arguments, code=code, stdin=stdin, timeout=timeout)
+
+    def helm(self, *arguments: str, code: int | None = 0) -> str:
+        return run(tool("helm"), "--namespace", self.name, *arguments, code=code)
+
+    def items(self, kind: str) -> list[dict[str, Any]]:
+        return list(json.loads(self.kubectl("get", kind, "-o", "json"))["items"])
+
+    def jobs(self) -> dict[str, dict[str, Any]]:
+        """RayJobs by the stage they run."""
+        return {job["metadata"]["labels"][STAGE]: job for job in self.items("rayjobs.ray.io")}
+
+    def describe(self) -> str:
+        """What somebody wants to read when a run has failed."""
+        parts = [self.kubectl("get", "rayjobs,rayclusters,pods", "-o", "wide", code=None)]
+        for pod in self.items("pods"):
+            name = pod["metadata"]["name"]
+            log = self.kubectl("logs", name, "--all-containers", "--tail", "40", code=None)
+            parts.append(f"--- {name}\n{log}")
+        parts.append(self.kubectl("get", "events", "--sort-by", ".lastTimestamp", code=None)[-4000:])
+        return "\n".join(parts)
+
+
+def state_of(job: dict[str, Any]) -> str:
+    return str(job.get("status", {}).get("jobDeploymentStatus", ""))
+
+
+def succeeded(job: dict[str, Any]) -> bool:
+    status = job.get("status", {})
+    return (status.get("jobDeploymentStatus"), status.get("jobStatus")) == ("Complete", "SUCCEEDED")
+
+
+@dataclass
+class Seen:
+    """One look at the namespace: when, the state file of each stage, and the pods that hold or want GPUs."""
+
+    at: float
+    states: dict[str, str]
+    gpu_pods: dict[str, str]
+
+
+@dataclass
+class Watcher:
+    """Looks every second, in a thread, and keeps what it saw."""
+
+    namespace: Namespace
+    seen: list[Seen] = field(default_factory=list)
+    _end: threading.Event = field(default_factory=threading.Event)
+    _thread: threading.Thread | None = None
+
+    def __enter__(self) -> Watcher:
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        assert self._thread
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._end.wait(1.0):
+            self.seen.append(Seen(time.time(), self._states(), gpu_pods(self.namespace)))
+
+    def _states(self) -> dict[str, str]:
+        return {stage: state_of(job) for stage, job in self.namespace.jobs().items()}
+
+    def first(self, condition: Callable[[Seen], bool]) -> float | None:
+        return next((seen.at for seen in self.seen if condition(seen)), None)
+
+    def during(self, begin: float, end: float) -> list[Seen]:
+        return [seen for seen in self.seen if begin <= seen.at <= end]
+
+
+def gpu_pods(namespace: Namespace) -> dict[str, str]:
+    """Ray's workers, the only pods that may hold a GPU, and their phase."""
+    found = {}
+    for pod in namespace.items("pods"):
+        if pod["metadata"].get("labels", {}).get("ray.io/node-type") == "worker":
+            ready = any(
+                condition["type"] == "Ready" and condition["status"] == "True"
+                for condition in pod["status"].get("conditions", [])
+            )
+            found[pod["metadata"]["name"]] = "Ready" if ready else pod["status"]["phase"]
+        else:
+            limits = [container.get("resources", {}).get("limits", {}) for container in pod["spec"]["containers"]]
+            assert not any(GPU in limit for limit in limits), f"{pod['metadata']['name']} asks for a GPU"
+    return found
+
+
+def nodes_have_gpus() -> bool:
+    """Whether pods can ask for `nvidia.com/gpu` here; the kind preset does without."""
+    nodes = json.loads(run("kubectl", "get", "nodes", "-o", "json"))["items"]
+    return any(int(node["status"]["capacity"].get(GPU, 0)) > 0 for node in nodes)
+
+
+def has_cluster() -> bool:
+    return bool(os.environ.get("KUBECONFIG")) or (Path.home() / ".kube" / "config").is_file()

@@ -1,0 +1,146 @@
+"""`helm install` with the kind preset: pairs in, judge out, and what holds afterwards.
+
+The tests of this file run in order and share one release.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+from conftest import PHASES, Release
+from kube import CHART, gpu_pods, pairwise_rm, run, state_of, succeeded, tool
+
+STAGES = ["convert", "train", "evaluate", "export"]
+
+
+def moment(text: str) -> float:
+    return datetime.fromisoformat(re.sub(r"(\.\d{6})\d*Z$", r"\1+00:00", text).replace("Z", "+00:00")).timestamp()
+
+
+def when(release: Release, stage: str, pattern: str) -> float:
+    """When a stage's log first had a line like this."""
+    pods = release.namespace.items("pods")
+    labels = {pod["metadata"]["name"]: pod["metadata"].get("labels", {}) for pod in pods}
+    [pod] = [name for name, found in labels.items() if found.get("pairwise-rm.io/stage") == stage]
+    for line in release.namespace.kubectl("logs", pod, "--timestamps").splitlines():
+        at, _, text = line.partition(" ")
+        if re.search(pattern, text):
+            return moment(at)
+    raise AssertionError(f"{stage}: no line like {pattern!r}")
+
+
+def test_all_stages_succeed_in_order(release: Release) -> None:
+    jobs = release.namespace.jobs()
+    assert sorted(jobs) == sorted(STAGES)
+    assert all(succeeded(job) for job in jobs.values()), release.namespace.describe()
+    ends = [moment(jobs[stage]["status"]["endTime"]) for stage in STAGES]
+    assert ends == sorted(ends)
+    names = ["convert", "train", "evaluate", "export"]
+    began = release.installed
+    for name, end in zip(names, ends, strict=True):
+        PHASES.append((f"helm install -> {name} done", end - began))
+
+
+def test_how_long_a_cold_start_takes_is_seen(release: Release) -> None:
+    asked, first = when(release, "train", "waiting for GPUs"), when(release, "train", r"step 1/\d+")
+    ready = release.watcher.first(lambda seen: "Ready" in seen.gpu_pods.values())
+    assert ready is not None
+    PHASES.append(("GPUs asked for -> worker ready", ready - asked))
+    PHASES.append(("GPUs asked for -> first training step", first - asked))
+    PHASES.append(("helm install -> first training step", first - release.installed))
+    assert asked < ready < first
+
+
+def test_no_pod_holds_a_gpu_while_pairs_are_converted(release: Release) -> None:
+    converted = moment(release.namespace.jobs()["convert"]["status"]["endTime"])
+    looks = release.watcher.during(release.installed, converted - 1)
+    assert len(looks) >= 3
+    assert not any(seen.gpu_pods for seen in looks)
+
+
+def test_no_pod_holds_a_gpu_after_the_last_stage(release: Release) -> None:
+    began = time.time()
+    release.wait_for(lambda: not gpu_pods(release.namespace), 180, "the GPU workers are gone")
+    PHASES.append(("last stage done -> GPUs given back", time.time() - began))
+
+
+def test_the_judge_got_better_and_its_report_and_card_are_fetched(release: Release, tmp_path: Path) -> None:
+    out = tmp_path / "judge"
+    pairwise_rm("fetch", release.name, "--namespace", release.namespace.name, "--out", str(out))
+    report = next(out.rglob("report.html")).read_text()
+    after = json.loads(next(path for path in out.rglob("metrics.json") if path.parent.name == "after").read_text())
+    before = json.loads(next(path for path in out.rglob("metrics.json") if path.parent.name == "before").read_text())
+    assert before["accuracy"]["value"] < 0.65
+    assert after["accuracy"]["value"] >= 0.90
+    card = next(path for path in out.rglob("README.md")).read_text()
+    assert f"{after['accuracy']['value']:.3f}" in card
+    assert "<html" in report
+
+
+def test_status_shows_every_stage_as_done(release: Release) -> None:
+    shown = pairwise_rm("status", release.name, "--namespace", release.namespace.name)
+    assert all(stage in shown for stage in STAGES), shown
+    assert shown.lower().count("succeeded") >= 4, shown
+
+
+def test_waiting_for_a_stage_that_is_done_ends_well(release: Release) -> None:
+    pairwise_rm("wait", release.name, "--for", "export", "--namespace", release.namespace.name, "--timeout", "30s")
+
+
+def test_the_dashboard_answers_with_the_token_alone(release: Release) -> None:
+    said = release.namespace.helm("test", release.name, "--logs")
+    assert re.search(r"Phase:\s+Succeeded", said), said
+
+
+def test_the_cluster_holds_what_was_rendered(release: Release) -> None:
+    rendered = release.namespace.helm("template", release.name, str(CHART), *release.arguments, "--no-hooks")
+    difference = release.namespace.kubectl("diff", "-f", "-", stdin=rendered, code=None)
+    assert difference == ""
+
+
+def test_upgrading_with_the_same_values_starts_nothing(release: Release) -> None:
+    before = {stage: job["metadata"]["uid"] for stage, job in release.namespace.jobs().items()}
+    release.namespace.helm("upgrade", release.name, str(CHART), *release.arguments)
+    time.sleep(10)
+    jobs = release.namespace.jobs()
+    assert {stage: job["metadata"]["uid"] for stage, job in jobs.items()} == before
+    assert all(succeeded(job) for job in jobs.values())
+    assert not gpu_pods(release.namespace)
+
+
+def test_a_changed_value_of_evaluation_runs_just_that_again(release: Release) -> None:
+    before = {stage: job["metadata"]["uid"] for stage, job in release.namespace.jobs().items()}
+    began = time.time()
+    changed = (*release.arguments, "--set", "recipe.overrides.evaluate.bootstrap=500")
+    release.namespace.helm("upgrade", release.name, str(CHART), *changed)
+    after = {stage: job["metadata"]["uid"] for stage, job in release.namespace.jobs().items()}
+    assert {stage for stage in STAGES if before[stage] != after[stage]} == {"evaluate"}
+    release.wait_for(
+        lambda: state_of(release.namespace.jobs()["evaluate"]) in ("Complete", "Failed"), 600, "evaluated again"
+    )
+    assert succeeded(release.namespace.jobs()["evaluate"]), release.namespace.describe()
+    PHASES.append(("helm upgrade with another evaluate value -> evaluated", time.time() - began))
+
+
+def test_uninstalling_leaves_nothing_but_the_volumes(release: Release) -> None:
+    release.namespace.helm("uninstall", release.name, "--wait")
+    kinds = run("kubectl", "api-resources", "--verbs=list", "--namespaced", "-o", "name").split()
+    ours = [kind for kind in kinds if not kind.startswith(("events", "podmetrics"))]
+
+    def left() -> list[str]:
+        found = release.namespace.kubectl("get", ",".join(ours), "-o", "name", code=None).split()
+        own = ("serviceaccount/default", "configmap/kube-root-ca.crt")
+        return sorted(name for name in found if name not in own)
+
+    release.wait_for(lambda: all(name.startswith("persistentvolumeclaim/") for name in left()), 120, "all is gone")
+    assert left() == [f"persistentvolumeclaim/{release.name}-{claim}" for claim in ("cache", "data", "runs")]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def helm_is_there() -> None:
+    tool("helm")
