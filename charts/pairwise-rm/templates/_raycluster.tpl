@@ -1,11 +1,12 @@
 {{/*
 spec of a RayCluster, for the shared one and for a RayJob's own. What KubeRay and Ray's autoscaler would fill in is
 rendered, so that the cluster holds what was rendered.
-  root; recipe: name of the ConfigMap; live: keep the replicas that the autoscaler has set; workerless: the head alone
+  root; recipe: name of the ConfigMap; live: the shared cluster, of which the replicas that the autoscaler has set are
+  kept; workerless: the head alone
 */}}
 {{- define "pairwise-rm.rayClusterSpec" -}}
 {{- $values := .root.Values -}}
-{{- $autoscaled := $values.autoscaling.enabled -}}
+{{- $autoscaled := and $values.autoscaling.enabled (not .workerless) -}}
 {{- $running := dict -}}
 {{- if and .live $autoscaled -}}
 {{- $cluster := lookup "ray.io/v1" "RayCluster" .root.Release.Namespace (include "pairwise-rm.fullname" .root) | default dict -}}
@@ -79,12 +80,12 @@ headGroupSpec:
           resources:
             {{- toYaml $values.head.resources | nindent 12 }}
           ports:
-            - {name: gcs-server, containerPort: 6379}
-            - {name: dashboard, containerPort: 8265}
-            - {name: client, containerPort: 10001}
-            - {name: metrics, containerPort: 8080}
-            - {name: as-metrics, containerPort: 44217}
-            - {name: dash-metrics, containerPort: 44227}
+            - {name: gcs-server, containerPort: 6379, protocol: TCP}
+            - {name: dashboard, containerPort: 8265, protocol: TCP}
+            - {name: client, containerPort: 10001, protocol: TCP}
+            - {name: metrics, containerPort: 8080, protocol: TCP}
+            - {name: as-metrics, containerPort: 44217, protocol: TCP}
+            - {name: dash-metrics, containerPort: 44227, protocol: TCP}
           {{- include "pairwise-rm.probes" .root | nindent 10 }}
           env:
             {{- include "pairwise-rm.env" .root | nindent 12 }}
@@ -99,9 +100,7 @@ headGroupSpec:
             {{- include "pairwise-rm.mounts" .root | nindent 12 }}
       volumes:
         {{- include "pairwise-rm.volumes" . | nindent 8 }}
-{{- if .workerless }}
-workerGroupSpecs: []
-{{- else }}
+{{- if not .workerless }}
 workerGroupSpecs:
 {{- range $name, $pool := include "pairwise-rm.pools" .root | fromJson }}
   {{- $group := get $running $name | default dict }}
@@ -116,8 +115,9 @@ workerGroupSpecs:
     maxReplicas: {{ $pool.replicas }}
     {{- end }}
     numOfHosts: 1
+    {{- /* As the autoscaler leaves it; in a RayJob, as the operator writes it back. */}}
     scaleStrategy:
-      {{- toYaml ($group.scaleStrategy | default dict) | nindent 6 }}
+      {{- toYaml ($group.scaleStrategy | default (ternary (dict "workersToDelete" list) dict (and ($.live | default false) $autoscaled))) | nindent 6 }}
     rayStartParams:
       num-cpus: {{ $pool.rayCpus | quote }}
       num-gpus: {{ $pool.gpus | quote }}
@@ -164,7 +164,7 @@ workerGroupSpecs:
             resources:
               {{- include "pairwise-rm.poolResources" $pool | nindent 14 }}
             ports:
-              - {name: metrics, containerPort: 8080}
+              - {name: metrics, containerPort: 8080, protocol: TCP}
             {{- include "pairwise-rm.probes" $.root | nindent 12 }}
             env:
               {{- include "pairwise-rm.env" $.root | nindent 14 }}
