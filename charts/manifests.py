@@ -28,10 +28,13 @@ _BASE: Values = {
     "head": {"gpuNodes": "avoid"},
     "poolDefaults": {"platform": "none", "gpuProduct": "none"},
 }
-_OVERLAYS = {"kind": "values-kind.yaml", "a100": "values-a100-8x.yaml"}
-_OVERLAY_VALUES: dict[str, Values] = {
-    "kind": {},
-    "a100": {"head": {"gpuNodes": "forbid"}, "poolDefaults": {"platform": "gpu-operator", "gpuProduct": "a100-80gb"}},
+# An overlay's preset, and what is laid over that.
+_OVERLAYS: dict[str, tuple[str, Values]] = {
+    "kind": ("values-kind.yaml", {}),
+    "a100": (
+        "values-a100-8x.yaml",
+        {"head": {"gpuNodes": "forbid"}, "poolDefaults": {"platform": "gpu-operator", "gpuProduct": "a100-80gb"}},
+    ),
 }
 _ALONE: Values = {"mode": "ephemeral", "stages": {"convert": {"enabled": False}, "train": {"first": ["convert"]}}}
 
@@ -74,11 +77,9 @@ _BASE_FILES = ["storage.yaml", "networkpolicy.yaml", "rayjob-train.yaml", "rayjo
 # ---- rendering -----------------------------------------------------------------------------------
 
 
-def render(values: Values, files: list[str] | None = None) -> list[Object]:
+def render(values: Values) -> list[Object]:
     """The chart's objects without what Helm adds. Raises RuntimeError with Helm's sentence."""
     command = [str(ROOT / ".tools" / "helm"), "template", RELEASE, str(CHART), "--skip-tests", "--values", "-"]
-    for file in files or []:
-        command[4:4] = ["--values", str(CHART / file)]
     done = subprocess.run(command, input=yaml.safe_dump(values), capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(done.stderr.strip())
@@ -104,13 +105,18 @@ def _over(base: Values, over: Values) -> Values:
     return merged
 
 
-def objects(name: str, values: Values | None = None, files: list[str] | None = None) -> list[Object]:
-    """The objects of a file, rendered with further values."""
+def objects(name: str, overlay: str | None = None) -> list[Object]:
+    """The objects of a file, as the base or an overlay has them."""
     own, wanted, _ = _FILES[name]
-    rendered = render(_over(_over(_BASE, own), values or {}), files)
+    values = _BASE
+    if overlay:
+        preset, over = _OVERLAYS[overlay]
+        values = _over(_over(values, yaml.safe_load((CHART / preset).read_text(encoding="utf-8"))), over)
     stage = "pairwise-rm.io/stage"
     return [
-        item for item in rendered if item["kind"] in wanted.split() or item["metadata"]["labels"].get(stage) == wanted
+        item
+        for item in render(_over(values, own))
+        if item["kind"] in wanted.split() or item["metadata"]["labels"].get(stage) == wanted
     ]
 
 
@@ -151,8 +157,8 @@ def written() -> dict[Path, str]:
     files[MANIFESTS / "base" / "kustomization.yaml"] = note + dump(
         {**_KUSTOMIZATION, "resources": ["pairwise-rm.yaml"]}
     )
-    for overlay, preset in _OVERLAYS.items():
-        after = [item for name in _BASE_FILES for item in objects(name, _OVERLAY_VALUES[overlay], [preset])]
+    for overlay, (preset, _) in _OVERLAYS.items():
+        after = [item for name in _BASE_FILES for item in objects(name, overlay)]
         files |= _overlay(MANIFESTS / "overlays" / overlay, before, after, preset)
     return files
 

@@ -9,6 +9,7 @@ keys are refused by values.schema.json before.
 {{- include "pairwise-rm.validateRecipe" . -}}
 {{- include "pairwise-rm.validateStages" . -}}
 {{- include "pairwise-rm.validatePools" . -}}
+{{- include "pairwise-rm.validateStorage" . -}}
 {{- include "pairwise-rm.validateCapacity" . -}}
 {{- end -}}
 
@@ -154,6 +155,16 @@ keys are refused by values.schema.json before.
 {{- end -}}
 {{- if and (eq $pool.platform "none") (ne $pool.gpuProduct "none") -}}
 {{- fail (printf "pools.%s.gpuProduct: %s needs a platform to know the label; set platform, or nodeSelector with gpuProduct=none" $name $pool.gpuProduct) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* A volume of one node holds all pods there, and its first pod, the head, chooses which. */}}
+{{- define "pairwise-rm.validateStorage" -}}
+{{- range $volume := list "data" "runs" "cache" -}}
+{{- $given := get $.Values.storage $volume -}}
+{{- if and (not $given.existingClaim) (eq $given.accessMode "ReadWriteOnce") (ne $.Values.head.gpuNodes "allow") (not $.Values.head.affinity) -}}
+{{- fail (printf "storage.%s.accessMode: ReadWriteOnce holds all pods on one node, and head.gpuNodes=%s sends the head to another; set ReadWriteMany, or head.gpuNodes=allow where there is one node" $volume $.Values.head.gpuNodes) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
