@@ -39,11 +39,15 @@ run: install ## Train the smoke judge end to end on this machine, and show by ho
 	@$(BIN)/pairwise-rm run $(RECIPE) $(SET)
 
 .PHONY: test
-test: lint unit train-test ## Lint, unit tests, and one short real training
+test: lint unit chart-test train-test ## Lint, unit and chart tests, and one short real training
 
 .PHONY: unit
 unit: install ## Unit tests alone
 	@$(BIN)/python -m pytest tests/unit -q
+
+.PHONY: chart-test
+chart-test: install tools ## Chart, manifests, GitOps, skaffold and workflows, rendered and held to their schemas
+	@$(BIN)/python -m pytest tests/chart -q
 
 .PHONY: train-test
 train-test: install ## One short real training: learning signal, resume, export
