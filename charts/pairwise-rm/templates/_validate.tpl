@@ -105,6 +105,13 @@ keys are refused by values.schema.json before.
 {{- fail (printf "recipe data.export.split_ratio: train + test must be 1, got %v + %v" (.train | default 0) (.test | default 0)) -}}
 {{- end -}}
 {{- end -}}
+{{- if and (has "wandb" $train.loggers) (not .Values.secrets.wandb.existingSecret) -}}
+{{- $names := list -}}
+{{- range concat .Values.extraEnv .Values.head.env -}}{{- $names = append $names .name -}}{{- end -}}
+{{- if not (or (has "WANDB_API_KEY" $names) (has "WANDB_MODE" $names)) -}}
+{{- fail "secrets.wandb.existingSecret: is empty, and the recipe logs to W&B (train.loggers); name a secret, or set WANDB_MODE=offline in extraEnv" -}}
+{{- end -}}
+{{- end -}}
 {{- if and (eq $recipe.device "cpu") (eq $recipe.model.attention "flash_attention_2") -}}
 {{- fail "recipe model.attention: flash_attention_2 needs a GPU; use sdpa with device: cpu" -}}
 {{- end -}}
