@@ -21,20 +21,30 @@ pairwise-rm stage {{ $stage }} --recipe /etc/pairwise-rm/{{ $stage }}.yaml
 {{- toJson (append $stages .stage) -}}
 {{- end -}}
 
+{{/* All stages that run, in whichever RayJob, as JSON. */}}
+{{- define "pairwise-rm.stagesThatRun" -}}
+{{- $stages := list -}}
+{{- range $stage := list "convert" "train" "evaluate" "export" -}}
+{{- if (index $.Values.stages $stage).enabled -}}
+{{- $stages = concat $stages (include "pairwise-rm.stagesOf" (dict "root" $ "stage" $stage) | fromJsonArray) -}}
+{{- end -}}
+{{- end -}}
+{{- toJson (uniq $stages) -}}
+{{- end -}}
+
 {{/*
-The RayJob that this one waits for, as `STAGE=DIGEST`. Train wants the pairs of its recipe, evaluate its judge;
-export only keeps the order behind evaluate, any evaluation of this run, so a changed one does not start it again.
+The stage that a RayJob waits for, as `STAGE=DIGEST`. Train wants the pairs of its recipe, evaluate its judge; export
+only keeps the order behind evaluate, any evaluation of this run, so a changed one does not start it again.
 */}}
 {{- define "pairwise-rm.after" -}}
-{{- $stages := include "pairwise-rm.stagesOf" . | fromJsonArray -}}
-{{- $first := first $stages -}}
-{{- $on := .root.Values.stages -}}
+{{- $first := include "pairwise-rm.stagesOf" . | fromJsonArray | first -}}
+{{- $run := include "pairwise-rm.stagesThatRun" .root | fromJsonArray -}}
 {{- if eq $first "train" -}}
-{{- if $on.convert.enabled -}}convert={{ .plan.stages.convert.digest }}{{- end -}}
-{{- else if and (eq $first "export") $on.evaluate.enabled -}}
+{{- if has "convert" $run -}}convert={{ .plan.stages.convert.digest }}{{- end -}}
+{{- else if and (eq $first "export") (has "evaluate" $run) -}}
 evaluate
-{{- else if has $first (list "evaluate" "export") -}}
-{{- if $on.train.enabled -}}train={{ .plan.stages.train.digest }}{{- end -}}
+{{- else if and (has $first (list "evaluate" "export")) (has "train" $run) -}}
+train={{ .plan.stages.train.digest }}
 {{- end -}}
 {{- end -}}
 

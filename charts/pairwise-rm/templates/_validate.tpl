@@ -135,11 +135,18 @@ keys are refused by values.schema.json before.
 {{- define "pairwise-rm.validateStages" -}}
 {{- $plan := include "pairwise-rm.plan" . | fromJson -}}
 {{- $stages := .Values.stages -}}
+{{- $taken := dict -}}
 {{- range $stage := list "train" "evaluate" "export" -}}
 {{- $given := get $stages $stage -}}
 {{- range $first := $given.first -}}
-{{- if and $given.enabled (get $stages $first).enabled -}}
+{{- if $given.enabled -}}
+{{- if (get $stages $first).enabled -}}
 {{- fail (printf "stages.%s.first: %s has a RayJob of its own; set stages.%s.enabled=false" $stage $first $first) -}}
+{{- end -}}
+{{- if hasKey $taken $first -}}
+{{- fail (printf "stages.%s.first: %s runs in the RayJob of %s already" $stage $first (get $taken $first)) -}}
+{{- end -}}
+{{- $_ := set $taken $first $stage -}}
 {{- end -}}
 {{- end -}}
 {{- if and $given.enabled (eq $.Values.mode "ephemeral") (not $.Values.autoscaling.enabled) -}}
@@ -181,12 +188,7 @@ keys are refused by values.schema.json before.
 {{- $plan := include "pairwise-rm.plan" . | fromJson -}}
 {{- $pools := include "pairwise-rm.pools" . | fromJson -}}
 {{- $most := ternary "maxReplicas" "replicas" .Values.autoscaling.enabled -}}
-{{- $stages := list -}}
-{{- range $stage, $given := .Values.stages -}}
-{{- if $given.enabled -}}
-{{- $stages = concat $stages (include "pairwise-rm.stagesOf" (dict "root" $ "stage" $stage) | fromJsonArray) -}}
-{{- end -}}
-{{- end -}}
+{{- $stages := include "pairwise-rm.stagesThatRun" . | fromJsonArray -}}
 {{- if has "train" $stages -}}
 {{- $nodes := int $plan.train.nodes -}}
 {{- $gpus := int $plan.train.gpus_per_node -}}
