@@ -20,6 +20,7 @@ from pairwise_rm.cli import (
     logs,
     models,
     run,
+    serve,
     stage,
     status,
     train,
@@ -35,6 +36,7 @@ _EXTRAS = {
     **dict.fromkeys(("numpy", "pandas", "wandb"), "report"),
     "gguf": "models",
     "kubernetes": "kubernetes",
+    **dict.fromkeys(("starlette", "uvicorn", "httpx"), "serve"),
 }
 """Which extra brings a package that the base installation lacks."""
 
@@ -47,7 +49,22 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (run, convert, train, evaluate, export, judge, validate, models, status, logs, wait, fetch, stage):
+for command in (
+    run,
+    convert,
+    train,
+    evaluate,
+    export,
+    judge,
+    serve,
+    validate,
+    models,
+    status,
+    logs,
+    wait,
+    fetch,
+    stage,
+):
     command.register(app)
 
 

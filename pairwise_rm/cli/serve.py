@@ -1,0 +1,30 @@
+"""`pairwise-rm serve`: an exported judge over HTTP, on this machine or on the Ray cluster of RAY_ADDRESS."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    app.command("serve")(serve)
+
+
+def serve(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="What `export` wrote: weights and recipe.yaml.")],
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Where to listen.")] = 8000,
+    host: Annotated[str, typer.Option("--host", help="0.0.0.0: for other machines too.")] = "127.0.0.1",
+) -> None:
+    """Serve a judge until interrupted: POST /judge, and OpenAI's API under /v1."""
+    from pairwise_rm.cli.console import Stage
+    from pairwise_rm.serve.exported import Exported, ServeArguments
+    from pairwise_rm.serve.local import serving
+
+    exported = Exported.of(ServeArguments.of({"model": str(folder)}))
+    with Stage("serve", str(folder)) as stage:
+        stage.say("vLLM starts")
+        with serving(exported, host, port) as wait:
+            stage.say(f"{exported.name} answers at http://{host}:{port}/judge and /v1; Ctrl-C ends it")
+            wait()

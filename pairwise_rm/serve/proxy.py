@@ -1,0 +1,60 @@
+"""/v1 as vLLM answers it: every request goes through as it is, every answer comes back as it is made.
+
+An answer is passed on chunk by chunk, so streaming streams. A client that goes away ends the request to vLLM with
+it, and vLLM stops to generate.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import httpx
+    from starlette.types import Receive, Scope, Send
+
+# What belongs to one connection and not to the message (RFC 9110, 7.6.1), and what httpx sets itself.
+_OF_THE_CONNECTION = {
+    "connection",
+    "host",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+}
+
+
+async def forward(client: httpx.AsyncClient, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answers what is mounted at /v1 by asking `client`. Raises httpx.TransportError when no answer begins."""
+    import httpx
+    from starlette.exceptions import HTTPException
+    from starlette.requests import Request
+    from starlette.responses import StreamingResponse
+
+    request = Request(scope, receive)
+    path = scope["path"].removeprefix(scope["root_path"])
+    if ".." in path.split("/"):
+        # It would lead out of /v1, to what vLLM keeps for its operators.
+        raise HTTPException(404)
+    upstream = await client.send(
+        client.build_request(
+            request.method,
+            httpx.URL(f"/v1{path}", query=scope["query_string"]),
+            headers=_passed(request.headers.raw),
+            content=await request.body(),
+        ),
+        stream=True,
+    )
+    try:
+        answer = StreamingResponse(upstream.aiter_raw(), upstream.status_code)
+        answer.raw_headers = _passed(upstream.headers.raw)
+        await answer(scope, receive, send)
+    finally:
+        await upstream.aclose()
+
+
+def _passed(headers: Any) -> list[tuple[bytes, bytes]]:
+    return [(name.lower(), value) for name, value in headers if name.lower().decode() not in _OF_THE_CONNECTION]

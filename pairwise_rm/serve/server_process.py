@@ -1,0 +1,143 @@
+"""A server as a child process that listens on a Unix socket of its own: started, watched and ended by its id.
+
+For vLLM it is the way in that stays: `vllm serve` and its HTTP are promised to users, its Python modules move with
+every version. A socket in a private folder needs no free port and answers to nobody else.
+
+    server = ServerProcess(lambda socket: ["vllm", "serve", folder, "--uds", socket], environment)
+    await server.start(deadline=1800)      # StageError with the server's own last word when it dies
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from pairwise_rm.errors import StageError
+from pairwise_rm.evaluate.failure import cause_in
+
+if TYPE_CHECKING:
+    import httpx
+
+_POLL_SECONDS = 0.5
+_HEALTH_SECONDS = 20.0
+_GRACE_SECONDS = 30.0
+_KEPT_LINES = 500
+_CHUNK = 1 << 16
+
+
+class ServerProcess:
+    """One child, and a client that speaks to it."""
+
+    def __init__(self, command: Callable[[str], Sequence[str]], environment: Mapping[str, str]) -> None:
+        import httpx
+
+        self._folder = tempfile.mkdtemp(prefix="vllm-")
+        socket = os.path.join(self._folder, "socket")
+        self._command, self._environment = list(command(socket)), dict(environment)
+        self._log: deque[str] = deque(maxlen=_KEPT_LINES)
+        self._process: asyncio.subprocess.Process | None = None
+        self._reader: asyncio.Task[None] | None = None
+        # vLLM drops a connection that was idle for 5 s; ours are let go before.
+        limits = httpx.Limits(max_connections=None, keepalive_expiry=2.0)
+        self.client: httpx.AsyncClient = httpx.AsyncClient(
+            transport=httpx.AsyncHTTPTransport(uds=socket, limits=limits),
+            base_url="http://vllm",
+            # Generation takes as long as it takes; who gives up is the one that asked.
+            timeout=httpx.Timeout(None, connect=5.0),
+        )
+
+    async def start(self, deadline: float) -> None:
+        """Returns when /health answers. Raises StageError when the child dies or `deadline` seconds are over.
+
+        To be called from the thread that will be the last to end: the child dies with it (see `bound`).
+        """
+        self._process = await asyncio.create_subprocess_exec(
+            *self._command,
+            env=self._environment,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,
+        )
+        self._reader = asyncio.create_task(self._read(self._process))
+        end = time.monotonic() + deadline
+        while (trouble := await self._trouble()) is not None:
+            if self._process.returncode is not None:
+                raise StageError(trouble)
+            if time.monotonic() >= end:
+                raise StageError(f"vLLM: not ready after {deadline:.0f} s; its last line: {self._last_line()}")
+            await asyncio.sleep(_POLL_SECONDS)
+
+    async def check(self) -> None:
+        """Raises StageError, with one line, unless the child lives and answers."""
+        if trouble := await self._trouble():
+            raise StageError(trouble)
+
+    async def stop(self) -> None:
+        """Ends the child with all that it started; does nothing the second time."""
+        process, self._process = self._process, None
+        await self.client.aclose()
+        shutil.rmtree(self._folder, ignore_errors=True)
+        if process is None:
+            return
+        with contextlib.suppress(ProcessLookupError):  # dead already
+            process.terminate()
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(process.wait(), _GRACE_SECONDS)
+        with contextlib.suppress(ProcessLookupError):  # nothing left in its session
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
+        if self._reader:
+            await self._reader
+
+    async def _trouble(self) -> str | None:
+        import httpx
+
+        if self._process is None:
+            return "vLLM: not started"
+        if self._process.returncode is not None:
+            if self._reader:
+                # Its last words may still be in the pipe, which a grandchild can hold open.
+                await asyncio.wait([self._reader], timeout=2.0)
+            return self._end()
+        try:
+            answer = await self.client.get("/health", timeout=_HEALTH_SECONDS)
+        except httpx.HTTPError as error:
+            return f"vLLM: no answer ({type(error).__name__}); its last line: {self._last_line()}"
+        return None if answer.status_code == 200 else f"vLLM: unhealthy ({answer.status_code}): {self._last_line()}"
+
+    def _end(self) -> str:
+        code = self._process.returncode if self._process else None
+        how = f"killed by {signal.Signals(-code).name}" if code and code < 0 else f"exit code {code}"
+        return f"vLLM: ended ({how}): {cause_in(chr(10).join(self._log)) or self._last_line()}"
+
+    def _last_line(self) -> str:
+        return next((line.strip() for line in reversed(self._log) if line.strip()), "(none)")
+
+    async def _read(self, process: asyncio.subprocess.Process) -> None:
+        """Hands the child's output on to our own log, and keeps its end."""
+        assert process.stdout is not None
+        rest = b""
+        while chunk := await process.stdout.read(_CHUNK):
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                self._keep(line)
+            if len(rest) > _CHUNK:
+                self._keep(rest)
+                rest = b""
+        if rest:
+            self._keep(rest)
+
+    def _keep(self, line: bytes) -> None:
+        text = line.decode(errors="replace")
+        self._log.append(text)
+        print(text, file=sys.stderr, flush=True)

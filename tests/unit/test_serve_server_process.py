@@ -1,0 +1,153 @@
+"""A server as a child process: started, watched, ended. Real processes; vLLM has a stand-in."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("httpx")
+
+from pairwise_rm.errors import StageError
+from pairwise_rm.serve.server_process import ServerProcess
+
+STAND_IN = Path(__file__).with_name("vllm_stand_in.py")
+
+
+def scenario(
+    code: str, tmp_path: Path, then: Callable[[ServerProcess], Awaitable[None]], deadline: float = 60
+) -> ServerProcess:
+    """Starts `python -c code SOCKET`, does `then`, and ends it."""
+
+    async def run() -> ServerProcess:
+        server = ServerProcess(
+            lambda socket: [sys.executable, "-c", code, socket], {**os.environ, "RECORD": str(tmp_path)}
+        )
+        try:
+            await server.start(deadline)
+            await then(server)
+        finally:
+            await server.stop()
+        return server
+
+    return asyncio.run(run())
+
+
+def running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def gone(pid: int) -> bool:
+    for _ in range(300):
+        if not running(pid):
+            return True
+        time.sleep(0.1)
+    return False
+
+
+async def nothing(server: ServerProcess) -> None: ...
+
+
+STAND_IN_CODE = f"import runpy; runpy.run_path({str(STAND_IN)!r}, run_name='__main__')"
+
+
+def test_it_is_up_when_health_answers_and_leaves_no_folder(tmp_path: Path) -> None:
+    folders: list[Path] = []
+
+    async def check(server: ServerProcess) -> None:
+        await server.check()
+        folders.append(Path(server._folder))
+        assert folders[0].is_dir()
+
+    scenario(STAND_IN_CODE, tmp_path, check)
+    assert not folders[0].exists()
+
+
+@pytest.mark.parametrize(
+    ("code", "sentence"),
+    [
+        ("raise ValueError('no such model')", "vLLM: ended (exit code 1): ValueError: no such model"),
+        (
+            "import sys; print('OSError: disk full'); sys.exit('RuntimeError: Engine core initialization failed.')",
+            "vLLM: ended (exit code 1): OSError: disk full",
+        ),
+        ("import sys; sys.exit('api_server: error: what?')", "vLLM: ended (exit code 1): api_server: error: what?"),
+        ("import os; os.kill(os.getpid(), 9)", "vLLM: ended (killed by SIGKILL): (none)"),
+    ],
+)
+def test_a_child_that_dies_while_it_starts_is_told_with_its_own_last_word(
+    code: str, sentence: str, tmp_path: Path
+) -> None:
+    with pytest.raises(StageError) as caught:
+        scenario(code, tmp_path, nothing)
+    assert str(caught.value) == sentence
+
+
+def test_a_child_that_never_answers_is_given_up(tmp_path: Path) -> None:
+    with pytest.raises(StageError, match="not ready after 1 s; its last line: loading"):
+        scenario("import time; print('loading', flush=True); time.sleep(600)", tmp_path, nothing, deadline=1)
+
+
+def test_a_child_that_was_killed_fails_the_check(tmp_path: Path) -> None:
+    async def kill(server: ServerProcess) -> None:
+        assert server._process
+        server._process.kill()
+        await server._process.wait()
+        with pytest.raises(StageError, match=r"vLLM: ended \(killed by SIGKILL\)"):
+            await server.check()
+
+    scenario(STAND_IN_CODE, tmp_path, kill)
+
+
+def test_stopping_ends_what_the_child_has_started_and_can_be_done_twice(tmp_path: Path) -> None:
+    code = (
+        "import pathlib, os, subprocess, sys\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+        "pathlib.Path(os.environ['RECORD'], 'pid').write_text(str(child.pid))\n" + STAND_IN_CODE
+    )
+    server = scenario(code, tmp_path, nothing)
+    asyncio.run(server.stop())
+    assert gone(int((tmp_path / "pid").read_text()))
+
+
+def test_a_bound_child_ends_with_its_parent_even_when_that_is_killed(tmp_path: Path) -> None:
+    # A module of vLLM's server's name, which says who it is and waits.
+    package = tmp_path / "vllm" / "entrypoints" / "openai"
+    package.mkdir(parents=True)
+    for folder in (package, *package.parents[:2]):
+        (folder / "__init__.py").touch()
+    (package / "api_server.py").write_text(
+        "import os, pathlib, time\n"
+        f"pathlib.Path({str(tmp_path / 'pid')!r}).write_text(str(os.getpid()))\n"
+        "time.sleep(600)\n"
+    )
+    code = (
+        "import os, subprocess, sys, time\n"
+        "subprocess.Popen([sys.executable, '-m', 'pairwise_rm.serve.bound', str(os.getpid()), '--model', 'x'])\n"
+        "time.sleep(600)"
+    )
+
+    async def run() -> tuple[int, int]:
+        parent = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", code, env={**os.environ, "PYTHONPATH": f"{tmp_path}:{os.getcwd()}"}
+        )
+        for _ in range(600):
+            if (tmp_path / "pid").is_file() and (tmp_path / "pid").read_text():
+                break
+            await asyncio.sleep(0.1)
+        child = int((tmp_path / "pid").read_text())
+        assert running(child)
+        parent.send_signal(signal.SIGKILL)
+        return child, await parent.wait()
+
+    child, _ = asyncio.run(run())
+    assert gone(child)
