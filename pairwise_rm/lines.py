@@ -24,7 +24,7 @@ _STEP = re.compile(
 )
 _COUNT = re.compile(r"\s*([a-z][\w -]*) ([\d,]+)/([\d,]+)(?: \d+%)?(?: \(.*\))?\s*")
 _WAITING = re.compile(r"(?:▸ \S+  )?waiting for (.+?)(?: \((\d+):(\d\d):(\d\d)\))?\s*")
-_NOTE = re.compile(r"  ([^\W\d_].*)")
+_NOTE = re.compile(r"  ([^\W\d_].*?)(?: \(\d+ (?:s|min|h)\b[^()]*\))?\s*")
 _FOREIGN = re.compile(r"File \"|at 0x")
 _FAILURE = re.compile(r"error: (.+)")
 
@@ -128,7 +128,7 @@ def clock(seconds: float) -> str:
 
 @dataclass(frozen=True)
 class NoteLine:
-    """Any other line of a stage: a phase of loading, a result."""
+    """Any other line of a stage, without the time it took: a phase of loading, a result."""
 
     text: str
 
@@ -136,7 +136,7 @@ class NoteLine:
     def parse(cls, line: str) -> NoteLine | None:
         """Only what is indented as a stage's console does it; a traceback's lines are not that."""
         found = _NOTE.fullmatch(line)
-        return cls(found[1].rstrip()) if found and not _FOREIGN.match(found[1]) else None
+        return cls(found[1]) if found and not _FOREIGN.match(found[1]) else None
 
 
 Line = StepLine | CountLine | WaitingLine | NoteLine

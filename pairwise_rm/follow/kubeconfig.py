@@ -62,8 +62,9 @@ def _context(files: str, wanted: str | None) -> dict[str, Any]:
     try:
         contexts, current = config.list_kube_config_contexts(files)
     except (config.ConfigException, OSError, yaml.YAMLError, AttributeError, TypeError) as error:
-        if not wanted and "current-context" in str(error):
-            raise InputError(f"{files}: no current context; give --context, or `kubectl config use-context`") from error
+        if not wanted and ("current-context" in str(error) or "contexts list" in str(error)):
+            text = f"{files}: no current context that it has; give --context, or `kubectl config use-context`"
+            raise InputError(text) from error
         raise InputError(f"{files}: not a kubeconfig: {_line(error)}") from error
     if not wanted:
         return dict(current)

@@ -55,11 +55,14 @@ class _Reading:
             self.pod, self._last = name, ""
         # By this machine's own clock, since the node's may differ; what overlaps is known by its time.
         since = int(time.monotonic() - self._read_at) + _OVERLAP_SECONDS if self._last else None
+        known = self._last
         for line in self.cluster.log(name, containers(pod)[0]["name"], follow, since, _QUIET_SECONDS):
             stamp, _, text = line.partition(" ")
-            if stamp > self._last:
-                self.write(text)
-                self._last, self._read_at = stamp, time.monotonic()
+            if known and stamp <= known:
+                continue
+            known = ""
+            self.write(text)
+            self._last, self._read_at = stamp, time.monotonic()
 
 
 def _follow(follower: Follower, stage: str, write: Say, say: Say) -> None:

@@ -8,7 +8,7 @@ from typing import Literal
 from pairwise_rm.follow.client import Object
 from pairwise_rm.follow.pods import Gpus, gpus
 from pairwise_rm.follow.snapshot import Snapshot, cluster_name, unix
-from pairwise_rm.follow.trouble import clipped
+from pairwise_rm.follow.trouble import clipped, shortened
 from pairwise_rm.lines import CountLine, NoteLine, StepLine, WaitingLine, duration, failure, newest
 
 State = Literal[
@@ -113,10 +113,14 @@ def _note(
     if state == "starting":
         return _starting(snapshot, job)
     if isinstance(line, WaitingLine):
-        return f"for {line.what}, {duration(line.seconds + age)}" if state == "waiting" else ""
+        # For an earlier stage it has waited as long as it runs, which is shown anyway.
+        since = f", {duration(line.seconds + age)}" if line.what.startswith(_GPUS) else ""
+        return f"for {line.what}{since}" if state == "waiting" else ""
     if isinstance(line, StepLine):
         return f"step {line.step}/{line.last}  reward {line.reward:.3f}  accuracy {line.accuracy:.3f}"
-    return line.text if isinstance(line, NoteLine) else str(line or "")
+    if state == "succeeded" and not (isinstance(line, NoteLine) and line.text.startswith("accuracy ")):
+        return ""
+    return shortened(line.text) if isinstance(line, NoteLine) else str(line or "")
 
 
 def _starting(snapshot: Snapshot, job: Object) -> str:

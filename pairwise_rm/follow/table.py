@@ -27,8 +27,10 @@ _MARKS: dict[State, tuple[str, str]] = {
 def table(overview: Overview) -> RenderableType:
     """The whole picture of a release."""
     rows = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for name in ("stage", "state", "progress", "GPUs"):
-        rows.add_column(name, overflow="fold")
+    rows.add_column("stage", no_wrap=True)
+    rows.add_column("state", no_wrap=True)
+    rows.add_column("progress", overflow="fold", ratio=1)
+    rows.add_column("GPUs", overflow="fold")
     for name in ("time", "left"):
         rows.add_column(name, justify="right", no_wrap=True)
     for stage in overview.stages:

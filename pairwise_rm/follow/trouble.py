@@ -31,6 +31,12 @@ def merged(troubles: list[Trouble]) -> list[Trouble]:
     return sorted(found, key=lambda trouble: not trouble.hopeless)
 
 
+def shortened(text: str, most: int = 64) -> str:
+    """The beginning of a line."""
+    line = " ".join(text.split())
+    return line if len(line) <= most else f"{line[: most - 1].rstrip()}…"
+
+
 def clipped(text: str, most: int = 240) -> str:
     """One line of bounded length: messages of runtimes nest, and tell the cause at their end."""
     line = " ".join(text.split())

@@ -121,6 +121,8 @@ def test_how_long_it_has_waited_is_read() -> None:
         ),
         (["  judged 3/6 50%", "  accuracy 0.973 [0.948, 0.988]"], NoteLine("accuracy 0.973 [0.948, 0.988]")),
         (["  first step", "Traceback (most recent call last):", '  File "x.py", line 3'], NoteLine("first step")),
+        (["  warm-start 250/550, loss 0.221 (6 min 41 s)"], NoteLine("warm-start 250/550, loss 0.221")),
+        (["  accuracy 0.9 (64 pairs, both orders)"], NoteLine("accuracy 0.9 (64 pairs, both orders)")),
         (["\x1b[1m  first step\x1b[0m\r"], NoteLine("first step")),
         (["step 3/4 of something else"], None),
     ],
