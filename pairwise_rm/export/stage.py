@@ -19,7 +19,7 @@ from pairwise_rm.export.card import model_card
 from pairwise_rm.export.weights import SHARD_BYTES, merge_weights, weight_bytes
 from pairwise_rm.files import atomic_folder, write_json, write_text
 from pairwise_rm.model_folder import check_model_folder
-from pairwise_rm.recipe.model import Recipe
+from pairwise_rm.recipe.model import ExportConfig, Recipe
 from pairwise_rm.run_folder import RunFolder
 from pairwise_rm.train import checkpoints
 
@@ -59,17 +59,24 @@ def export(recipe: Recipe, *, checkpoint: Path | None = None, out: Path | None =
     with atomic_folder(target) as temporary:
         for path in sorted(merged.iterdir()):
             _link(path, temporary / path.name)
-        write_text(temporary / CARD, model_card(recipe, folder, _read(merged / RECORD)))
+        record = {**_read(merged / RECORD), "export": recipe.export.model_dump()}
+        write_json(temporary / RECORD, record)
+        write_text(temporary / CARD, model_card(recipe, folder, record))
         shutil.copy(folder.train / "recipe.yaml", temporary / "recipe.yaml")
     return target
 
 
 def refresh_card(recipe: Recipe) -> Path | None:
-    """Writes the card of an export anew, with the numbers that the run's evaluation has; None without an export."""
+    """Writes the card of an export anew, with the numbers that the run's evaluation has; None without an export.
+
+    What was exported, and under which licence, is the export's own record, whatever this recipe says.
+    """
     folder = RunFolder.of(recipe)
-    if not (folder.export / RECORD).is_file():
+    record = _read(folder.export / RECORD)
+    if "export" not in record:
         return None
-    write_text(folder.export / CARD, model_card(recipe, folder, _read(folder.export / RECORD)))
+    exported = recipe.model_copy(update={"export": ExportConfig(**record["export"])})
+    write_text(folder.export / CARD, model_card(exported, folder, record))
     return folder.export / CARD
 
 
