@@ -51,9 +51,14 @@ def shelf(snapshot: Snapshot, job: Object, run_folder: str) -> Shelf:
     for name, claim in (snapshot.claims or {}).items():
         if submitter and name.endswith(f"-{_RUNS}") and labels(claim).get(INSTANCE) == snapshot.release:
             return Shelf(name, f"/mnt/{_RUNS}", submitter["containers"][0]["image"], submitter)
+    if snapshot.claims is None:
+        raise StageError(
+            f"RayCluster {cluster_name(job)} is gone, and to find the claim that holds {run_folder} takes permission "
+            f"to list persistentvolumeclaims in namespace {snapshot.namespace}"
+        )
     raise StageError(
-        f"RayCluster {cluster_name(job)} is gone, and nothing else tells which claim holds {run_folder}; "
-        "`helm upgrade` of the release brings it back"
+        f"RayCluster {cluster_name(job)} is gone, and no claim of release {snapshot.release} is there to hold "
+        f"{run_folder}; `helm upgrade` of the release brings them back"
     )
 
 

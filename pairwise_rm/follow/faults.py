@@ -11,6 +11,7 @@ from pairwise_rm.errors import StageError
 from pairwise_rm.follow.kubeconfig import Place
 
 _USER = re.compile(r'User "([^"]+)"')
+_ACT = re.compile(r'cannot (\w+) resource "([^"]+)" in API group "([^"]*)"')
 _NO_LOG_YET = "waiting to start"
 _PASSING = (429, 500, 502, 503, 504)
 
@@ -54,6 +55,8 @@ def _in_words(answer: Answer, place: Place, verb: str, resource: str, everywhere
     if status == 401:
         return StageError(f"{place}: the credentials are refused (401); log in to the cluster again")
     if status == 403:
+        if act := _ACT.search(message):  # the server's own word, which for exec depends on its version
+            verb, resource = act[1], f"{act[2]}.{act[3]}" if act[3] else act[2]
         user = f" as {found[1]}" if (found := _USER.search(message)) else ""
         flag = "-A" if everywhere else f"-n {place.namespace}"
         return Refused(

@@ -73,7 +73,10 @@ def fetch(
 
         with RemoteCommand(cluster, pod, container, command) as output:
             stream = io.BufferedReader(cast(Any, output))
-            total = _announced(output, stream)
+            first = stream.readline()
+            if not first:
+                output.finish()
+            total = int(first)
             free_space(temporary, total)
             files = unpack(stream, temporary, count)
             output.finish()
@@ -90,14 +93,6 @@ def fetch(
             },
         )
     return Fetched(target, [file["name"] for file in files], came)
-
-
-def _announced(output: RemoteCommand, stream: io.BufferedReader) -> int:
-    """The bytes to come. Raises StageError when the program ended before it sent any."""
-    if not stream.peek(1):
-        output.finish()
-    first = output.stderr.splitlines()
-    return int(first[0]) if first and first[0].isdecimal() else 0
 
 
 @contextlib.contextmanager

@@ -1,8 +1,8 @@
 """Runs in a pod, as `python -c <this file> RUN_FOLDER [weights]`: the results of a run folder as tar on stdout.
 
 It stands alone, since the image may be of another version than the machine that asks. Files appear and are
-replaced while a stage works; each is read as it was when it was opened. Its first line on stderr is the number of
-bytes to come.
+replaced while a stage works; each is read as it was when it was opened. Before the tar stands a line with the number
+of bytes to come.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def main(root: str, weights: bool) -> int:
         print(f"{root}: no such folder", file=sys.stderr)
         return NO_FOLDER
     chosen = {**files(root, RESULTS + WEIGHTS if weights else RESULTS), **manifest_of_data(root)}
-    print(sum(os.path.getsize(path) for path in chosen.values() if os.path.exists(path)), file=sys.stderr, flush=True)
+    print(sum(os.path.getsize(path) for path in chosen.values() if os.path.exists(path)), flush=True)
     with tarfile.open(fileobj=sys.stdout.buffer, mode="w|", dereference=True) as archive:
         for name, path in chosen.items():
             try:

@@ -57,8 +57,8 @@ def packed(*arguments: str) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run([sys.executable, "-c", fetching._program(), *arguments], capture_output=True, check=False)
 
 
-def names(archive: bytes) -> set[str]:
-    with tarfile.open(fileobj=io.BytesIO(archive)) as opened:
+def names(output: bytes) -> set[str]:
+    with tarfile.open(fileobj=io.BytesIO(output.partition(b"\n")[2])) as opened:
         return set(opened.getnames())
 
 
@@ -78,7 +78,7 @@ def test_the_results_are_packed_without_weights_checkpoints_and_logs(run: Path) 
     assert done.returncode == 0
     assert names(done.stdout) == RESULTS
     sizes = [(run.parent / "pairs/manifest.json" if "data" in name else run / name).stat().st_size for name in RESULTS]
-    assert int(done.stderr) == sum(sizes)
+    assert int(done.stdout.partition(b"\n")[0]) == sum(sizes)
 
 
 def test_the_weights_are_packed_when_they_are_asked_for(run: Path) -> None:
@@ -100,7 +100,7 @@ def test_a_run_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
 def test_what_was_packed_is_unpacked_with_its_checksums(run: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     came: list[int] = []
-    files = unpack(io.BytesIO(packed(str(run)).stdout), tmp_path / "out", came.append)
+    files = unpack(io.BytesIO(packed(str(run)).stdout.partition(b"\n")[2]), tmp_path / "out", came.append)
     assert {file["name"] for file in files} == RESULTS
     assert (tmp_path / "out/evaluation/report.html").read_text() == "evaluation/report.html"
     assert sum(came) == sum(file["size"] for file in files)
@@ -227,7 +227,7 @@ def test_a_fetch_writes_the_folder_with_its_list_of_files(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done = packed(str(run))
-    monkeypatch.setattr(remote, "_connection", lambda *_: Socket((2, done.stderr), (1, done.stdout), SUCCESS))
+    monkeypatch.setattr(remote, "_connection", lambda *_: Socket((1, done.stdout), SUCCESS))
     target = tmp_path / "out"
     fetched = fetching.fetch(CLUSTER, snapshot_with_head(), target, False, print, lambda *_: None)
     assert set(fetched.files) == RESULTS
@@ -237,15 +237,23 @@ def test_a_fetch_writes_the_folder_with_its_list_of_files(
 
 def test_a_fetch_that_breaks_off_leaves_nothing(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done = packed(str(run))
-    monkeypatch.setattr(remote, "_connection", lambda *_: Lost((2, done.stderr), (1, done.stdout[:3000])))
+    monkeypatch.setattr(remote, "_connection", lambda *_: Lost((1, done.stdout[:3000])))
     (tmp_path / "here").mkdir()
     with pytest.raises(StageError, match="broke off"):
         fetching.fetch(CLUSTER, snapshot_with_head(), tmp_path / "here/out", False, print, lambda *_: None)
     assert list((tmp_path / "here").iterdir()) == []
 
 
+def test_a_run_folder_that_the_pod_lacks_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        remote, "_connection", lambda *_: Socket((2, b"/x: no such folder\n"), (3, b'{"status":"Failure"}'))
+    )
+    with pytest.raises(StageError, match="/x: no such folder"):
+        fetching.fetch(CLUSTER, snapshot_with_head(), tmp_path / "out", False, print, lambda *_: None)
+
+
 def test_without_room_nothing_is_transferred(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "_connection", lambda *_: Socket((2, b"999999999999999\n"), (1, b"x"), SUCCESS))
+    monkeypatch.setattr(remote, "_connection", lambda *_: Socket((1, b"999999999999999\nx"), SUCCESS))
     with pytest.raises(StageError, match="GB are to come"):
         fetching.fetch(CLUSTER, snapshot_with_head(), tmp_path / "out", False, print, lambda *_: None)
     assert list(tmp_path.iterdir()) == []
