@@ -81,6 +81,11 @@ SHAPES: dict[str, Schema] = {
     r"batch\.deletionRules": {"type": "array", "items": _a("deletionRule")},
     r"priorityClass\.value": {"type": "integer", "maximum": 1000000000},
     r"podMonitor\.interval": {"type": "string", "pattern": "^[0-9]+(ms|s|m|h)$"},
+    r"serve\.model": {"type": "string", "pattern": "^(/[A-Za-z0-9._/-]+)?$"},
+    r"serve\.tensorParallel": {"type": ["integer", "null"], "minimum": 1},
+    r"serve\.vllm": {"type": "object", "propertyNames": {"pattern": "^[a-z][a-z0-9_-]*$"}},
+    r"serve\.autoscaling\.(minReplicas|downscaleDelaySeconds)": _COUNT,
+    r"serve\.autoscaling\.(maxReplicas|targetOngoingRequests)": {"type": "integer", "minimum": 1},
 }
 
 _OPEN: Schema = {"type": "object"}

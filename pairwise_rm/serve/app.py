@@ -15,6 +15,7 @@ from pairwise_rm.serve.asgi import application
 from pairwise_rm.serve.exported import Exported, ServeArguments
 from pairwise_rm.serve.judge import ServedJudge
 from pairwise_rm.stages.order import Pace
+from pairwise_rm.stages.state import read_state
 
 if TYPE_CHECKING:
     from ray.serve import Application
@@ -27,11 +28,14 @@ _MOST_ONGOING = 256
 
 
 def build(args: dict[str, Any]) -> Application:
-    """The application, for Serve. Waits for the folder: an `export` may still be on its way, and no GPU is held."""
+    """The application, for Serve. Waits for the export, which may still be on its way; no GPU is held meanwhile.
+
+    Raises InputError for wrong arguments, and for a folder that is no exported judge.
+    """
     from ray import serve
 
     arguments = ServeArguments.of(args)
-    await_folder(Path(arguments.model).expanduser())
+    await_export(arguments)
     width = Exported.of(arguments).tensor_parallel
     deployment = serve.deployment(
         serve.ingress(_application)(Replica),
@@ -46,12 +50,27 @@ def build(args: dict[str, Any]) -> Application:
     return deployment.bind(args)
 
 
-def await_folder(folder: Path) -> None:
-    """Returns when the folder is there, which `export` makes appear whole; a line a minute until then."""
+def await_export(arguments: ServeArguments) -> None:
+    """Returns when the judge that is to be served is there; a line a minute until then.
+
+    A failed export is waited for too: its next RayJob may mend it, and nothing else could be served.
+    """
     pace = Pace(lambda line: print(f"▸ serve  {line}", flush=True))
-    while not folder.is_dir():
-        pace.tell(f"the judge in {folder}")
+    folder = Path(arguments.model).expanduser()
+    while lack := _lacking(folder, arguments.export):
+        pace.tell(f"the judge in {folder}: {lack}")
         time.sleep(_POLL_SECONDS)
+
+
+def _lacking(folder: Path, digest: str | None) -> str | None:
+    # `export` makes its folder appear whole, and says so beside it; an older one of the same run may lie there before.
+    if digest:
+        state = read_state(folder.parent / "stages" / "export.json")
+        if state is None or state.digest != digest:
+            return "export has not begun"
+        if state.state != "succeeded":
+            return f"export is {state.state}{f' ({state.error})' if state.error else ''}"
+    return None if folder.is_dir() else "no such folder"
 
 
 class Replica:

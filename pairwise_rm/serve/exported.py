@@ -29,6 +29,8 @@ class ServeArguments(Section):
 
     model: str = Field(min_length=1)
     """The exported folder."""
+    export: str | None = None
+    """Digest of the export stage that writes it, as a RayJob is given; null: whatever the folder holds is served."""
     tensor_parallel: int | None = Field(None, ge=1)
     """GPUs of a replica; null: the recipe's `evaluate.tensor_parallel`."""
     vllm: dict[str, Any] = Field({})

@@ -65,7 +65,7 @@ def test_vllms_further_options_are_passed_on(export: Callable[..., Path]) -> Non
     [
         ({}, "args.model: Field required"),
         ({"model": 3}, "args.model: Input should be a valid string"),
-        ({"model": "x", "port": 1}, "args.port: unknown; known are model, tensor_parallel, vllm"),
+        ({"model": "x", "port": 1}, "args.port: unknown; known are model, export, tensor_parallel, vllm"),
         ({"model": "x", "tensor_parallel": 0}, "args.tensor_parallel: Input should be greater than or equal to 1"),
         ({"model": "x", "vllm": {"served-model-name": "y"}}, "args.vllm: served-model-name is set here already"),
     ],

@@ -74,12 +74,16 @@ seccompProfile:
 {{- end }}
 {{- end -}}
 
-{{/* Variables of head and workers: what a worker needs must be here, since a driver's own reach only the head. */}}
-{{- define "pairwise-rm.env" -}}
+{{- define "pairwise-rm.baseEnv" -}}
 - {name: HOME, value: /home/ray}
 - {name: HF_HOME, value: /mnt/cache/huggingface}
 - {name: VLLM_CACHE_ROOT, value: /mnt/cache/vllm}
 - {name: RAY_USAGE_STATS_ENABLED, value: "0"}
+{{- end -}}
+
+{{/* Variables of head and workers: what a worker needs must be here, since a driver's own reach only the head. */}}
+{{- define "pairwise-rm.env" -}}
+{{ include "pairwise-rm.baseEnv" . }}
 {{- with .Values.secrets.wandb }}
 {{- if .existingSecret }}
 - name: WANDB_API_KEY

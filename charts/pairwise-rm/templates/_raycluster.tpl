@@ -2,11 +2,12 @@
 spec of a RayCluster, for the shared one and for a RayJob's own. What KubeRay and Ray's autoscaler would fill in is
 rendered, so that the cluster holds what was rendered.
   root; recipe: name of the ConfigMap; live: the shared cluster, of which the replicas that the autoscaler has set are
-  kept; workerless: the head alone
+  kept; workerless: the head alone; serve: the RayService's, see _serve.tpl
 */}}
 {{- define "pairwise-rm.rayClusterSpec" -}}
 {{- $values := .root.Values -}}
 {{- $autoscaled := and $values.autoscaling.enabled (not .workerless) -}}
+{{- $of := ternary "pairwise-rm.serve" "pairwise-rm" (.serve | default false) -}}
 {{- $running := dict -}}
 {{- if and .live $autoscaled -}}
 {{- $cluster := lookup "ray.io/v1" "RayCluster" .root.Release.Namespace (include "pairwise-rm.fullname" .root) | default dict -}}
@@ -86,23 +87,26 @@ headGroupSpec:
             - {name: metrics, containerPort: 8080, protocol: TCP}
             - {name: as-metrics, containerPort: 44217, protocol: TCP}
             - {name: dash-metrics, containerPort: 44227, protocol: TCP}
+            {{- if .serve }}
+            - {name: serve, containerPort: 8000, protocol: TCP}
+            {{- end }}
           {{- include "pairwise-rm.probes" .root | nindent 10 }}
           env:
-            {{- include "pairwise-rm.env" .root | nindent 12 }}
+            {{- include (printf "%s.env" $of) .root | nindent 12 }}
             {{- with $values.head.env }}
             {{- toYaml . | nindent 12 }}
             {{- end }}
-          {{- with $values.secrets.upload.existingSecret }}
+          {{- with ternary "" $values.secrets.upload.existingSecret (.serve | default false) }}
           envFrom:
             - secretRef: {name: {{ . }}}
           {{- end }}
           volumeMounts:
-            {{- include "pairwise-rm.mounts" .root | nindent 12 }}
+            {{- include (printf "%s.mounts" $of) .root | nindent 12 }}
       volumes:
-        {{- include "pairwise-rm.volumes" . | nindent 8 }}
+        {{- include (printf "%s.volumes" $of) . | nindent 8 }}
 {{- if not .workerless }}
 workerGroupSpecs:
-{{- range $name, $pool := include "pairwise-rm.pools" .root | fromJson }}
+{{- range $name, $pool := include (printf "%s.pools" $of) .root | fromJson }}
   {{- $group := get $running $name | default dict }}
   - groupName: {{ $name }}
     {{- if $autoscaled }}
@@ -165,9 +169,12 @@ workerGroupSpecs:
               {{- include "pairwise-rm.poolResources" $pool | nindent 14 }}
             ports:
               - {name: metrics, containerPort: 8080, protocol: TCP}
-            {{- include "pairwise-rm.probes" $.root | nindent 12 }}
+              {{- if $.serve }}
+              - {name: serve, containerPort: 8000, protocol: TCP}
+              {{- end }}
+            {{- include (printf "%s.probes" $of) $.root | nindent 12 }}
             env:
-              {{- include "pairwise-rm.env" $.root | nindent 14 }}
+              {{- include (printf "%s.env" $of) $.root | nindent 14 }}
               {{- range $key, $value := $pool.nccl }}
               - {name: {{ $key }}, value: {{ $value | quote }}}
               {{- end }}
@@ -175,12 +182,12 @@ workerGroupSpecs:
               {{- toYaml . | nindent 14 }}
               {{- end }}
             volumeMounts:
-              {{- include "pairwise-rm.mounts" $.root | nindent 14 }}
+              {{- include (printf "%s.mounts" $of) $.root | nindent 14 }}
               {{- if $pool.sharedMemory }}
               - {name: shm, mountPath: /dev/shm}
               {{- end }}
         volumes:
-          {{- include "pairwise-rm.volumes" $ | nindent 10 }}
+          {{- include (printf "%s.volumes" $of) $ | nindent 10 }}
           {{- with $pool.sharedMemory }}
           - name: shm
             emptyDir: {medium: Memory, sizeLimit: {{ . }}}
