@@ -69,7 +69,6 @@ the runs without writing to them, and has no secret of training's.
 
 {{- define "pairwise-rm.validateServe" -}}
 {{- $serve := .Values.serve -}}
-{{- if $serve.enabled -}}
 {{- $pools := include "pairwise-rm.pools" . | fromJson -}}
 {{- if not (hasKey $pools $serve.pool) -}}
 {{- fail (printf "serve.pool: expected one of %s, got %q" (keys $pools | sortAlpha | join ", ") $serve.pool) -}}
@@ -87,6 +86,5 @@ the runs without writing to them, and has no secret of training's.
 {{- end -}}
 {{- if and (not $serve.model) (not (has "export" (include "pairwise-rm.stagesThatRun" . | fromJsonArray))) -}}
 {{- fail "serve.model: is missing; stages.export is off, so this release exports no judge that could be served" -}}
-{{- end -}}
 {{- end -}}
 {{- end -}}

@@ -11,7 +11,6 @@ keys are refused by values.schema.json before.
 {{- include "pairwise-rm.validatePools" . -}}
 {{- include "pairwise-rm.validateStorage" . -}}
 {{- include "pairwise-rm.validateCapacity" . -}}
-{{- include "pairwise-rm.validateServe" . -}}
 {{- end -}}
 
 {{- define "pairwise-rm.validateNames" -}}
