@@ -1,0 +1,46 @@
+"""All that is rendered holds to the schemas of Kubernetes and of each CRD, which allow no further key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from crd_schemas import REPO
+from kube_schemas import checked
+from rendering import text
+from renderings import CASES, rendering
+
+MANIFESTS = REPO / "manifests"
+MISTAKES = [
+    ("numOfHosts: 1", "numberOfHosts: 1"),
+    ("upscalingMode: Default", "upscalingMode: Eager"),
+    ("readOnlyRootFilesystem: true", "readonlyRootFilesystem: true"),
+    ("minAvailable: 1", "minAvailable: [1]"),
+    ("policyTypes: [Ingress, Egress]", "policyType: [Ingress, Egress]"),
+    ("name: judge-cache\n  namespace", "name: judge-cache\n  namespaces"),
+]
+
+
+def test_every_rendering_holds_to_the_schemas(tmp_path: Path) -> None:
+    for number, case in enumerate(CASES):
+        (tmp_path / f"{number:02} {case.replace('/', ' ')}.yaml").write_text(rendering(case))
+    wrong, counted = checked(tmp_path)
+    assert wrong == []
+    assert counted["valid"] > 10 * len(CASES)
+    assert (counted["invalid"], counted["errors"], counted["skipped"]) == (0, 0, 0)
+
+
+def test_every_manifest_holds_to_the_schemas(tmp_path: Path) -> None:
+    for file in [*MANIFESTS.glob("*.yaml"), MANIFESTS / "base" / "pairwise-rm.yaml"]:
+        (tmp_path / file.name).write_text(file.read_text())
+    wrong, counted = checked(tmp_path)
+    assert wrong == []
+    assert (counted["invalid"], counted["errors"], counted["skipped"]) == (0, 0, 0)
+
+
+def test_a_misspelt_key_or_value_does_not(tmp_path: Path) -> None:
+    rendering = text((), {})
+    for number, (right, wrong) in enumerate(MISTAKES):
+        assert right in rendering
+        (tmp_path / f"{number}.yaml").write_text(rendering.replace(right, wrong, 1))
+    wrong, _ = checked(tmp_path)
+    assert [line.partition(".yaml")[0] for line in sorted(wrong)] == [str(number) for number in range(len(MISTAKES))]
