@@ -14,8 +14,8 @@ from pairwise_rm.follow.trouble import Trouble, clipped
 
 _RECENT_SECONDS = 3600
 _DELETED = re.compile(
-    r"Deleted (head|worker) Pod [^/]+/(\S+?); Pod status: Failed;.*?"
-    r"(?:ExitCode:(\d+),.*?Reason:(\w*),Message:(.*?),StartedAt|$)",
+    r"Deleted (head|worker) Pod [^/]+/(\S+?); Pod status: (?:Failed|\w+;.*ContainerStateTerminated\{)"
+    r".*?(?:ExitCode:(\d+),.*?Reason:(\w*),Message:(.*?),StartedAt|$)",
     re.DOTALL,
 )
 _TAKEN = {"Evicted", "Preempted"}

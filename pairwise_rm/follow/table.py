@@ -35,7 +35,7 @@ def table(overview: Overview) -> RenderableType:
         rows.add_column(name, justify="right", no_wrap=True)
     for stage in overview.stages:
         rows.add_row(*_row(stage))
-    return Group(_title(overview), "", rows, *_notes(overview))
+    return Group(_title(overview), *(["", rows] if overview.stages else []), *_notes(overview))
 
 
 def _title(overview: Overview) -> Text:
@@ -70,7 +70,7 @@ def _notes(overview: Overview) -> list[Text]:
     if overview.last_event:
         notes.append(Text(f"\nlast event: {overview.last_event}", "dim"))
     if not overview.stages:
-        notes.append(Text("\nno stage yet: the release has no RayJob"))
+        notes.append(Text("\nno RayJob yet, so that no stage runs"))
     elif not any(str(stage.gpus) for stage in overview.stages) and str(overview.gpus):
         notes.append(Text(f"\nGPUs of its RayCluster: {overview.gpus}", "dim"))
     return notes

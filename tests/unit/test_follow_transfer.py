@@ -282,7 +282,9 @@ def test_without_a_raycluster_the_releases_own_claim_is_taken() -> None:
     found = shelf(snapshot, rayjob, RUN)
     assert (found.claim, found.mount, found.image) == ("judge-runs", "/mnt/runs", "repo/judge:1")
     with pytest.raises(StageError, match="RayCluster judge is gone"):
-        shelf(Snapshot("judge", "ml", {}, now=NOW), rayjob, RUN)
+        shelf(Snapshot("judge", "ml", {}, claims={}, now=NOW), rayjob, RUN)
+    with pytest.raises(StageError, match="permission to list persistentvolumeclaims in namespace ml"):
+        shelf(Snapshot("judge", "ml", {}, claims=None, now=NOW), rayjob, RUN)
 
 
 def test_the_temporary_pod_passes_restricted_and_reads_only() -> None:

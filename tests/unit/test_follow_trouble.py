@@ -263,7 +263,7 @@ def test_an_account_that_may_not_read_claims_misses_none() -> None:
 
 
 DELETED = (
-    "Deleted {} Pod ml/{}; Pod status: Failed; Pod restart policy: Never; Ray container terminated status: "
+    "Deleted {} Pod ml/{}; Pod status: Running; Pod restart policy: Never; Ray container terminated status: "
     "&ContainerStateTerminated{{ExitCode:{},Signal:0,Reason:{},Message:,StartedAt:2025-10-09 08:00:00 +0000 UTC,}}"
 )
 
@@ -304,6 +304,18 @@ def test_an_eviction_is_told_once_though_kuberay_removes_the_pod_too() -> None:
     assert "was evicted: The node was low on resource: memory; raise pools.a100.resources.requests.memory" in str(
         trouble
     )
+
+
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        ("Deleted worker Pod ml/judge-a-worker-z; Pod status: Failed; Ray container terminated status: <nil>", True),
+        ("Deleted worker Pod ml/judge-a-worker-z; Pod status: Running; Ray container terminated status: <nil>", False),
+        ("Deleted pod ml/judge-a-worker-z", False),
+    ],
+)
+def test_a_pod_that_is_taken_away_when_idle_is_no_loss(message: str, told: bool) -> None:
+    assert bool(found(events=[event("judge", "DeletedWorkerPod", message, "RayCluster", 0)])) is told
 
 
 def test_what_was_lost_before_this_job_is_not_told() -> None:
