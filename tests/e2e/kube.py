@@ -29,12 +29,12 @@ def tool(name: str) -> str:
     return found
 
 
-def run(*command: str, code: int | None = 0, timeout: int = 600, stdin: str | None = None) -> str:
-    """Standard output of a command that must end with `code` (None: any)."""
+def run(*command: str, code: int | None = 0, timeout: int = 600, stdin: str | None = None, errors: bool = False) -> str:
+    """Standard output (with `errors`, what it said there too) of a command that must end with `code` (None: any)."""
     done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, input=stdin, check=False, cwd=REPO)
     said = f"{' '.join(command)}: exit {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     assert code is None or done.returncode == code, said
-    return done.stdout
+    return done.stdout + (done.stderr if errors else "")
 
 
 def pairwise_rm(*arguments: str, code: int | None = 0, timeout: int = 600) -> str:

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import time
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import PHASES, Release
@@ -127,6 +129,27 @@ def test_a_changed_value_of_evaluation_runs_just_that_again(release: Release) ->
     )
     assert succeeded(release.namespace.jobs()["evaluate"]), release.namespace.describe()
     PHASES.append(("helm upgrade with another evaluate value -> evaluated", time.time() - began))
+
+
+def test_a_second_release_whose_pairs_are_missing_fails_at_once_in_every_stage_and_says_why(release: Release) -> None:
+    began = time.time()
+    claims = [f"storage.{claim}.existingClaim={release.name}-{claim}" for claim in ("data", "runs", "cache")]
+    wrong = ["recipe.overrides.data.configs.path=/mnt/data/no.jsonl"]
+    values = [word for value in (*claims, *wrong) for word in ("--set", value)]
+    release.namespace.helm("install", "second", str(CHART), *release.arguments, *values)
+
+    def jobs() -> list[dict[str, Any]]:
+        labels = "app.kubernetes.io/instance=second"
+        return list(json.loads(release.namespace.kubectl("get", "rayjobs", "-l", labels, "-o", "json"))["items"])
+
+    release.wait_for(lambda: all(state_of(job) == "Failed" for job in jobs()), 300, "every stage failed")
+    assert len(jobs()) == len(STAGES)
+    where = ("--namespace", release.namespace.name, "--timeout", "30s")
+    said = run(sys.executable, "-m", "pairwise_rm", "wait", "second", "--for", "export", *where, code=1, errors=True)
+    assert "/mnt/data/no.jsonl: no such file" in said
+    assert all(f"{stage} failed" in said for stage in ("convert", "train", "evaluate")), said
+    PHASES.append(("helm install with pairs that are missing -> all failed", time.time() - began))
+    release.namespace.helm("uninstall", "second", "--wait")
 
 
 def test_uninstalling_leaves_nothing_but_the_volumes(release: Release) -> None:
