@@ -18,6 +18,7 @@ RECIPE = "pairwise-rm.io/recipe"
 OURS = "app.kubernetes.io/name=pairwise-rm"
 RAY_CLUSTER = "ray.io/cluster"
 _JOB_NAME = "job-name"
+_MADE_FOR = "ray.io/originated-from-crd"
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,9 @@ def take(cluster: Cluster, release: str) -> Snapshot:
     """The release now."""
     jobs = newest_jobs(cluster.objects("rayjobs", f"{STAGE},{INSTANCE}={release}"))
     clusters = {
-        item["metadata"]["name"]: item for item in cluster.objects("rayclusters", f"{OURS},{INSTANCE}={release}")
+        item["metadata"]["name"]: item
+        for item in cluster.objects("rayclusters", f"{OURS},{INSTANCE}={release}")
+        if labels(item).get(_MADE_FOR) != "RayService"  # serving is no stage
     }
     ray = sorted({*clusters, *filter(None, map(cluster_name, jobs.values()))})
     pods = cluster.objects("pods", f"{RAY_CLUSTER} in ({','.join(ray)})") if ray else []

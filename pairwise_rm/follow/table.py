@@ -35,7 +35,8 @@ def table(overview: Overview) -> RenderableType:
         rows.add_column(name, justify="right", no_wrap=True)
     for stage in overview.stages:
         rows.add_row(*_row(stage))
-    return Group(_title(overview), *(["", rows] if overview.stages else []), *_notes(overview))
+    shown: list[RenderableType] = ["", rows] if overview.stages else []
+    return Group(_title(overview), *shown, *_notes(overview))
 
 
 def _title(overview: Overview) -> Text:

@@ -12,9 +12,15 @@ from pairwise_rm import __version__
 from pairwise_rm.cli import app
 from pairwise_rm.errors import InputError, StageError
 
-COMMANDS = ("run", "convert", "train", "evaluate", "export", "judge", "validate", "models")
+COMMANDS = (
+    *("run", "convert", "train", "evaluate", "export", "judge", "serve", "validate", "models"),
+    *("status", "logs", "wait", "fetch", "stage"),
+)
 # pydantic is not among them, since typer itself imports it where it is installed; the recipe stands for it.
-HEAVY = ("torch", "vllm", "ray", "verl", "transformers", "pandas", "pyarrow", "numpy", "pairwise_rm.recipe.model")
+HEAVY = (
+    *("torch", "vllm", "ray", "verl", "transformers", "pandas", "pyarrow", "numpy", "kubernetes"),
+    "pairwise_rm.recipe.model",
+)
 
 
 def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -142,6 +148,11 @@ def test_a_mistake_leaves_no_traceback_in_a_real_process(tmp_path: Path) -> None
             ModuleNotFoundError("No module named 'gguf.x'", name="gguf.x"),
             1,
             "error: gguf is not installed; pip install 'pairwise-rm[models]'\n",
+        ),
+        (
+            ModuleNotFoundError("No module named 'kubernetes'", name="kubernetes"),
+            1,
+            "error: kubernetes is not installed; pip install 'pairwise-rm[kubernetes]'\n",
         ),
     ],
 )

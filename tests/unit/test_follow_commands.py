@@ -119,9 +119,14 @@ def test_without_logs_the_table_is_there(release: KubernetesStub, capsys: pytest
 def test_only_what_belongs_to_the_release_is_counted(
     release: KubernetesStub, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    other = worker(gpus=4)
-    other["metadata"]["labels"]["ray.io/cluster"] = "another"
-    release.add("pods", other)
+    serving = ray_cluster()
+    serving["metadata"]["name"] = "judge-serve-x"
+    serving["metadata"]["labels"]["ray.io/originated-from-crd"] = "RayService"
+    release.add("rayclusters", serving)
+    for name in ("another", "judge-serve-x"):
+        pod = worker(gpus=4)
+        pod["metadata"]["labels"]["ray.io/cluster"] = name
+        release.add("pods", pod)
     assert json.loads(call(capsys, "status", "--json")[1])["gpus"]["held"] == 8
 
 
