@@ -32,7 +32,8 @@ def values_schema(values: Path) -> str:
     root["properties"]["recipe"]["properties"]["overrides"] |= {"$ref": "#/definitions/overrides.Recipe"}
     root["definitions"] = {**DEFINITIONS, **definitions}
     pools = root["properties"]["pools"]
-    pools["additionalProperties"] = {"anyOf": [{"type": "null"}, partial(root["properties"]["poolDefaults"])]}
+    pool = {"anyOf": [{"type": "null"}, partial(root["properties"]["poolDefaults"])]}
+    pools["patternProperties"] = dict.fromkeys(pools["patternProperties"], pool)
     return (
         json.dumps({"$schema": "http://json-schema.org/draft-07/schema#", "title": "pairwise-rm", **root}, indent=2)
         + "\n"

@@ -24,6 +24,11 @@ def _a(definition: str) -> Schema:
     return {"$ref": f"#/definitions/{definition}"}
 
 
+def _named(pattern: str, each: Schema) -> Schema:
+    # Not by `propertyNames`, whose refusals Helm prints with the path of some other value.
+    return {"type": "object", "additionalProperties": False, "patternProperties": {pattern: each}}
+
+
 def _stages(*names: str) -> Schema:
     return {"type": "array", "uniqueItems": True, "items": _enum(*names)}
 
@@ -59,12 +64,8 @@ SHAPES: dict[str, Schema] = {
     r"poolDefaults\.gpuProduct": _enum("a100-40gb", "a100-80gb", "none"),
     r"poolDefaults\.sharedMemory": {"anyOf": [{"type": "null"}, _QUANTITY]},
     r"poolDefaults\.rdma\.count": {"type": "integer", "minimum": 1},
-    r"poolDefaults\.nccl": {
-        "type": "object",
-        "propertyNames": {"pattern": "^NCCL_[A-Z0-9_]+$"},
-        "additionalProperties": {"type": ["string", "integer"]},
-    },
-    r"pools": {"type": "object", "propertyNames": {"pattern": "^[a-z]([-a-z0-9]{0,28}[a-z0-9])?$"}},
+    r"poolDefaults\.nccl": _named("^NCCL_[A-Z0-9_]+$", {"type": ["string", "integer"]}),
+    r"pools": _named("^[a-z]([-a-z0-9]{0,28}[a-z0-9])?$", {}),
     r"probes\.startupSeconds": {"type": "integer", "minimum": 5},
     r"probes\.(timeoutSeconds|livenessFailures)": {"type": "integer", "minimum": 1},
     r"storage\.[a-z]+\.size": _QUANTITY,
@@ -83,7 +84,7 @@ SHAPES: dict[str, Schema] = {
     r"podMonitor\.interval": {"type": "string", "pattern": "^[0-9]+(ms|s|m|h)$"},
     r"serve\.model": {"type": "string", "pattern": "^(/[A-Za-z0-9._/-]+)?$"},
     r"serve\.tensorParallel": {"type": ["integer", "null"], "minimum": 1},
-    r"serve\.vllm": {"type": "object", "propertyNames": {"pattern": "^[a-z][a-z0-9_-]*$"}},
+    r"serve\.vllm": _named("^[a-z][a-z0-9_-]*$", {}),
     r"serve\.autoscaling\.(minReplicas|downscaleDelaySeconds)": _COUNT,
     r"serve\.autoscaling\.(maxReplicas|targetOngoingRequests)": {"type": "integer", "minimum": 1},
 }
