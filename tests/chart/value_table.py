@@ -187,8 +187,8 @@ SHARED: dict[str, Row] = {
     "podAnnotations": ({"note": "d"}, each(PODS, "metadata annotations note", "d")),
 }  # fmt: skip
 
-_OWN = {"mode": "ephemeral"}
-_ONE_JOB = {
+OWN: Values = {"mode": "ephemeral"}
+ONE_JOB: Values = {
     "mode": "ephemeral",
     "autoscaling": {"enabled": False},
     "stages": {
@@ -221,18 +221,18 @@ GROUPS: dict[str, Group] = {
             "batch.ttlSecondsAfterFinished": (60, {"RayJob/train spec ttlSecondsAfterFinished": 60}),
             "batch.volcano.queueName": ("v", {"RayJob/train metadata labels volcano.sh/queue-name": "v"}),
         },
-        base=_OWN,
+        base=OWN,
     ),
     "deletion rules": Group(
         {
             "batch.shutdownAfterJobFinishes": (False, {"RayJob/train spec shutdownAfterJobFinishes": ABSENT}),
             "batch.deletionRules": ([RULE], {"RayJob/train spec deletionStrategy deletionRules 0": RULE}),
         },
-        base=_OWN,
+        base=OWN,
     ),
     "kueue": Group(
         {"batch.kueue.queueName": ("judges", {"RayJob/export metadata labels kueue.x-k8s.io/queue-name": "judges"})},
-        base=_ONE_JOB,
+        base=ONE_JOB,
     ),
     "fixed size": Group(
         {

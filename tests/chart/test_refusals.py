@@ -1,0 +1,322 @@
+"""What could only fail, or hang, later is refused by helm in one sentence that begins with the value to change.
+
+The sentences that need a cluster to look at are in `tests/e2e/test_bad_input.py`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import pytest
+from rendering import CHART, RELEASE, Values, nested, over, refusal, rendered
+from value_table import ONE_JOB, OWN
+
+FILES = ("_plan.tpl", "_serve.tpl", "_validate.tpl")
+QWEN = {"name": "mine", "model": {"path": "Qwen/Qwen3-4B"}, "data": {"configs": {"type": "huggingface"}}}
+RULES = {**OWN, "batch": {"shutdownAfterJobFinishes": False}}
+SERVE: Values = {"serve": {"enabled": True}}
+
+
+def rule(policy: str, seconds: int = 0, **condition: str) -> dict[str, Any]:
+    return {"policy": policy, "condition": {**condition, "ttlSeconds": seconds}}
+
+
+class Case(NamedTuple):
+    settings: dict[str, Any]
+    sentence: str
+    base: Values | None = None
+    release: str = RELEASE
+
+
+def recipe(**overrides: Any) -> dict[str, Any]:
+    return {f"recipe.overrides.{key.replace('__', '.')}": setting for key, setting in overrides.items()}
+
+
+LATER = "goes with mode=ephemeral, since a RayJob on the shared cluster cannot do it"
+CASES: dict[str, Case] = {
+    # ---- names
+    "too long a release name": Case(
+        {},
+        'the release\'s name: "a-name-that-is-longer-than-it-may-be" has 36 characters, at most 29 are allowed; '
+        "set fullnameOverride",
+        release="a-name-that-is-longer-than-it-may-be",
+    ),
+    "too long a full name": Case(
+        {"fullnameOverride": "a" * 30}, f'fullnameOverride: "{"a" * 30}" has 30 characters, at most 29 are allowed'
+    ),
+    "a release name that begins with a digit": Case(
+        {}, 'the release\'s name: "1judge" must begin with a letter', release="1judge"
+    ),
+    "an old Ray": Case({"rayVersion": "2.52.1"}, "rayVersion: 2.52.1 is too old; 2.53.0 or later is needed"),
+    "a PriorityClass without a name": Case({"priorityClass.create": True}, "priorityClass.name: is missing"),
+    # ---- the recipe
+    "an unknown recipe": Case(
+        {"recipe.name": "qwen3-14b"}, "recipe.name: expected one of qwen3-14b-8x80g, qwen3-32b-2x8x80g, qwen3-32b-8x80g"
+    ),
+    "a generated file as a recipe": Case({"recipe.name": "defaults"}, "recipe.name: expected one of qwen3-14b-8x80g"),
+    "a name and an inline recipe": Case(
+        {"recipe.inline": QWEN},
+        'recipe.name: "qwen3-14b-8x80g" and recipe.inline exclude each other; set recipe.name to ""',
+    ),
+    "an inline recipe with overrides": Case(
+        {"recipe.name": "", "recipe.inline": QWEN, **recipe(seed=2)},
+        "recipe.overrides: goes with recipe.name; write the keys into recipe.inline",
+    ),
+    "a run folder of the user's": Case(recipe(output_dir="runs/x"), 'recipe output_dir: "runs/x"; the chart sets it'),
+    "a data folder of the user's": Case(
+        recipe(data__export__output_dir="/x"), 'recipe data.export.output_dir: "/x"; the chart sets it'
+    ),
+    "a relative source file": Case(
+        recipe(data__configs={"type": "local", "path": "pairs.jsonl"}),
+        'recipe data.configs.path: "pairs.jsonl" is relative; give a path below /mnt/data, the claim of storage.data',
+    ),
+    "a relative file of pairs": Case(
+        recipe(data__files={"train": "/mnt/data/train.parquet", "test": "test.parquet"}),
+        'recipe data.files.test: "test.parquet" is relative; give a path below /mnt/data, the claim of storage.data',
+    ),
+    "two splits": Case(
+        recipe(data__export__split_ratio={"train": 0.9, "test": 0.1}),
+        "recipe data.export: split and split_ratio exclude each other; set the other one to null",
+    ),
+    "a split that does not add up": Case(
+        recipe(data__export={"split": None, "split_ratio": {"train": 0.9, "test": 0.2}}),
+        "recipe data.export.split_ratio: train + test must be 1, got 0.9 + 0.2",
+    ),
+    "flash attention without a GPU": Case(
+        recipe(device="cpu"), "recipe model.attention: flash_attention_2 needs a GPU; use sdpa with device: cpu"
+    ),
+    "tensor parallelism without a GPU": Case(
+        recipe(device="cpu", model__attention="sdpa"), "recipe train.tensor_parallel: must be 1 with device: cpu"
+    ),
+    "tensor parallelism that does not divide the GPUs": Case(
+        recipe(train__tensor_parallel=3),
+        "recipe train.tensor_parallel: 3 must divide the 8 GPUs (nodes x gpus_per_node)",
+    ),
+    "a batch that is no multiple of its mini-batch": Case(
+        recipe(train__batch_size=95), "recipe train.batch_size: must be a multiple of train.mini_batch_size 24, got 95"
+    ),
+    "a batch that the GPUs cannot share": Case(
+        recipe(train__batch_size=3, train__mini_batch_size=3),
+        "recipe train.batch_size: 3 x 4 rollouts must be a multiple of 8 GPUs",
+    ),
+    "W&B without a key": Case(
+        recipe(train__loggers=["wandb"]),
+        "secrets.wandb.existingSecret: is empty, and the recipe logs to W&B (train.loggers); name a secret",
+    ),
+    # ---- what the pools can give
+    "no pool": Case(
+        {"pools": {"gpu": None}}, "pools: there is none; the stages need Ray workers, so name at least one"
+    ),
+    "a recipe for more GPUs than the pools give": Case(
+        {"recipe.name": "qwen3-32b-2x8x80g"},
+        "recipe train.nodes x train.gpus_per_node: 2 pods with 8 GPUs wanted, the pools give 1 such; "
+        "raise pools.<name>.gpus or maxReplicas, or take another recipe",
+    ),
+    "a recipe for larger pods than the pools have": Case(
+        {"poolDefaults.gpus": 4, "poolDefaults.maxReplicas": 4},
+        "recipe train.nodes x train.gpus_per_node: 1 pods with 8 GPUs wanted, the pools give 0 such",
+    ),
+    "a recipe for more GPUs than pools of a fixed size give": Case(
+        {"autoscaling.enabled": False, "poolDefaults.replicas": 0}, "raise pools.<name>.gpus or replicas"
+    ),
+    "more engines than the pools have room for": Case(
+        recipe(evaluate={"replicas": 9, "tensor_parallel": 8}),
+        "recipe evaluate.replicas x evaluate.tensor_parallel: 9 engines with 8 GPUs on one pod wanted, "
+        "the pools have room for 1",
+    ),
+    "too few Ray CPUs": Case(
+        {"poolDefaults.rayCpus": 30},
+        "pools.gpu.rayCpus: 30 is too few; verl takes 35 Ray CPUs on 1 pods for 8 GPUs, so set at least 35",
+    ),
+    "GPUs that are only counted": Case(
+        {"poolDefaults.gpuResource": ""},
+        "pools.gpu.gpuResource: is empty, so its GPUs are only counted; the recipe qwen3-14b-8x80g has device: cuda",
+    ),
+    "a pool that needs more than it may have": Case(
+        {"pools.gpu.minReplicas": 2}, "pools.gpu.minReplicas: 2 is more than maxReplicas, 1"
+    ),
+    "a product without a platform": Case(
+        {"pools.gpu.platform": "none"}, "pools.gpu.gpuProduct: a100-80gb needs a platform to know the label"
+    ),
+    "a volume of one node and a head on another": Case(
+        {"storage.runs.accessMode": "ReadWriteOnce"},
+        "storage.runs.accessMode: ReadWriteOnce holds all pods on one node, and head.gpuNodes=forbid sends the head",
+    ),
+    # ---- stages
+    "a stage that runs twice": Case(
+        {"stages.evaluate.first": ["train"]},
+        "stages.evaluate.first: train has a RayJob of its own; set stages.train.enabled=false",
+    ),
+    "a stage in two RayJobs": Case(
+        {"stages.convert.enabled": False, "stages.train.first": ["convert"], "stages.evaluate.first": ["convert"]},
+        "stages.evaluate.first: convert runs in the RayJob of train already",
+    ),
+    "a cluster that holds GPUs while it waits": Case(
+        {"autoscaling.enabled": False},
+        "stages.train: its cluster would hold GPUs while it waits for convert; list the earlier stages in "
+        "stages.train.first, or set autoscaling.enabled=true",
+        OWN,
+    ),
+    # ---- batch, on the shared cluster
+    "retries on the shared cluster": Case({"batch.backoffLimit": 2}, f"batch.backoffLimit: 2 {LATER}"),
+    "a deadline on the shared cluster": Case(
+        {"batch.preRunningDeadlineSeconds": 60}, f"batch.preRunningDeadlineSeconds: 60 {LATER}"
+    ),
+    "suspension on the shared cluster": Case({"batch.suspend": True}, f"batch.suspend: true {LATER}"),
+    "deletion on the shared cluster": Case(
+        {"batch.deletionRules": [rule("DeleteCluster", jobStatus="FAILED")]}, f"batch.deletionRules: {LATER}"
+    ),
+    "a time to live on the shared cluster": Case(
+        {"batch.ttlSecondsAfterFinished": 60}, f"batch.ttlSecondsAfterFinished: 60 {LATER}"
+    ),
+    "Kueue on the shared cluster": Case({"batch.kueue.queueName": "q"}, f"batch.kueue.queueName: q {LATER}"),
+    "Volcano on the shared cluster": Case({"batch.volcano.queueName": "q"}, f"batch.volcano.queueName: q {LATER}"),
+    # ---- batch, on clusters of their own
+    "deletion rules and shutdown": Case(
+        {"batch.deletionRules": [rule("DeleteCluster", jobStatus="FAILED")]},
+        "batch.deletionRules: excludes batch.shutdownAfterJobFinishes; set that to false",
+        OWN,
+    ),
+    "a time to live without shutdown": Case(
+        {"batch.ttlSecondsAfterFinished": 60},
+        "batch.ttlSecondsAfterFinished: 60 needs batch.shutdownAfterJobFinishes=true",
+        RULES,
+    ),
+    "suspension without shutdown": Case(
+        {"batch.suspend": True}, "batch.suspend: true needs batch.shutdownAfterJobFinishes=true", RULES
+    ),
+    "a rule that fights the autoscaler": Case(
+        {"batch.deletionRules": [rule("DeleteWorkers", jobStatus="FAILED")]},
+        "batch.deletionRules[0].policy: DeleteWorkers needs autoscaling.enabled=false",
+        RULES,
+    ),
+    "a rule without a status": Case(
+        {"batch.deletionRules": [rule("DeleteCluster")]},
+        "batch.deletionRules[0].condition: expected jobStatus or jobDeploymentStatus, one of them",
+        RULES,
+    ),
+    "a rule twice": Case(
+        {"batch.deletionRules": [rule("DeleteSelf", 1, jobStatus="FAILED"), rule("DeleteSelf", 2, jobStatus="FAILED")]},
+        "batch.deletionRules[1]: DeleteSelf on FAILED is there twice",
+        RULES,
+    ),
+    "rules in the wrong order": Case(
+        {
+            "batch.deletionRules": [
+                rule("DeleteSelf", 1, jobStatus="FAILED"),
+                rule("DeleteCluster", 2, jobStatus="FAILED"),
+            ]
+        },
+        "batch.deletionRules: ttlSeconds of DeleteSelf on FAILED must not be less than that of DeleteCluster on FAILED",
+        RULES,
+    ),
+    "Kueue without shutdown": Case(
+        {"batch.kueue.queueName": "q", "batch.shutdownAfterJobFinishes": False},
+        "batch.kueue.queueName: Kueue needs batch.shutdownAfterJobFinishes=true",
+        ONE_JOB,
+    ),
+    "Kueue with autoscaling": Case(
+        {"batch.kueue.queueName": "q"},
+        "batch.kueue.queueName: Kueue reserves whole clusters; set autoscaling.enabled=false",
+        OWN,
+    ),
+    "more pools than Kueue takes": Case(
+        {"batch.kueue.queueName": "q", "pools": {f"p{number}": {} for number in range(7)}},
+        "pools: Kueue allows 7, got 8",
+        ONE_JOB,
+    ),
+    # ---- serving
+    "serving from a pool that is not there": Case(
+        {"serve.pool": "big"}, 'serve.pool: expected one of gpu, got "big"', SERVE
+    ),
+    "serving with more GPUs than a pod has": Case(
+        {"serve.tensorParallel": 16}, "serve.tensorParallel: 16 GPUs on one pod wanted, pools.gpu.gpus is 8", SERVE
+    ),
+    "serving with more replicas than there may be": Case(
+        {"serve.autoscaling.minReplicas": 2},
+        "serve.autoscaling.minReplicas: 2 is more than maxReplicas, 1",
+        SERVE,
+    ),
+    "serving from elsewhere": Case(
+        {"serve.model": "/mnt/data/judge"}, 'serve.model: "/mnt/data/judge"; give a folder below /mnt/runs', SERVE
+    ),
+    "serving what is not exported": Case(
+        {"stages.export.enabled": False}, "serve.model: is missing; stages.export is off", SERVE
+    ),
+}
+
+
+def said(case: Case) -> str:
+    return refusal(over(case.base or {}, nested(case.settings)), release=case.release)
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_bad_input_is_refused_in_a_sentence(case: Case) -> None:
+    assert case.sentence in said(case)
+    assert said(case).count("Error:") == 1
+
+
+@pytest.mark.parametrize("base", [{}, OWN, RULES, ONE_JOB, SERVE])
+def test_what_the_bad_input_is_added_to_is_good(base: Values) -> None:
+    assert rendered([], base)
+
+
+# ---- each of the chart's sentences has a case ----------------------------------------------------
+
+
+def sentences() -> Iterator[tuple[str, str]]:
+    """Every sentence of the templates with which helm may fail, as a pattern."""
+    for name in FILES:
+        for match in re.finditer(r'fail (?:\(printf )?"((?:[^"\\]|\\.)*)"', (CHART / "templates" / name).read_text()):
+            written = match[1].replace('\\"', '"')
+            yield f"{name}: {written}", ".*".join(re.escape(part) for part in re.split(r"%[sqvd]", written))
+
+
+@pytest.mark.parametrize("pattern", [pytest.param(pattern, id=name) for name, pattern in sentences()])
+def test_each_sentence_of_the_chart_is_shown_by_a_case(pattern: str) -> None:
+    assert any(re.search(pattern, said(case)) for case in CASES.values())
+
+
+# ---- what a live cluster has ---------------------------------------------------------------------
+
+# `lookup` finds nothing offline; helm's own --api-versions stands in for the cluster, and tells old CRDs from new ones.
+PODS, KUBERAY_1_4 = "--api-versions=v1/Pod", "--api-versions=ray.io/v1/RayJob"
+KUBERAY_1_6 = "--api-versions=ray.io/v1/RayCronJob"
+
+
+@pytest.mark.parametrize(
+    ("settings", "versions", "sentence"),
+    [
+        ({}, [PODS], "KubeRay: this cluster has no ray.io/v1 RayJob; install the KubeRay operator 1.6 or later"),
+        (
+            {},
+            [PODS, KUBERAY_1_4],
+            "KubeRay: this cluster's CRDs are older than 1.6; upgrade the operator and, as Helm does not, its CRDs",
+        ),
+        (
+            {"podMonitor.enabled": True},
+            [PODS, KUBERAY_1_4, KUBERAY_1_6],
+            "podMonitor.enabled: this cluster has no monitoring.coreos.com/v1 PodMonitor",
+        ),
+        (
+            {"networkPolicy.egress.hosts": ["x.y"]},
+            [PODS, KUBERAY_1_4, KUBERAY_1_6],
+            "networkPolicy.egress.hosts: this cluster has no Cilium, which policies by host need",
+        ),
+        (
+            {"storage.data.storageClass": "fast"},
+            [PODS, KUBERAY_1_4, KUBERAY_1_6],
+            'storage.data.storageClass: this cluster has no class "fast"; there is none',
+        ),
+    ],
+)
+def test_a_cluster_that_lacks_something_is_told_by_its_api(
+    settings: dict[str, Any], versions: list[str], sentence: str
+) -> None:
+    assert sentence in refusal(nested(settings), *versions)
+
+
+def test_a_cluster_that_one_may_not_read_is_not_looked_at() -> None:
+    assert rendered([], nested({"checks.cluster": False}), PODS, KUBERAY_1_4, KUBERAY_1_6)
