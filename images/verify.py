@@ -1,0 +1,57 @@
+"""A gate of the build: what the image has is what the lock says, whichever base image it stands on.
+
+The gpu target takes torch and what is compiled for it from its base, and the lock adds the rest. A base with another
+torch builds without a word and dies on the first GPU, so each version is compared here. CUDA's libraries are left to
+torch: the base may carry newer ones on purpose.
+
+    verify.py LOCK [--left-to-torch FILE] [NAME==VERSION…]
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from importlib.metadata import PackageNotFoundError, entry_points, version
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+PLUGIN = "pairwise_rm_cpu"
+
+
+def lines(path: Path) -> list[str]:
+    return [line for line in path.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
+
+
+def faults(wanted: list[str], left_to_torch: set[str]) -> list[str]:
+    """What is absent, or there in another version than the requirement wants."""
+    found = []
+    for requirement in map(Requirement, wanted):
+        if requirement.name in left_to_torch or not (requirement.marker is None or requirement.marker.evaluate()):
+            continue
+        try:
+            installed = version(requirement.name)
+        except PackageNotFoundError:
+            installed = "absent"
+        if installed == "absent" or not requirement.specifier.contains(installed, prereleases=True):
+            found.append(f"{requirement.name}: {installed}, wanted {requirement.specifier}")
+    if PLUGIN not in entry_points(group="vllm.platform_plugins").names:
+        found.append(f"vLLM's platform plugin {PLUGIN} is not registered: install the package itself, not its sources")
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("lock", type=Path)
+    parser.add_argument("--left-to-torch", type=Path)
+    parser.add_argument("wanted", nargs="*")
+    arguments = parser.parse_args()
+    left_to_torch = set(lines(arguments.left_to_torch)) - {"torch"} if arguments.left_to_torch else set()
+    wanted = lines(arguments.lock) + arguments.wanted
+    if found := faults(wanted, left_to_torch):
+        sys.exit("\n".join(["the image is not what its lock says (change BASE_IMAGE or the lock):", *found]))
+    print(f"{len(wanted)} versions are the lock's")
+
+
+if __name__ == "__main__":
+    main()
