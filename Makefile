@@ -12,7 +12,7 @@ SET ?=
 UV := $(BIN)/uv
 # Pinned tools, built by Go into .tools
 TOOLS := .tools
-LOCK := $(UV) pip compile --quiet --no-annotate --no-header
+LOCK := $(UV) pip compile --quiet --no-annotate --no-header --override requirements/package.overrides
 TORCH := $(shell sed -n 's/^torch==//p' requirements/cpu.overrides)
 
 .PHONY: help
@@ -76,8 +76,13 @@ spread: install ## The smoke judge with three seeds of model, data and training 
 lock: install ## Resolve requirements/*.txt anew
 	@$(LOCK) --universal --python-version 3.10 requirements/cpu.in --override requirements/cpu.overrides \
 	  $$(sed 's/^/--no-emit-package /' requirements/torch-family.txt) -o requirements/cpu.txt
-	@$(LOCK) --universal --python-version 3.10 requirements/dev.in --constraints requirements/cpu.txt \
-	  --override requirements/cpu.overrides -o requirements/dev.txt
+	@$(LOCK) --universal --python-version 3.10 requirements/dev.in --constraints requirements/cpu.txt -o requirements/dev.txt
+	@$(LOCK) --python-platform x86_64-manylinux_2_28 --python-version 3.12 requirements/gpu.in --override requirements/gpu.overrides \
+	  -o requirements/gpu.txt
+
+.PHONY: e2e
+e2e: install $(TOOLS)/helm ## The tiny judge on a real cluster: KUBECONFIG's, or one that is started here
+	@PYTHON=$(BIN)/python tests/e2e/run
 
 .PHONY: chart
 chart: install $(TOOLS)/helm-docs ## Write the chart's recipes, schema and README from the package and values.yaml

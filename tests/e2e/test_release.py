@@ -58,9 +58,10 @@ def test_how_long_a_cold_start_takes_is_seen(release: Release) -> None:
     assert asked < ready < first
 
 
-def test_no_pod_holds_a_gpu_while_pairs_are_converted(release: Release) -> None:
-    converted = moment(release.namespace.jobs()["convert"]["status"]["endTime"])
-    looks = release.watcher.during(release.installed, converted - 1)
+def test_no_pod_holds_a_gpu_until_training_asks_for_it(release: Release) -> None:
+    converted, asked = when(release, "convert", "✓ convert"), when(release, "train", "waiting for GPUs")
+    assert converted < asked
+    looks = release.watcher.during(release.installed, asked - 1)
     assert len(looks) >= 3
     assert not any(seen.gpu_pods for seen in looks)
 

@@ -21,6 +21,12 @@ RUN_ELSEWHERE = {
     "pairwise-rm run smoke": ".ci/run, with the recipe's own values",
     "pairwise-rm train qwen3-14b-8x80g --dry-run": "tests/unit/test_verl_overrides.py, for every shipped recipe",
     "pairwise-rm judge smoke": "tests/train/test_training.py",
+    "helm install judge": "tests/chart, for every preset; tests/e2e with the kind preset",
+    "pairwise-rm status judge": "tests/e2e/test_release.py",
+    "pairwise-rm wait judge": "tests/e2e/test_release.py",
+    "pairwise-rm fetch judge": "tests/e2e/test_release.py",
+    "kubectl apply -f manifests/storage.yaml -f manifests/rayjob-train.yaml": "tests/e2e/test_standalone.py",
+    "kubectl apply -k manifests/overlays/kind": "tests/e2e/test_standalone.py, train alone",
     "pairwise-rm run smollm2": "by hand: a download of 93 MB and half an hour",
 }
 
