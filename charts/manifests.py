@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -79,11 +80,16 @@ _BASE_FILES = ["storage.yaml", "networkpolicy.yaml", "rayjob-train.yaml", "rayjo
 
 def render(values: Values) -> list[Object]:
     """The chart's objects without what Helm adds. Raises RuntimeError with Helm's sentence."""
+    return [_plain(item) for item in yaml.load_all(_template(yaml.safe_dump(values)), yaml.CSafeLoader) if item]
+
+
+@cache
+def _template(values: str) -> str:
     command = [str(ROOT / ".tools" / "helm"), "template", RELEASE, str(CHART), "--skip-tests", "--values", "-"]
-    done = subprocess.run(command, input=yaml.safe_dump(values), capture_output=True, text=True, check=False)
+    done = subprocess.run(command, input=values, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(done.stderr.strip())
-    return [_plain(item) for item in yaml.safe_load_all(done.stdout) if item]
+    return done.stdout
 
 
 def _plain(item: Object) -> Object:
