@@ -245,7 +245,8 @@ def test_what_a_pod_names_is_there(items: list[Object]) -> None:
 
 def test_claims_outlive_the_release(items: list[Object]) -> None:
     for claim in of_kind(items, "PersistentVolumeClaim").values():
-        assert claim["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+        wanted = {"helm.sh/resource-policy": "keep", "argocd.argoproj.io/sync-options": "Prune=false"}
+        assert claim["metadata"]["annotations"] == wanted
 
 
 def test_only_a_head_whose_autoscaler_asks_the_api_has_a_token_of_it(items: list[Object]) -> None:
