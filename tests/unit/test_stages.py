@@ -138,7 +138,7 @@ def test_a_failure_from_before_is_given_time_to_be_retried(
     with pytest.raises(StageError, match="was not done"):
         await_stage(Earlier("train", "d1"), path, 0.1, quick.append)
     monkeypatch.setattr(order, "GRACE_SECONDS", 0.05)
-    with pytest.raises(StageError, match="train failed.*an earlier attempt's"):
+    with pytest.raises(StageError, match=r"train failed.*an earlier attempt's"):
         await_stage(Earlier("train", "d1"), path, 10, quick.append)
 
 
