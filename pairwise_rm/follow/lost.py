@@ -18,6 +18,8 @@ _DELETED = re.compile(
     r".*?(?:ExitCode:(\d+),.*?Reason:(\w*),Message:(.*?),StartedAt|$)",
     re.DOTALL,
 )
+_NAME_KEPT = 50
+"""Characters of `<cluster>-<pool>` that KubeRay keeps in a pod's name."""
 _TAKEN = {"Evicted", "Preempted"}
 
 
@@ -49,7 +51,9 @@ def lost(snapshot: Snapshot, job: Object, there: set[str]) -> Iterator[Trouble]:
             losses["head" if kind == "head" else section(name, pod)].append(
                 _Loss(pod, code, reason, text, event.get("count") or 1)
             )
-        elif involved.get("kind") == "Pod" and who.startswith(f"{name}-") and event.get("reason") in _TAKEN:
+        elif (
+            involved.get("kind") == "Pod" and who.startswith(f"{name}-"[:_NAME_KEPT]) and event.get("reason") in _TAKEN
+        ):
             taken[who] = _taken(event, section(name, who))
     yield from (Trouble(f"pod {who}", text) for who, text in taken.items() if who not in there)
     for place, found_losses in losses.items():
@@ -60,9 +64,12 @@ def lost(snapshot: Snapshot, job: Object, there: set[str]) -> Iterator[Trouble]:
 
 
 def section(cluster: str, pod: str) -> str:
-    """The section of the chart's values behind a pod that is known by its name alone."""
-    rest = pod.removeprefix(f"{cluster}-")
-    return "head" if rest.startswith("head-") else f"pools.{rest.rpartition('-worker-')[0] or '<name>'}"
+    """The section of the chart's values behind a pod that is known by its name alone, `<cluster>-<pool>-worker-…`."""
+    prefix, worker, _ = pod.rpartition("-worker-")
+    if not worker:
+        return "head"
+    whole = prefix.startswith(f"{cluster}-") and len(prefix) < _NAME_KEPT
+    return f"pools.{prefix.removeprefix(f'{cluster}-') if whole else '<name>'}"
 
 
 def _taken(event: Object, place: str) -> str:

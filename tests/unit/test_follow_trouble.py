@@ -270,7 +270,11 @@ DELETED = (
 
 @pytest.mark.parametrize(
     ("kind", "pod", "value"),
-    [("worker", "judge-a100-80-worker-z", "pools.a100-80"), ("head", "judge-head-z", "head")],
+    [
+        ("worker", "judge-a100-80-worker-z", "pools.a100-80"),
+        ("worker", f"judge-{'a' * 44}-worker-z", "pools.<name>"),
+        ("head", "judge-head-z", "head"),
+    ],
 )
 def test_a_pod_that_ran_out_of_memory_and_is_gone_is_known_by_its_event(kind: str, pod: str, value: str) -> None:
     gone = event(
