@@ -153,6 +153,11 @@ CASES: dict[str, Case] = {
         {"stages.convert.enabled": False, "stages.train.first": ["convert"], "stages.evaluate.first": ["convert"]},
         "stages.evaluate.first: convert runs in the RayJob of train already",
     ),
+    "a stage in the midst of another's RayJob": Case(
+        {"stages.convert.enabled": False, "stages.evaluate.first": ["convert"]},
+        "stages.evaluate.first: train runs in between, in a RayJob of its own; list it too, with "
+        "stages.train.enabled=false",
+    ),
     "a cluster that holds GPUs while it waits": Case(
         {"autoscaling.enabled": False},
         "stages.train: its cluster would hold GPUs while it waits for convert; list the earlier stages in "

@@ -149,6 +149,17 @@ keys are refused by values.schema.json before.
 {{- $_ := set $taken $first $stage -}}
 {{- end -}}
 {{- end -}}
+{{- /* A RayJob waits once, before its first stage; what another one runs in between would not be waited for. */ -}}
+{{- if $given.enabled -}}
+{{- $own := include "pairwise-rm.stagesOf" (dict "root" $ "stage" $stage) | fromJsonArray -}}
+{{- $begun := false -}}
+{{- range $other := list "convert" "train" "evaluate" "export" -}}
+{{- if has $other $own -}}{{- $begun = ne $other $stage -}}
+{{- else if and $begun (get $stages $other).enabled -}}
+{{- fail (printf "stages.%s.first: %s runs in between, in a RayJob of its own; list it too, with stages.%s.enabled=false" $stage $other $other) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- if and $given.enabled (eq $.Values.mode "ephemeral") (not $.Values.autoscaling.enabled) -}}
 {{- with include "pairwise-rm.after" (dict "root" $ "plan" $plan "stage" $stage) -}}
 {{- $waits := first (splitList "=" .) -}}
