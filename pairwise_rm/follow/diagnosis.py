@@ -16,7 +16,7 @@ from pairwise_rm.follow.trouble import Trouble, clipped, merged
 from pairwise_rm.lines import duration
 
 _TAKEN_UP_SECONDS = 60
-_FORBIDDEN = ("PodSecurity", "serviceaccount", "admission webhook")
+_FORBIDDEN = ("PodSecurity", "serviceaccount", "ServiceAccount", "admission webhook")
 
 
 def troubles(snapshot: Snapshot) -> list[Trouble]:
@@ -66,6 +66,10 @@ def _of_cluster(snapshot: Snapshot, job: Object) -> Iterator[Trouble]:
     cluster = snapshot.clusters.get(name or "")
     if cluster and (failure := condition(cluster, "ReplicaFailure")) and failure.get("status") == "True":
         yield _refused(f"RayCluster {name}", failure.get("message", ""))
+    elif name and not snapshot.ray_pods(job) and not ended(state_of(job)):
+        for event in snapshot.events_of({name})[-1:]:
+            if event.get("type") == "Warning":
+                yield _refused(f"RayCluster {name}", event.get("message", ""))
 
 
 def _refused(subject: str, message: str) -> Trouble:

@@ -86,7 +86,7 @@ def event(name: str, reason: str, message: str = "", kind: str = "Pod", seconds_
         "involvedObject": {"kind": kind, "name": name},
         "reason": reason,
         "message": message,
-        "type": "Warning",
+        "type": "Normal" if reason.startswith("Deleted") else "Warning",
         "lastTimestamp": stamp,
         **more,
     }

@@ -342,6 +342,14 @@ def test_a_pod_that_pod_security_refuses_is_told_by_its_raycluster() -> None:
     assert trouble.hopeless
 
 
+def test_a_raycluster_that_gets_no_head_tells_its_last_warning() -> None:
+    (trouble,) = found(
+        events=[event("judge", "AccountMissing", "ServiceAccount judge-head is not found", "RayCluster")]
+    )
+    assert str(trouble) == "RayCluster judge gets no pod: ServiceAccount judge-head is not found"
+    assert trouble.hopeless
+
+
 def test_a_quota_may_become_free() -> None:
     full = ray_cluster(conditions=[{"type": "ReplicaFailure", "status": "True", "message": "exceeded quota: gpus"}])
     (trouble,) = found(cluster=full)
