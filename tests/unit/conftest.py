@@ -1,13 +1,17 @@
-"""What several tests of the core share: a real small tokenizer, the smallest recipe and the smallest rows."""
+"""What several tests share: a real small tokenizer, the smallest recipe and rows, a Kubernetes API with a release."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from follow_objects import AT, STEP, job, ray_cluster, submitter, worker
 from hypothesis import settings
+from kubernetes_stub import KubernetesStub, kubeconfig
+from rich.console import Console
 
 from pairwise_rm.recipe.model import Recipe
 from pairwise_rm.rows import Pair, Row, both_orders
@@ -112,3 +116,30 @@ def write_rows() -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[KubernetesStub]:
+    """A cluster with nothing in it, which the kubeconfig names."""
+    from pairwise_rm.cli import console as console_module
+    from pairwise_rm.follow import logs, patience, waiting
+
+    monkeypatch.setattr(console_module, "console", Console(width=140, highlight=False, soft_wrap=True))
+    stub = KubernetesStub()
+    (tmp_path / "kubeconfig").write_text(yaml.safe_dump(kubeconfig(stub.url)))
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
+    for module, name in ((waiting, "POLL_SECONDS"), (logs, "_PAUSE_SECONDS"), (patience, "_PAUSE_SECONDS")):
+        monkeypatch.setattr(module, name, 0.01)
+    yield stub
+    stub.close()
+
+
+@pytest.fixture
+def release(cluster: KubernetesStub) -> KubernetesStub:
+    """Release `judge`: convert is done, train is at step 3 of 20 on 8 GPUs, export waits."""
+    cluster.add("rayclusters", ray_cluster())
+    cluster.add("rayjobs", job("convert", "Complete", "SUCCEEDED"), job("train"), job("export"))
+    cluster.add("pods", worker(gpus=8), submitter("train"), submitter("export"))
+    cluster.logs["judge-train-0a1b2c3d-s1"] = f"{AT} ▸ train  a -> b\n{AT}   {STEP}\n"
+    cluster.logs["judge-export-0a1b2c3d-s1"] = f"{AT} ▸ export  waiting for train (running) (0:01:00)\n"
+    return cluster

@@ -5,10 +5,17 @@ from __future__ import annotations
 import datetime
 from typing import Any
 
+from pairwise_rm.follow.diagnosis import troubles_of
+from pairwise_rm.follow.snapshot import Snapshot, newest_jobs
+from pairwise_rm.follow.trouble import Trouble
+from pairwise_rm.lines import StepLine
+
 Object = dict[str, Any]
 NOW = 1_760_000_000.0
 STARTED = "2025-10-09T08:53:20Z"  # NOW
 RELEASE = "judge"
+AT = "2025-10-09T08:53:10.123456789Z"  # of a line in a log, ten seconds before NOW
+STEP = StepLine(3, 20, 0.412, 0.5, 0.98, 0.0012, 9.1, 160.0)
 
 
 def job(stage: str = "train", deployment: str = "Running", ray: str = "RUNNING", **status: Any) -> Object:
@@ -95,3 +102,40 @@ def event(name: str, reason: str, message: str = "", kind: str = "Pod", seconds_
 def container(name: str, state: Object, last: Object | None = None, **more: Any) -> Object:
     """A container's status; `state` is {"waiting": …}, {"running": …} or {"terminated": …}."""
     return {"name": name, "image": "repo/judge:1", "state": state, "lastState": last or {}, "restartCount": 0, **more}
+
+
+def found(
+    *pods: Object,
+    events: list[Object] | None = None,
+    rayjob: Object | None = None,
+    claims: dict[str, Object] | None = None,
+    cluster: Object | None = None,
+) -> list[Trouble]:
+    """The troubles of stage `train` with these objects."""
+    snapshot = Snapshot(
+        "judge",
+        "ml",
+        newest_jobs([rayjob or job(deployment="Initializing", ray="")]),
+        clusters={"judge": cluster or ray_cluster()},
+        pods=list(pods),
+        events=events or [],
+        claims=claims,
+        now=NOW,
+    )
+    return troubles_of(snapshot, "train")
+
+
+def unschedulable(pod: Object, message: str, reason: str = "Unschedulable") -> Object:
+    pod["status"] = {
+        "phase": "Pending",
+        "conditions": [{"type": "PodScheduled", "status": "False", "reason": reason, "message": message}],
+    }
+    return pod
+
+
+def waiting(reason: str, message: str = "", name: str = "ray-worker") -> Object:
+    return container(name, {"waiting": {"reason": reason, "message": message}})
+
+
+def ended(reason: str, code: int = 1, message: str = "") -> Object:
+    return {"terminated": {"reason": reason, "exitCode": code, "message": message}}

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from follow_objects import NOW, head, job, submitter, worker
+from follow_objects import AT, NOW, STEP, head, job, submitter, worker
 
 from pairwise_rm.follow.pods import Gpus, gpus, gpus_of, is_accelerator
 from pairwise_rm.follow.snapshot import Snapshot, newest_jobs, unix
 from pairwise_rm.follow.stage import StageView, cause, state_of, view
-from pairwise_rm.lines import StepLine
-
-STEP = StepLine(3, 20, 0.412, 0.5, 0.98, 0.0012, 9.1, 160.0)
-AT = "2025-10-09T08:53:10.123456789Z"  # ten seconds before NOW
 
 
 def seen(rayjob: dict[str, object], *lines: str, pods: list[dict[str, object]] | None = None) -> StageView:
