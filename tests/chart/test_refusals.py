@@ -6,11 +6,11 @@ The sentences that need a cluster to look at are in `tests/e2e/test_bad_input.py
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import pytest
-from rendering import CHART, RELEASE, Values, nested, over, refusal, rendered
+from chart_sentences import sentences
+from rendering import RELEASE, Values, nested, over, refusal, rendered
 from value_table import ONE_JOB, OWN
 
 FILES = ("_plan.tpl", "_serve.tpl", "_validate.tpl")
@@ -271,15 +271,7 @@ def test_what_the_bad_input_is_added_to_is_good(base: Values) -> None:
 # ---- each of the chart's sentences has a case ----------------------------------------------------
 
 
-def sentences() -> Iterator[tuple[str, str]]:
-    """Every sentence of the templates with which helm may fail, as a pattern."""
-    for name in FILES:
-        for match in re.finditer(r'fail (?:\(printf )?"((?:[^"\\]|\\.)*)"', (CHART / "templates" / name).read_text()):
-            written = match[1].replace('\\"', '"')
-            yield f"{name}: {written}", ".*".join(re.escape(part) for part in re.split(r"%[sqvd]", written))
-
-
-@pytest.mark.parametrize("pattern", [pytest.param(pattern, id=name) for name, pattern in sentences()])
+@pytest.mark.parametrize("pattern", [pytest.param(pattern, id=name) for name, pattern in sentences(*FILES)])
 def test_each_sentence_of_the_chart_is_shown_by_a_case(pattern: str) -> None:
     assert any(re.search(pattern, said(case)) for case in CASES.values())
 
@@ -314,6 +306,11 @@ KUBERAY_1_6 = "--api-versions=ray.io/v1/RayCronJob"
             {"storage.data.storageClass": "fast"},
             [PODS, KUBERAY_1_4, KUBERAY_1_6],
             'storage.data.storageClass: this cluster has no class "fast"; there is none',
+        ),
+        (
+            {},
+            [PODS, KUBERAY_1_4, KUBERAY_1_6],
+            "storage.data.storageClass: is empty and this cluster has no default class; there is none",
         ),
     ],
 )

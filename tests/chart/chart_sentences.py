@@ -1,0 +1,16 @@
+"""The sentences with which the chart's templates refuse, as patterns, so that a test can tell whether each is shown."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from rendering import CHART
+
+
+def sentences(*templates: str) -> Iterator[tuple[str, str]]:
+    """Each `fail` of these templates: where and how it is written, and a pattern of what helm then says."""
+    for name in templates:
+        for match in re.finditer(r'fail (?:\(printf )?"((?:[^"\\]|\\.)*)"', (CHART / "templates" / name).read_text()):
+            written = match[1].replace('\\"', '"')
+            yield f"{name}: {written}", ".*".join(re.escape(part) for part in re.split(r"%[sqvd]", written))

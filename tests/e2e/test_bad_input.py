@@ -1,0 +1,210 @@
+"""What only a cluster knows to be wrong is refused by `helm install`, in a sentence that names the value to change.
+
+Nothing is installed: helm asks the real API server, and the chart fails while it renders.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import pytest
+import yaml
+from chart_sentences import sentences
+from kube import CHART, Namespace, run, tool
+from rendering import nested
+
+USER = "pairwise-rm-e2e-installer"
+OWNER = "meta.helm.sh/release-name"
+ON_ANY_NODE = {f"storage.{volume}.accessMode": "ReadWriteMany" for volume in ("data", "runs", "cache")}
+HEAD = {"rayStartParams": {}, "template": {"spec": {"containers": [{"name": "ray-head", "image": "none"}]}}}
+# Sentences that need a cluster which lacks what ours has, shown by tests/chart/test_refusals.py.
+ELSEWHERE = re.compile(r"^(KubeRay|podMonitor|networkPolicy)|has no default class")
+
+
+class Case(NamedTuple):
+    settings: dict[str, Any]
+    sentence: str
+    release: str = "judge"
+
+
+CASES = {
+    # ---- storage
+    "a storage class that is not there": Case(
+        {"storage.runs.storageClass": "fast"},
+        'storage.runs.storageClass: this cluster has no class "fast"; there are: ',
+    ),
+    "a claim that is not there": Case(
+        {"storage.runs.existingClaim": "mine"}, 'storage.runs.existingClaim: namespace {} has no claim "mine"'
+    ),
+    "a claim that is too small": Case(
+        {"storage.data.existingClaim": "small", "storage.data.size": "5Gi"},
+        "storage.data.existingClaim: small has 1Gi, less than storage.data.size, 5Gi; lower that, or take a larger",
+    ),
+    "a claim that nobody's release made": Case(
+        {},
+        "storage.data: a claim other-data is there already; set storage.data.existingClaim=other-data to use it, "
+        "or fullnameOverride",
+        "other",
+    ),
+    "a claim that would shrink": Case(
+        {"storage.runs.size": "2Gi"},
+        "storage.runs.size: 2Gi is less than the 3Gi of claim kept-runs, which cannot shrink",
+        "kept",
+    ),
+    "a claim that cannot grow": Case(
+        {"storage.runs.size": "4Gi"},
+        "storage.runs.size: claim kept-runs has 3Gi and its class none cannot grow volumes to 4Gi; keep 3Gi",
+        "kept",
+    ),
+    "a claim of another class": Case(
+        {"storage.runs.size": "3Gi", "storage.runs.storageClass": "fast"},
+        "storage.runs.storageClass: claim kept-runs is of class none, which cannot change to fast",
+        "kept",
+    ),
+    # ---- secrets
+    "a W&B secret that is not there": Case(
+        {"secrets.wandb.existingSecret": "wandb"}, 'secrets.wandb.existingSecret: namespace {} has no secret "wandb"'
+    ),
+    "a secret without the key": Case(
+        {"secrets.huggingface.existingSecret": "keys"},
+        'secrets.huggingface.existingSecret: secret "keys" has no key "HF_TOKEN"; it has: token, user',
+    ),
+    "a token secret without the token": Case(
+        {"auth.existingSecret": "keys"}, 'auth.existingSecret: secret "keys" has no key "auth_token"'
+    ),
+    "an upload secret that is not there": Case(
+        {"secrets.upload.existingSecret": "s3"}, 'secrets.upload.existingSecret: namespace {} has no secret "s3"'
+    ),
+    "a registry secret that is not there": Case(
+        {"image.pullSecrets": ["registry"]}, 'image.pullSecrets: namespace {} has no secret "registry"'
+    ),
+    # ---- names
+    "the name of another release's cluster": Case(
+        {"fullnameOverride": "busy"},
+        "fullnameOverride: a RayCluster busy is there already and belongs to release first; set another name",
+    ),
+    # ---- nodes
+    "no node with the labels of the pool": Case(
+        {"poolDefaults.nodeSelector": {"example.com/gpu": "a100"}},
+        'pools.gpu: none of the .* nodes has the labels {"example.com/gpu":"a100"}; set platform, gpuProduct and '
+        "nodeSelector of the pool, or checks.nodes=false where nodes come with their pods",
+    ),
+    "no node with so many GPUs": Case(
+        {"poolDefaults.gpuResource": "example.com/gpu"},
+        "pools.gpu.gpus: 1 wanted, the largest such node has 0 of example.com/gpu; lower it, or checks.nodes=false",
+    ),
+    "no node for the head": Case(
+        {"head.gpuNodes": "forbid", "head.gpuNodeLabels": ["kubernetes.io/hostname"], **ON_ANY_NODE},
+        "head.gpuNodes: forbid leaves none of the .* nodes for the head; set it to avoid, or checks.nodes=false",
+    ),
+}
+
+THERE: list[dict[str, Any]] = [
+    {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": name, "annotations": {OWNER: owner} if owner else {}},
+        "spec": {
+            "accessModes": ["ReadWriteOnce"],
+            "storageClassName": "none",  # never bound
+            "resources": {"requests": {"storage": size}},
+        },
+    }
+    for name, owner, size in (("small", None, "1Gi"), ("other-data", None, "1Gi"), ("kept-runs", "kept", "3Gi"))
+] + [
+    {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "keys"},
+        "stringData": {"token": "not a token", "user": "nobody"},
+    },
+    {
+        "apiVersion": "ray.io/v1",
+        "kind": "RayCluster",
+        "metadata": {"name": "busy", "annotations": {OWNER: "first"}},
+        "spec": {"suspend": True, "headGroupSpec": HEAD},
+    },
+    # Somebody who may do all in this namespace, and read nothing outside of it.
+    {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "Role",
+        "metadata": {"name": "installer"},
+        "rules": [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}],
+    },
+    {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "RoleBinding",
+        "metadata": {"name": "installer"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "installer"},
+        "subjects": [{"kind": "User", "name": USER}],
+    },
+]
+
+
+@pytest.fixture(scope="module")
+def there() -> Iterator[Namespace]:
+    """A namespace with what the cases run into."""
+    namespace = Namespace("pairwise-rm-e2e-bad-input")
+    namespace.delete()
+    namespace.create()
+    namespace.kubectl("apply", "--filename", "-", stdin=yaml.safe_dump_all(THERE))
+    yield namespace
+    namespace.delete()
+
+
+def install(
+    namespace: Namespace, settings: dict[str, Any], *options: str, release: str = "judge", code: int | None = 0
+) -> str:
+    """What helm says when it would install the kind preset with further values."""
+    command = (tool("helm"), "--namespace", namespace.name, "install", release, str(CHART), "--dry-run=server")
+    values = (f"--values={CHART / 'values-kind.yaml'}", "--values=-")
+    said = run(*command, *values, *options, stdin=json.dumps(nested(settings)), code=code, errors=True)
+    return re.sub(r"\s+", " ", said)
+
+
+SAID: dict[str, str] = {}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_bad_input_is_refused_in_a_sentence(there: Namespace, name: str) -> None:
+    case = CASES[name]
+    SAID[name] = install(there, case.settings, release=case.release, code=1)
+    wanted = re.escape(case.sentence.replace("{} has", f"{there.name} has")).replace(r"\.\*", ".*")
+    assert re.search(wanted, SAID[name]), SAID[name]
+
+
+def test_each_sentence_of_the_chart_that_needs_a_cluster_is_shown_by_a_case(there: Namespace) -> None:
+    for name in CASES.keys() - SAID.keys():
+        SAID[name] = install(there, CASES[name].settings, release=CASES[name].release, code=1)
+    shown = "\n".join(SAID.values())
+    missing = [
+        name
+        for name, pattern in sentences("_cluster.tpl")
+        if not re.search(pattern, shown) and not ELSEWHERE.search(name.partition(": ")[2])
+    ]
+    assert missing == []
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"storage.data.existingClaim": "small", "storage.data.size": "1Gi"},
+        {"checks.nodes": False, "poolDefaults.nodeSelector": {"example.com/gpu": "a100"}},
+        {"checks.cluster": False, "storage.runs.storageClass": "fast"},
+        {"checks.cluster": False, "poolDefaults.nodeSelector": {"example.com/gpu": "a100"}},
+    ],
+    ids=["the preset", "a claim that is large enough", "unchecked nodes", "unchecked class", "unchecked cluster"],
+)
+def test_good_input_and_what_is_not_to_be_checked_is_taken(there: Namespace, settings: dict[str, Any]) -> None:
+    assert "STATUS: pending-install" in install(there, settings)
+
+
+def test_somebody_who_may_not_read_classes_and_nodes_is_told_which_check_to_leave_out(there: Namespace) -> None:
+    as_user = f"--kube-as-user={USER}"
+    refused = install(there, {}, as_user, code=1)
+    assert "set checks.cluster=false where you may not read storage classes" in refused
+    assert "STATUS: pending-install" in install(there, {"checks.cluster": False}, as_user)
