@@ -129,6 +129,12 @@ def test_the_cause_is_the_commands_own_line_before_kuberays(status: dict[str, st
     assert cause(job(deployment="Failed", ray="FAILED", **status), log) == words
 
 
+def test_a_stage_that_a_queue_holds_back_names_the_queue() -> None:
+    held = job(deployment="Suspended", ray="")
+    held["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] = "a100"
+    assert str(seen(held)) == "suspended, in queue a100"
+
+
 def test_a_rayjob_that_kuberay_refuses_says_why() -> None:
     refused = job(
         deployment="ValidationFailed",
