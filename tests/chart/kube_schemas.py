@@ -10,6 +10,7 @@ import hashlib
 import json
 import shutil
 import subprocess
+import tempfile
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -67,14 +68,15 @@ def schemas() -> Path:
     key = "".join([KUBERNETES, Path(__file__).read_text(), *(file.read_text() for file in files)])
     folder = REPO / ".cache" / "schemas" / hashlib.sha256(key.encode()).hexdigest()[:12]
     if not folder.is_dir():
-        shutil.rmtree(folder.parent, ignore_errors=True)
-        unfinished = folder.with_suffix(".unfinished")
-        unfinished.mkdir(parents=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
         openapi = json.loads(go_module_file(KUBERNETES, "api/openapi-spec/swagger.json").read_text())
         definitions = {name: _LOOSE.get(name) or strict(schema) for name, schema in openapi["definitions"].items()}
-        for name, schema in {**of_kubernetes(definitions), **of_crds(files, definitions)}.items():
-            (unfinished / f"{name}.json").write_text(json.dumps(schema))
-        unfinished.rename(folder)
+        with tempfile.TemporaryDirectory(dir=folder.parent) as beside:
+            made = Path(beside) / "schemas"
+            made.mkdir()
+            for name, schema in {**of_kubernetes(definitions), **of_crds(files, definitions)}.items():
+                (made / f"{name}.json").write_text(json.dumps(schema))
+            made.rename(folder)
     return folder
 
 
