@@ -130,6 +130,22 @@ CASES: dict[str, Case] = {
         {"poolDefaults.rayCpus": 30},
         "pools.gpu.rayCpus: 30 is too few; verl takes 35 Ray CPUs on 1 pods for 8 GPUs, so set at least 35",
     ),
+    "samples that a micro-batch does not divide": Case(
+        recipe(train__micro_batch_size_per_gpu=5),
+        "recipe train.micro_batch_size_per_gpu: must divide the 12 samples that a GPU has of a mini-batch, got 5",
+    ),
+    "samples that a forward pass does not divide": Case(
+        recipe(train__log_prob_micro_batch_size_per_gpu=7),
+        "recipe train.log_prob_micro_batch_size_per_gpu: must divide the 48 samples of a GPU, got 7",
+    ),
+    # ---- variables
+    "a variable of the chart's own": Case(
+        {"extraEnv": [{"name": "HF_HOME", "value": "/x"}]}, "head.env: HF_HOME is given twice"
+    ),
+    "a variable of NCCL that is there already": Case(
+        {"poolDefaults.nccl.NCCL_DEBUG": "INFO", "poolDefaults.env": [{"name": "NCCL_DEBUG", "value": "WARN"}]},
+        "pools.gpu.env: NCCL_DEBUG is given twice",
+    ),
     "GPUs that are only counted": Case(
         {"poolDefaults.gpuResource": ""},
         "pools.gpu.gpuResource: is empty, so its GPUs are only counted; the recipe qwen3-14b-8x80g has device: cuda",

@@ -11,6 +11,7 @@ keys are refused by values.schema.json before.
 {{- include "pairwise-rm.validatePools" . -}}
 {{- include "pairwise-rm.validateStorage" . -}}
 {{- include "pairwise-rm.validateCapacity" . -}}
+{{- include "pairwise-rm.validateVariables" . -}}
 {{- end -}}
 
 {{- define "pairwise-rm.validateNames" -}}
@@ -128,6 +129,35 @@ keys are refused by values.schema.json before.
 {{- range $key := list "batch_size" "mini_batch_size" -}}
 {{- if mod (mul (get $train $key) $train.rollouts) $gpus -}}
 {{- fail (printf "recipe train.%s: %v x %v rollouts must be a multiple of %d GPUs" $key (get $train $key) $train.rollouts $gpus) -}}
+{{- end -}}
+{{- end -}}
+{{- $samples := div (mul $train.mini_batch_size $train.rollouts) $gpus -}}
+{{- if mod $samples (int $train.micro_batch_size_per_gpu) -}}
+{{- fail (printf "recipe train.micro_batch_size_per_gpu: must divide the %d samples that a GPU has of a mini-batch, got %v" $samples $train.micro_batch_size_per_gpu) -}}
+{{- end -}}
+{{- $samples = div (mul $train.batch_size $train.rollouts) $gpus -}}
+{{- $logProb := $train.log_prob_micro_batch_size_per_gpu | default $train.micro_batch_size_per_gpu -}}
+{{- if mod $samples (int $logProb) -}}
+{{- fail (printf "recipe train.log_prob_micro_batch_size_per_gpu: must divide the %d samples of a GPU, got %v" $samples $logProb) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The API server refuses a variable that is there twice, under a path that no value has. */}}
+{{- define "pairwise-rm.validateVariables" -}}
+{{- $shared := include "pairwise-rm.env" . | fromYamlArray -}}
+{{- $lists := dict "head.env" (concat $shared .Values.head.env) -}}
+{{- range $name, $pool := include "pairwise-rm.pools" . | fromJson -}}
+{{- $own := concat $shared $pool.env -}}
+{{- range $key, $_ := $pool.nccl -}}{{- $own = append $own (dict "name" $key) -}}{{- end -}}
+{{- $_ := set $lists (printf "pools.%s.env" $name) $own -}}
+{{- end -}}
+{{- range $where, $variables := $lists -}}
+{{- $seen := dict -}}
+{{- range $variables -}}
+{{- if hasKey $seen .name -}}
+{{- fail (printf "%s: %s is given twice; extraEnv, nccl and the chart's own variables count too, so keep one" $where .name) -}}
+{{- end -}}
+{{- $_ := set $seen .name true -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
