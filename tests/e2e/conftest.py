@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import pytest
-from kube import CHART, ENDED, GPU, Namespace, Watcher, has_cluster, nodes_have_gpus, state_of
+from kube import CHART, ENDED, GPU, Namespace, Watcher, has_cluster, nodes_have_gpus
+
+from pairwise_rm.stages import STAGES
 
 RELEASE = "judge"
 PHASES: list[tuple[str, float]] = []
@@ -38,7 +40,6 @@ class Release:
     watcher: Watcher
     arguments: tuple[str, ...]
     name: str = RELEASE
-    ended: dict[str, float] = field(default_factory=dict)
 
     def wait_for(self, done: Callable[[], bool], seconds: float, what: str) -> None:
         end = time.monotonic() + seconds
@@ -50,11 +51,10 @@ class Release:
         """Every stage's RayJob has ended, well or not."""
 
         def done() -> bool:
-            jobs = self.namespace.jobs()
-            for stage, job in jobs.items():
-                if state_of(job) in ENDED:
-                    self.ended.setdefault(stage, time.time())
-            return bool(jobs) and len(self.ended) == len(jobs)
+            if self.watcher.trouble:
+                raise self.watcher.trouble
+            last = self.watcher.seen[-1].states if self.watcher.seen else {}
+            return len(last) == len(STAGES) and all(state in ENDED for state in last.values())
 
         self.wait_for(done, seconds, "all stages ended")
 
@@ -69,7 +69,7 @@ def namespace() -> Iterator[Namespace]:
 
 
 @pytest.fixture(scope="session")
-def release(namespace: Namespace) -> Iterator[Release]:
+def release(namespace: Namespace) -> Release:
     arguments = ["--values", str(CHART / "values-kind.yaml")]
     if nodes_have_gpus():
         arguments += ["--set", f"poolDefaults.gpuResource={GPU}"]
@@ -78,4 +78,4 @@ def release(namespace: Namespace) -> Iterator[Release]:
         namespace.helm("install", RELEASE, str(CHART), *arguments)
         this = Release(namespace, began, watcher, tuple(arguments))
         this.wait_until_ended(1500)
-        yield this
+    return this

@@ -89,7 +89,7 @@ def succeeded(job: dict[str, Any]) -> bool:
 
 @dataclass
 class Seen:
-    """One look at the namespace: when, the state file of each stage, and the pods that hold or want GPUs."""
+    """One look at the namespace: when, the state of each stage's RayJob, and the pods that hold or want GPUs."""
 
     at: float
     states: dict[str, str]
@@ -98,10 +98,11 @@ class Seen:
 
 @dataclass
 class Watcher:
-    """Looks every second, in a thread, and keeps what it saw."""
+    """Looks every two seconds, in a thread, and keeps what it saw. One kubectl each, beside a training on two cores."""
 
     namespace: Namespace
     seen: list[Seen] = field(default_factory=list)
+    trouble: BaseException | None = None
     _end: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 
@@ -116,11 +117,14 @@ class Watcher:
         self._thread.join()
 
     def _watch(self) -> None:
-        while not self._end.wait(1.0):
-            self.seen.append(Seen(time.time(), self._states(), gpu_pods(self.namespace)))
-
-    def _states(self) -> dict[str, str]:
-        return {stage: state_of(job) for stage, job in self.namespace.jobs().items()}
+        try:
+            while not self._end.wait(2.0):
+                found = self.namespace.items("rayjobs.ray.io,pods")
+                states = {one["metadata"]["labels"][STAGE]: state_of(one) for one in found if one["kind"] == "RayJob"}
+                self.seen.append(Seen(time.time(), states, gpu_pods_of([one for one in found if one["kind"] == "Pod"])))
+        except AssertionError as error:
+            # In a thread it would be lost; whoever waits for what is seen raises it.
+            self.trouble = error
 
     def first(self, condition: Callable[[Seen], bool]) -> float | None:
         return next((seen.at for seen in self.seen if condition(seen)), None)
@@ -131,8 +135,12 @@ class Watcher:
 
 def gpu_pods(namespace: Namespace) -> dict[str, str]:
     """Ray's workers, the only pods that may hold a GPU, and their phase."""
+    return gpu_pods_of(namespace.items("pods"))
+
+
+def gpu_pods_of(pods: list[dict[str, Any]]) -> dict[str, str]:
     found = {}
-    for pod in namespace.items("pods"):
+    for pod in pods:
         if pod["metadata"].get("labels", {}).get("ray.io/node-type") == "worker":
             ready = any(
                 condition["type"] == "Ready" and condition["status"] == "True"
