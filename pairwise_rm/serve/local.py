@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Iterator
 
@@ -26,6 +27,8 @@ def serving(exported: Exported, host: str, port: int) -> Iterator[Callable[[], N
     with ray_session(recipe.device, gpus=exported.tensor_parallel, cpus=2, env=worker_environment(recipe)):
         from ray import serve
 
+        # It tells what the console tells, in other words.
+        logging.getLogger("ray.serve").setLevel(logging.ERROR)
         try:
             serve.start(http_options={"host": host, "port": port})
             try:

@@ -10,7 +10,6 @@ every version. A socket in a private folder needs no free port and answers to no
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import shutil
 import signal
@@ -29,20 +28,21 @@ if TYPE_CHECKING:
 
 _POLL_SECONDS = 0.5
 _HEALTH_SECONDS = 20.0
-_GRACE_SECONDS = 30.0
+_LAST_WORDS_SECONDS = 2.0
 _KEPT_LINES = 500
 _CHUNK = 1 << 16
 
 
 class ServerProcess:
-    """One child, and a client that speaks to it."""
+    """One child, which ends with us (see `bound`), and a client that speaks to it."""
 
     def __init__(self, command: Callable[[str], Sequence[str]], environment: Mapping[str, str]) -> None:
         import httpx
 
         self._folder = tempfile.mkdtemp(prefix="vllm-")
         socket = os.path.join(self._folder, "socket")
-        self._command, self._environment = list(command(socket)), dict(environment)
+        self._command = [sys.executable, "-m", "pairwise_rm.serve.bound", *command(socket)]
+        self._environment = dict(environment)
         self._log: deque[str] = deque(maxlen=_KEPT_LINES)
         self._process: asyncio.subprocess.Process | None = None
         self._reader: asyncio.Task[None] | None = None
@@ -56,17 +56,13 @@ class ServerProcess:
         )
 
     async def start(self, deadline: float) -> None:
-        """Returns when /health answers. Raises StageError when the child dies or `deadline` seconds are over.
-
-        To be called from the thread that will be the last to end: the child dies with it (see `bound`).
-        """
+        """Returns when /health answers. Raises StageError when the child dies or `deadline` seconds are over."""
         self._process = await asyncio.create_subprocess_exec(
             *self._command,
             env=self._environment,
-            stdin=asyncio.subprocess.DEVNULL,
+            stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,
         )
         self._reader = asyncio.create_task(self._read(self._process))
         end = time.monotonic() + deadline
@@ -89,15 +85,12 @@ class ServerProcess:
         shutil.rmtree(self._folder, ignore_errors=True)
         if process is None:
             return
-        with contextlib.suppress(ProcessLookupError):  # dead already
-            process.terminate()
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(process.wait(), _GRACE_SECONDS)
-        with contextlib.suppress(ProcessLookupError):  # nothing left in its session
-            os.killpg(process.pid, signal.SIGKILL)
+        assert process.stdin is not None
+        process.stdin.close()
         await process.wait()
         if self._reader:
-            await self._reader
+            await asyncio.wait([self._reader], timeout=_LAST_WORDS_SECONDS)
+            self._reader.cancel()
 
     async def _trouble(self) -> str | None:
         import httpx
@@ -106,8 +99,8 @@ class ServerProcess:
             return "vLLM: not started"
         if self._process.returncode is not None:
             if self._reader:
-                # Its last words may still be in the pipe, which a grandchild can hold open.
-                await asyncio.wait([self._reader], timeout=2.0)
+                # Its last words may still be in the pipe.
+                await asyncio.wait([self._reader], timeout=_LAST_WORDS_SECONDS)
             return self._end()
         try:
             answer = await self.client.get("/health", timeout=_HEALTH_SECONDS)
@@ -117,8 +110,10 @@ class ServerProcess:
 
     def _end(self) -> str:
         code = self._process.returncode if self._process else None
-        how = f"killed by {signal.Signals(-code).name}" if code and code < 0 else f"exit code {code}"
-        return f"vLLM: ended ({how}): {cause_in(chr(10).join(self._log)) or self._last_line()}"
+        cause = cause_in("\n".join(self._log))
+        if code and code < 0:
+            return f"vLLM: killed by {signal.Signals(-code).name}; {cause or 'a lack of memory is the usual cause'}"
+        return f"vLLM: ended with exit code {code}: {cause or self._last_line()}"
 
     def _last_line(self) -> str:
         return next((line.strip() for line in reversed(self._log) if line.strip()), "(none)")
