@@ -18,8 +18,10 @@ from pairwise_rm.stages.state import LOST_SECONDS, StageState, read_state
 
 POLL_SECONDS = 3.0
 TELL_SECONDS = 60.0
+START_SECONDS = 60.0
+"""RayJobs that are made together begin within this time of each other."""
 GRACE_SECONDS = 120.0
-"""A failure from before this stage began may be an earlier attempt's, whose retry has not started yet."""
+"""A failure from longer before this stage began may be an earlier attempt's, whose retry has not started yet."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def await_stage(earlier: Earlier, path: Path, timeout: float, say: Callable[[str
         if state and state.state == "succeeded":
             return
         waited = time.time() - began
-        if state and state.state == "failed" and (state.since >= began or waited > GRACE_SECONDS):
+        if state and state.state == "failed" and (state.since >= began - START_SECONDS or waited > GRACE_SECONDS):
             raise StageError(f"{earlier.stage} failed, so there is nothing to do here: {state.error}")
         if state and state.lost and waited > LOST_SECONDS:
             silent = clock(time.time() - state.heartbeat)

@@ -61,7 +61,7 @@ class Namespace:
         return run(tool("helm"), "--namespace", self.name, *arguments, code=code)
 
     def items(self, kind: str) -> list[dict[str, Any]]:
-        return list(json.loads(self.kubectl("get", kind, "-o", "json"))["items"])
+        return list(json.loads(self.kubectl("get", *kind.split(), "-o", "json"))["items"])
 
     def jobs(self) -> dict[str, dict[str, Any]]:
         """RayJobs by the stage they run."""

@@ -131,10 +131,17 @@ def test_a_failure_of_the_earlier_stage_fails_this_one_at_once_and_names_it(tmp_
         await_stage(Earlier("train", "d1"), path, 10, quick.append)
 
 
+def test_a_failure_of_a_stage_that_began_a_moment_earlier_counts_at_once(tmp_path: Path, quick: list[str]) -> None:
+    path = put(tmp_path / "t.json", state="failed", since=time.time() - 20, error="no such file")
+    with pytest.raises(StageError, match="train failed, so there is nothing to do here: no such file"):
+        await_stage(Earlier("train", "d1"), path, 10, quick.append)
+    assert quick == []
+
+
 def test_a_failure_from_before_is_given_time_to_be_retried(
     tmp_path: Path, quick: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = put(tmp_path / "t.json", state="failed", since=time.time() - 60, error="an earlier attempt's")
+    path = put(tmp_path / "t.json", state="failed", since=time.time() - 600, error="an earlier attempt's")
     with pytest.raises(StageError, match="was not done"):
         await_stage(Earlier("train", "d1"), path, 0.1, quick.append)
     monkeypatch.setattr(order, "GRACE_SECONDS", 0.05)
