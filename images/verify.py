@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("lock", type=Path)
     parser.add_argument("--left-to-torch", type=Path)
     parser.add_argument("wanted", nargs="*")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     left_to_torch = set(lines(arguments.left_to_torch)) - {"torch"} if arguments.left_to_torch else set()
     wanted = lines(arguments.lock) + arguments.wanted
     if found := faults(wanted, left_to_torch):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import re
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -63,6 +65,22 @@ def test_what_torch_brings_is_left_to_it(gate: ModuleType) -> None:
 def test_the_package_unregistered_as_a_plugin_is_told(gate: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gate, "PLUGIN", "another")
     assert "another is not registered" in gate.faults([], set())[0]
+
+
+def test_the_gate_takes_its_arguments_as_the_dockerfile_gives_them(tmp_path: Path) -> None:
+    (tmp_path / "lock.txt").write_text(f"pydantic=={PYDANTIC}\nno-such-library==1\n")
+    (tmp_path / "family.txt").write_text("torch\nno-such-library\n")
+    command = [
+        sys.executable,
+        "images/verify.py",
+        str(tmp_path / "lock.txt"),
+        "--left-to-torch",
+        str(tmp_path / "family.txt"),
+    ]
+    assert subprocess.run([*command, f"pydantic=={PYDANTIC}"], cwd=REPO, check=False).returncode == 0
+    refused = subprocess.run([*command, "flash-attn==0.1"], cwd=REPO, check=False, capture_output=True, text=True)
+    assert refused.returncode == 1
+    assert "flash-attn: absent, wanted ==0.1" in refused.stderr
 
 
 def test_the_images_version_is_the_packages() -> None:
