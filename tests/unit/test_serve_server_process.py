@@ -138,7 +138,7 @@ def test_a_child_that_is_still_starting_ends_with_its_parent_even_when_that_is_k
 
     async def run() -> int:
         parent = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", code, env={**os.environ, "RECORD": str(tmp_path)}
+            sys.executable, "-c", code, env={**os.environ, "RECORD": str(tmp_path), "TMPDIR": str(tmp_path)}
         )
         for _ in range(600):
             if (tmp_path / "pid").is_file() and (tmp_path / "pid").read_text():
