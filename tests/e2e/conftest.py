@@ -16,6 +16,7 @@ from kube import CHART, ENDED, GPU, Namespace, Watcher, has_cluster, nodes_have_
 from pairwise_rm.stages import STAGES
 
 RELEASE = "judge"
+HEAD_STARTS_WITHIN = 240.0
 PHASES: list[tuple[str, float]] = []
 
 
@@ -54,6 +55,8 @@ class Release:
             if self.watcher.trouble:
                 raise self.watcher.trouble
             last = self.watcher.seen[-1].states if self.watcher.seen else {}
+            if time.time() > self.installed + HEAD_STARTS_WITHIN:
+                assert self.namespace.has_running_head(), f"the head does not start\n{self.namespace.describe()}"
             return len(last) == len(STAGES) and all(state in ENDED for state in last.values())
 
         self.wait_for(done, seconds, "all stages ended")

@@ -67,6 +67,10 @@ class Namespace:
         """RayJobs by the stage they run."""
         return {job["metadata"]["labels"][STAGE]: job for job in self.items("rayjobs.ray.io")}
 
+    def has_running_head(self) -> bool:
+        heads = self.items("pods --selector=ray.io/node-type=head")
+        return any(pod["status"]["phase"] == "Running" for pod in heads)
+
     def describe(self) -> str:
         """What somebody wants to read when a run has failed."""
         parts = [self.kubectl("get", "rayjobs,rayclusters,pods", "-o", "wide", code=None)]
