@@ -43,11 +43,11 @@ test: lint unit chart-test train-test ## Lint, unit and chart tests, and one sho
 
 .PHONY: unit
 unit: install ## Unit tests alone
-	@$(BIN)/python -m pytest tests/unit -q
+	@$(BIN)/python -m pytest tests/unit -q -n auto
 
 .PHONY: chart-test
 chart-test: install tools ## Chart, manifests, GitOps, skaffold and workflows, rendered and held to their schemas
-	@$(BIN)/python -m pytest tests/chart -q
+	@$(BIN)/python -m pytest tests/chart -q -n auto
 
 .PHONY: train-test
 train-test: install ## One short real training: learning signal, resume, export

@@ -41,15 +41,15 @@ def values_schema(values: Path) -> str:
 
 
 def _comments(text: str) -> dict[int, str]:
-    """The `# --` comment that ends above each line, by the line's number."""
+    """The comment that ends above each line, by the line's number. `# --` starts one, and shows it in README.md too."""
     found: dict[int, str] = {}
     comment: str | None = None
     for number, line in enumerate(text.splitlines()):
         stripped = line.strip()
         if stripped.startswith("# -- "):
             comment = stripped.removeprefix("# -- ")
-        elif stripped.startswith("# ") and comment is not None:
-            comment += stripped.removeprefix("#")
+        elif stripped.startswith("# "):
+            comment = f"{comment or ''}{stripped.removeprefix('#')}".strip()
         else:
             if comment is not None:
                 found[number] = comment
@@ -64,10 +64,12 @@ def _section(node: yaml.MappingNode, path: tuple[str, ...], comments: dict[int, 
         schema = _value(value, where, comments)
         if comment := comments.get(key.start_mark.line):
             schema = {"description": comment, **schema}
-        elif "properties" not in schema:
-            raise ValueError(f"values.yaml: {'.'.join(where)} has no `# --` comment")
+        else:
+            raise ValueError(f"values.yaml: {'.'.join(where)} has no comment")
         properties[key.value] = schema
-    return {"type": "object", "additionalProperties": False, "properties": properties}
+    # Helm takes a null for the wish to remove a key, and templates would then fail somewhere far off.
+    given = [key.value for key, value in node.value if value.tag != "tag:yaml.org,2002:null"]
+    return {"type": "object", "additionalProperties": False, "required": given, "properties": properties}
 
 
 def _value(node: yaml.Node, path: tuple[str, ...], comments: dict[int, str]) -> Schema:

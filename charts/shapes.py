@@ -68,7 +68,7 @@ SHAPES: dict[str, Schema] = {
     r"pools": _named("^[a-z]([-a-z0-9]{0,28}[a-z0-9])?$", {}),
     r"probes\.startupSeconds": {"type": "integer", "minimum": 5},
     r"probes\.(timeoutSeconds|livenessFailures)": {"type": "integer", "minimum": 1},
-    r"storage\.[a-z]+\.size": _QUANTITY,
+    r"storage\.[a-z]+\.size": _a("size"),
     r"storage\.[a-z]+\.accessMode": _enum("ReadWriteOnce", "ReadWriteMany"),
     r"storage\.upload": {"type": "string", "pattern": "^([a-z][a-z0-9+]*://[A-Za-z0-9._~:/@%+=,-]+)?$"},
     r"(serviceAccount\.annotations|podAnnotations|podLabels|.+\.labels)": _TEXT_MAP,
@@ -92,6 +92,10 @@ SHAPES: dict[str, Schema] = {
 _OPEN: Schema = {"type": "object"}
 
 
+def _said(description: str, schema: Schema) -> Schema:
+    return {"description": description, **schema}
+
+
 def _closed(required: list[str] | None = None, **properties: Schema) -> Schema:
     schema: Schema = {"type": "object", "additionalProperties": False, "properties": properties}
     return {**schema, "required": required} if required else schema
@@ -104,29 +108,53 @@ DEFINITIONS: dict[str, Schema] = {
         "pattern": r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$",
         "description": "A Kubernetes quantity: 500m, 8, 10Gi",
     },
+    "size": {
+        "type": ["string", "integer"],
+        "pattern": r"^([0-9]*[1-9][0-9]*(\.[0-9]+)?|0*\.[0-9]*[1-9][0-9]*)(k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$",
+        "minimum": 1,
+        "description": "A Kubernetes quantity above zero: 50Gi, 1Ti",
+    },
     "resources": _closed(
-        requests={"type": "object", "additionalProperties": _QUANTITY},
-        limits={"type": "object", "additionalProperties": _QUANTITY},
+        requests=_said("What a node must have free", {"type": "object", "additionalProperties": _QUANTITY}),
+        limits=_said("What the container may take at most", {"type": "object", "additionalProperties": _QUANTITY}),
     ),
     "toleration": _closed(
-        key={"type": "string"},
-        operator=_enum("Exists", "Equal"),
-        value={"type": "string"},
-        effect=_enum("NoSchedule", "PreferNoSchedule", "NoExecute"),
-        tolerationSeconds={"type": "integer"},
+        key=_said("Key of the taint; none: any", {"type": "string"}),
+        operator=_said("How the value is compared", _enum("Exists", "Equal")),
+        value=_said("Value of the taint, with Equal", {"type": "string"}),
+        effect=_said("Effect of the taint; none: any", _enum("NoSchedule", "PreferNoSchedule", "NoExecute")),
+        tolerationSeconds=_said("Seconds that NoExecute is tolerated", {"type": "integer"}),
     ),
-    "affinity": _closed(nodeAffinity=_OPEN, podAffinity=_OPEN, podAntiAffinity=_OPEN),
-    "variable": _closed(["name"], name={"type": "string", "minLength": 1}, value={"type": "string"}, valueFrom=_OPEN),
-    "networkPolicyPeer": _closed(namespaceSelector=_OPEN, podSelector=_OPEN, ipBlock=_OPEN),
+    "affinity": _closed(
+        nodeAffinity=_said("Kubernetes' NodeAffinity", _OPEN),
+        podAffinity=_said("Kubernetes' PodAffinity", _OPEN),
+        podAntiAffinity=_said("Kubernetes' PodAntiAffinity", _OPEN),
+    ),
+    "variable": _closed(
+        ["name"],
+        name=_said("Name of the variable", {"type": "string", "minLength": 1}),
+        value=_said("Its value", {"type": "string"}),
+        valueFrom=_said("Where its value stands, a secretKeyRef say", _OPEN),
+    ),
+    "networkPolicyPeer": _closed(
+        namespaceSelector=_said("Namespaces by their labels", _OPEN),
+        podSelector=_said("Pods by their labels", _OPEN),
+        ipBlock=_said("A network, and networks in it that are not meant", _OPEN),
+    ),
     "egressRule": _closed(
-        to={"type": "array", "items": {"$ref": "#/definitions/networkPolicyPeer"}},
-        ports={"type": "array", "items": _OPEN},
+        to=_said("Peers; none: any", {"type": "array", "items": {"$ref": "#/definitions/networkPolicyPeer"}}),
+        ports=_said("Ports; none: any", {"type": "array", "items": _OPEN}),
     ),
     "deletionRule": _closed(
         ["policy", "condition"],
-        policy=_enum("DeleteCluster", "DeleteWorkers", "DeleteSelf", "DeleteNone"),
-        condition=_closed(
-            jobStatus=_enum("SUCCEEDED", "FAILED"), jobDeploymentStatus=_enum("Failed"), ttlSeconds=_COUNT
+        policy=_said("What goes", _enum("DeleteCluster", "DeleteWorkers", "DeleteSelf", "DeleteNone")),
+        condition=_said(
+            "When it goes",
+            _closed(
+                jobStatus=_said("State of the Ray job", _enum("SUCCEEDED", "FAILED")),
+                jobDeploymentStatus=_said("State of the RayJob", _enum("Failed")),
+                ttlSeconds=_said("Seconds after that", _COUNT),
+            ),
         ),
     ),
 }
@@ -136,6 +164,8 @@ def partial(schema: Schema) -> Schema:
     """The same with nothing required and no defaults: what may be given to be laid over something whole."""
     part = copy.deepcopy(schema)
     part.pop("required", None)
-    for below in part.get("properties", {}).values():
+    properties = part.get("properties", {})
+    for name, below in properties.items():
         below.pop("default", None)
+        properties[name] = partial(below) if "properties" in below else below
     return part

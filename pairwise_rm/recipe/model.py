@@ -47,7 +47,9 @@ class SourceConfig(Section):
 
 class SplitRatio(Section):
     train: float = Field(gt=0, lt=1)
+    """Share of the prompts."""
     test: float = Field(gt=0, lt=1)
+    """Share of the prompts that is held out."""
 
     @model_validator(mode="after")
     def _adds_up(self) -> SplitRatio:
@@ -68,6 +70,7 @@ class OutputConfig(Section):
     split_ratio: SplitRatio | None = None
     """The guide's random split, by prompt: no prompt is on both sides."""
     split_seed: int = 42
+    """Of the random split."""
 
     @model_validator(mode="after")
     def _one_split(self) -> OutputConfig:
@@ -80,14 +83,18 @@ class DatasetConfig(Section):
     """The guide's `dataset` block: `data_config.yaml` holds it under `dataset`, a recipe under `data`."""
 
     name: str = "helpsteer2_pairwise"
+    """Name of the data in the model card."""
     configs: SourceConfig = SourceConfig()
+    """Where the pairs come from, and which of them."""
     export: OutputConfig = OutputConfig(split="official")
+    """Where the converted pairs go, and which are held out."""
 
 
 class DataConfigFile(Section):
     """The whole of the guide's `data_config.yaml`."""
 
     dataset: DatasetConfig
+    """Source, conversion and split."""
 
 
 class PairFiles(Section):
@@ -126,8 +133,11 @@ class PromptConfig(Section):
 
 class LoraConfig(Section):
     rank: int = Field(64, ge=1)
+    """Columns of the low-rank factors."""
     alpha: int = Field(32, ge=1)
+    """The adapter is scaled by alpha / rank."""
     target_modules: str | list[str] = "all-linear"
+    """Names of the layers that get an adapter, or `all-linear`."""
 
 
 class ModelConfig(Section):
@@ -138,25 +148,34 @@ class ModelConfig(Section):
     revision: str | None = None
     """Commit of a hub model."""
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    """Of rollouts, evaluation and training's passes, whose master weights are float32."""
     attention: Literal["flash_attention_2", "sdpa", "eager"] = "flash_attention_2"
+    """Attention of the trainer; flash_attention_2 needs flash-attn and a GPU."""
     trust_remote_code: bool = False
+    """Run Python code that comes with the model."""
     lora: LoraConfig | None = None
     """Train a LoRA adapter; null trains all weights."""
 
 
 class KlConfig(Section):
     coef: float = Field(0.001, ge=0)
+    """Weight of the term in the loss."""
     type: Literal["kl", "abs", "mse", "low_var_kl", "full"] = "low_var_kl"
+    """Estimator of the divergence, by verl's names."""
 
 
 class OffloadConfig(Section):
     reference: bool = True
+    """The reference model's weights, between their forward passes."""
     params: bool = False
+    """The policy's weights, during rollouts."""
     optimizer: bool = False
+    """The optimizer's state, outside its steps."""
 
 
 class TrainConfig(Section):
     epochs: int = Field(10, ge=1)
+    """Passes over the training rows."""
     steps: int | None = Field(None, ge=1)
     """Stop after this many steps; null: after `epochs`."""
     batch_size: int = Field(96, ge=1)
@@ -170,20 +189,31 @@ class TrainConfig(Section):
     rollouts: int = Field(4, ge=2)
     """Responses a prompt (GRPO's group)."""
     temperature: float = Field(1.0, gt=0)
+    """Sampling temperature of rollouts."""
     learning_rate: float = Field(1e-6, gt=0)
+    """AdamW's, constant after the warm-up."""
     weight_decay: float = Field(0.01, ge=0)
+    """AdamW's."""
     warmup_steps: int = Field(0, ge=0)
+    """Steps in which the learning rate rises from zero."""
     kl_loss: KlConfig | None = KlConfig()
     """KL term against the frozen reference model; null trains without a reference."""
     entropy_coeff: float = Field(0.0, ge=0)
+    """Weight of the entropy bonus in the loss."""
     nodes: int = Field(1, ge=1)
+    """Worker pods, or machines, that train together."""
     gpus_per_node: int = Field(8, ge=1)
+    """GPUs of each; with `device: cpu`, processes."""
     tensor_parallel: int = Field(8, ge=1)
     """GPUs that share one vLLM replica during rollouts."""
     gpu_memory_utilization: float = Field(0.6, gt=0, lt=1)
+    """Share of a GPU's memory that vLLM takes during rollouts."""
     gradient_checkpointing: bool = True
+    """Compute activations again in the backward pass instead of keeping them."""
     remove_padding: bool = True
+    """Train on packed sequences."""
     offload: OffloadConfig = OffloadConfig()
+    """What rests in the host's memory while it is not needed."""
     save_every: int = Field(20, ge=1)
     """Steps between checkpoints; the last step always saves."""
     validate_every: int | None = Field(20, ge=1)
@@ -191,12 +221,14 @@ class TrainConfig(Section):
     validate_samples: int | None = Field(512, ge=1)
     """Validate on at most this many rows; null: all."""
     keep_checkpoints: int = Field(2, ge=1)
+    """Newest checkpoints that stay."""
     max_probs_diff: float = Field(0.8, gt=0, le=1)
     """Stop when a rollout token's probability differs by more between vLLM and the trainer: stale weights.
     Matching float32 kernels agree to 1e-5; bfloat16 is far looser at its maximum."""
     loggers: list[Literal["console", "wandb"]] = ["console"]
     """Beside metrics.jsonl, which is always written."""
     project: str = "pairwise-rm"
+    """Project in W&B."""
     ray_cpus: int | None = Field(None, ge=1)
     """Ray CPUs of the local Ray that is started when RAY_ADDRESS names none; null: what is needed."""
     stall_timeout: int = Field(3600, ge=60)
@@ -228,6 +260,7 @@ class EvaluateConfig(Section):
     tensor_parallel: int = Field(1, ge=1)
     """GPUs an engine."""
     gpu_memory_utilization: float = Field(0.9, gt=0, lt=1)
+    """Share of a GPU's memory that an engine takes."""
     batch_size: int = Field(256, ge=1)
     """Rows handed to an engine at a time; vLLM batches continuously inside."""
     bootstrap: int = Field(2000, ge=100)
@@ -247,18 +280,29 @@ class Recipe(Section):
     """All that shapes a judge."""
 
     name: str = Field(pattern="^[a-z]([a-z0-9-]*[a-z0-9])?$", max_length=40)
+    """Of the run and its folder."""
     description: str = ""
+    """One line for people."""
     device: Literal["cuda", "cpu"] = "cuda"
+    """Where training and vLLM run."""
     seed: int = Field(1, ge=0)
+    """Of data order, weights that are made, and sampling."""
     output_dir: str | None = None
     """Where every stage writes. Default: `runs/<name>`."""
     data: RecipeData = RecipeData()
+    """The pairs: source, conversion, split."""
     prompt: PromptConfig = PromptConfig()
+    """What the judge reads, and how long it may be."""
     model: ModelConfig
+    """The model that becomes the judge."""
     train: TrainConfig = TrainConfig()
+    """GRPO with rollouts from vLLM."""
     reward: RewardConfig = RewardConfig()
+    """What a rollout is paid."""
     evaluate: EvaluateConfig = EvaluateConfig()
+    """Judging the held-out pairs, both orders of each."""
     export: ExportConfig = ExportConfig()
+    """The trained judge as a Hugging Face folder."""
 
     @field_validator("output_dir")
     @classmethod

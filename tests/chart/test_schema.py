@@ -52,6 +52,17 @@ def closed(schema: dict[str, Any]) -> bool:
     return schema.get("maxProperties") == 0 or schema.get("additionalProperties", True) is not True
 
 
+def test_every_key_has_a_sentence() -> None:
+    keys = {
+        f"{path}/{name}": key
+        for path, schema in schemas(SCHEMA)
+        if not path.endswith("/properties")
+        for name, key in schema.get("properties", {}).items()
+    }
+    assert len(keys) > 300
+    assert [path for path, key in keys.items() if "description" not in key] == []
+
+
 def test_every_value_has_a_type_and_a_sentence() -> None:
     for path, schema in values(SCHEMA):
         assert schema["description"][0].isupper() or schema["description"][0] in "`'", path
@@ -96,6 +107,10 @@ BAD: dict[str, tuple[Any, str]] = {
     "recipe.overrides.device": ("tpu", "at '/recipe/overrides/device': value must be one of 'cuda', 'cpu'"),
     "recipe.inline": ({"name": "x", "train": {"stepz": 3}}, "at '/recipe/inline': missing property 'model'"),
     "recipe.inline.train": ({"stepz": 3}, "at '/recipe/inline/train': additional properties 'stepz' not allowed"),
+    # null, by which Helm removes a key
+    "stages.convert": (None, "at '/stages': missing property 'convert'"),
+    "podDisruptionBudget": (None, "at '': missing property 'podDisruptionBudget'"),
+    "poolDefaults.resources": (None, "at '/poolDefaults': missing property 'resources'"),
     # enums
     "mode": ("both", "at '/mode': value must be one of 'shared', 'ephemeral'"),
     "image.pullPolicy": ("Sometimes", "at '/image/pullPolicy': value must be one of 'Always', 'IfNotPresent', 'Never'"),
@@ -121,6 +136,8 @@ BAD: dict[str, tuple[Any, str]] = {
     "image.digest": ("sha256:1", "at '/image/digest': 'sha256:1' does not match pattern"),
     "rayVersion": ("2", "at '/rayVersion': '2' does not match pattern"),
     "storage.runs.size": ("1 TB", "at '/storage/runs/size': '1 TB' does not match pattern"),
+    "storage.cache.size": ("0Gi", "at '/storage/cache/size': '0Gi' does not match pattern"),
+    "storage.data.size": (0, "at '/storage/data/size': minimum: got 0, want 1"),
     "storage.upload": ("bucket/x", "at '/storage/upload': 'bucket/x' does not match pattern"),
     "submission.resources": ({"limits": {"cpu": "two"}}, "at '/submission/resources/limits/cpu': 'two' does not match"),
     "poolDefaults.sharedMemory": ("lots", "at '/poolDefaults/sharedMemory': 'lots' does not match pattern"),

@@ -14,6 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pairwise_rm.errors import PairwiseError
+from pairwise_rm.follow.client import Cluster
+
 REPO = Path(__file__).resolve().parents[2]
 CHART = REPO / "charts" / "pairwise-rm"
 GPU = "nvidia.com/gpu"
@@ -102,7 +105,10 @@ class Seen:
 
 @dataclass
 class Watcher:
-    """Looks every two seconds, in a thread, and keeps what it saw. One kubectl each, beside a training on two cores."""
+    """Looks every two seconds, in a thread, and keeps what it saw.
+
+    Over a connection of its own, since a kubectl every two seconds slows a training down that has two cores.
+    """
 
     namespace: Namespace
     seen: list[Seen] = field(default_factory=list)
@@ -122,11 +128,12 @@ class Watcher:
 
     def _watch(self) -> None:
         try:
+            cluster = Cluster.connect(namespace=self.namespace.name)
             while not self._end.wait(2.0):
-                found = self.namespace.items("rayjobs.ray.io,pods")
-                states = {one["metadata"]["labels"][STAGE]: state_of(one) for one in found if one["kind"] == "RayJob"}
-                self.seen.append(Seen(time.time(), states, gpu_pods_of([one for one in found if one["kind"] == "Pod"])))
-        except AssertionError as error:
+                jobs, pods = cluster.objects("rayjobs"), cluster.objects("pods")
+                states = {job["metadata"]["labels"][STAGE]: state_of(job) for job in jobs}
+                self.seen.append(Seen(time.time(), states, gpu_pods_of(pods)))
+        except (AssertionError, PairwiseError) as error:
             # In a thread it would be lost; whoever waits for what is seen raises it.
             self.trouble = error
 

@@ -81,6 +81,16 @@ CASES = {
     "a registry secret that is not there": Case(
         {"image.pullSecrets": ["registry"]}, 'image.pullSecrets: namespace {} has no secret "registry"'
     ),
+    # ---- priority
+    "a priority class that is not there": Case(
+        {"priorityClass.name": "urgent"},
+        'priorityClass.name: this cluster has no PriorityClass "urgent"; name one that is there, or set '
+        "priorityClass.create=true to make one",
+    ),
+    "a pool's priority class that is not there": Case(
+        {"poolDefaults.priorityClassName": "urgent"},
+        'pools.gpu.priorityClassName: this cluster has no PriorityClass "urgent"',
+    ),
     # ---- names
     "the name of another release's cluster": Case(
         {"fullnameOverride": "busy"},

@@ -25,6 +25,7 @@ may install into it; storage classes and nodes not always, hence the switches.
 {{- end -}}
 {{- if and $live .Values.checks.cluster -}}
 {{- include "set checks.cluster=false where you may not read storage classes" . -}}
+{{- include "set checks.cluster=false where you may not read priority classes" . -}}
 {{- if .Values.checks.nodes -}}
 {{- include "set checks.nodes=false where you may not read nodes" . -}}
 {{- end -}}
@@ -132,6 +133,23 @@ may install into it; storage classes and nodes not always, hence the switches.
 {{- fail (printf "storage.%s.storageClass: is empty and this cluster has no default class; %s" $volume $known) -}}
 {{- end -}}
 {{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "set checks.cluster=false where you may not read priority classes" -}}
+{{- $wanted := dict -}}
+{{- with .Values.priorityClass -}}
+{{- if and .name (not .create) -}}{{- $_ := set $wanted "priorityClass.name" .name -}}{{- end -}}
+{{- end -}}
+{{- range $name, $pool := include "pairwise-rm.pools" . | fromJson -}}
+{{- if and $pool.priorityClassName (ne $pool.priorityClassName (ternary $.Values.priorityClass.name "" $.Values.priorityClass.create)) -}}
+{{- $_ := set $wanted (printf "pools.%s.priorityClassName" $name) $pool.priorityClassName -}}
+{{- end -}}
+{{- end -}}
+{{- range $value, $class := $wanted -}}
+{{- if not (lookup "scheduling.k8s.io/v1" "PriorityClass" "" $class) -}}
+{{- fail (printf "%s: this cluster has no PriorityClass %q; name one that is there, or set priorityClass.create=true to make one" $value $class) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
