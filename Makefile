@@ -9,7 +9,9 @@ BIN := $(VENV)/bin
 # Recipe that `make run` runs, and what is set in it: make run RECIPE=smollm2 SET="train.steps=2"
 RECIPE ?= smoke
 SET ?=
-UV := $(BIN)/uv
+# Bytecode is made once and not by each process of a run, which a PYTHONDONTWRITEBYTECODE would make of it: vLLM's import
+# takes 15 s with it and 50 s without.
+UV := UV_COMPILE_BYTECODE=1 $(BIN)/uv
 # Pinned tools, built by Go into .tools
 TOOLS := .tools
 LOCK := $(UV) pip compile --quiet --no-annotate --no-header --override requirements/package.overrides

@@ -9,13 +9,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
-from kube import CHART, ENDED, GPU, Namespace, Watcher, has_cluster, nodes_have_gpus
+import yaml
+from kube import CHART, ENDED, GPU, REPO, Namespace, Watcher, has_cluster, nodes_have_gpus, run
 
 from pairwise_rm.stages import STAGES
 
 RELEASE = "judge"
+STEPS_ALONE = 2
 HEAD_STARTS_WITHIN = 240.0
 PHASES: list[tuple[str, float]] = []
 
@@ -29,7 +32,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if PHASES:
         terminalreporter.section("how long each phase took")
         for name, seconds in PHASES:
-            terminalreporter.write_line(f"{name:<58} {seconds:7.1f} s")
+            terminalreporter.write_line(f"{name:<74} {seconds:7.1f} s")
 
 
 @dataclass
@@ -82,3 +85,39 @@ def release(namespace: Namespace) -> Release:
         this = Release(namespace, began, watcher, tuple(arguments))
         this.wait_until_ended(1500)
     return this
+
+
+@dataclass
+class Alone:
+    """manifests/rayjob-train.yaml, applied on a cluster without the chart: the kinds of its objects, and since when."""
+
+    namespace: Namespace
+    applied: list[str]
+    began: float
+
+
+def objects_of_train() -> list[dict[str, Any]]:
+    """What storage.yaml and rayjob-train.yaml are in the `kind` overlay, with fewer steps."""
+    overlay = run("kubectl", "kustomize", str(REPO / "manifests" / "overlays" / "kind"))
+    everything = [one for one in yaml.safe_load_all(overlay) if one]
+    chosen = [
+        one for one in everything if one["kind"] == "PersistentVolumeClaim" or "-train-" in one["metadata"]["name"]
+    ]
+    for one in chosen:
+        if one["kind"] == "ConfigMap":
+            recipe = one["data"]["train.yaml"]
+            assert "  steps: 20\n" in recipe
+            one["data"]["train.yaml"] = recipe.replace("  steps: 20\n", f"  steps: {STEPS_ALONE}\n")
+    return chosen
+
+
+@pytest.fixture(scope="session")
+def alone() -> Iterator[Alone]:
+    namespace = Namespace("pairwise-rm-alone")
+    namespace.delete()
+    namespace.create()
+    chosen = objects_of_train()
+    began = time.monotonic()
+    namespace.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(chosen))
+    yield Alone(namespace, [one["kind"] for one in chosen], began)
+    namespace.delete()

@@ -78,6 +78,8 @@ def test_no_pod_holds_a_gpu_after_the_last_stage(release: Release) -> None:
     PHASES.append(("last stage done -> GPUs given back", time.time() - began))
 
 
+# Its start is waiting more than computing, so the RayJob of test_standalone.py runs beside all that follows.
+@pytest.mark.usefixtures("alone")
 def test_the_judge_got_better_and_its_report_and_card_are_fetched(release: Release, tmp_path: Path) -> None:
     out = tmp_path / "judge"
     pairwise_rm("fetch", release.name, "--namespace", release.namespace.name, "--out", str(out))
