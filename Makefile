@@ -9,8 +9,8 @@ BIN := $(VENV)/bin
 # Recipe that `make run` runs, and what is set in it: make run RECIPE=smollm2 SET="train.steps=2"
 RECIPE ?= smoke
 SET ?=
-# Bytecode is made once and not by each process of a run, which a PYTHONDONTWRITEBYTECODE would make of it: vLLM's import
-# takes 15 s with it and 50 s without.
+# Bytecode is made here, once: where PYTHONDONTWRITEBYTECODE is set, each process of a run would compile all that it
+# imports (vLLM: 50 s instead of 15).
 UV := UV_COMPILE_BYTECODE=1 $(BIN)/uv
 # Pinned tools, built by Go into .tools
 TOOLS := .tools
