@@ -231,10 +231,15 @@ def test_an_interrupt_leaves_what_was_there(tmp_path: Path, output: Path, monkey
         if Path(end) == output / TEST_FILE and Path(start).parent.name != "previous":
             signal.raise_signal(signal.SIGINT)
 
-    with monkeypatch.context() as patched:
-        patched.setattr("pairwise_rm.convert.place.os.replace", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            convert(config(source), output, overwrite=True)
+    # A shell starts what it puts in the background with Ctrl-C ignored.
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr("pairwise_rm.convert.place.os.replace", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                convert(config(source), output, overwrite=True)
+    finally:
+        signal.signal(signal.SIGINT, handler)
     assert contents(output) == before
 
 
