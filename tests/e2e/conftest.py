@@ -29,8 +29,8 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # The release first, while nothing else runs. The RayJob alone starts when it is done; what asks the API server alone
-    # passes the time until that is done too.
+    # The release first, while nothing else runs. Then the RayJob alone starts, and what only asks the API server passes
+    # the time until that is done too.
     order = ["test_release", "test_bad_input", "test_dry_run", "test_gitops_objects", "test_standalone"]
     items.sort(key=lambda item: order.index(item.path.stem))
 
