@@ -28,13 +28,6 @@ def pytest_configure() -> None:
         pytest.exit("end-to-end tests need a cluster: set KUBECONFIG (`make e2e` starts one where it can)", 1)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # The release first, while nothing else runs. Then the RayJob alone starts, and what only asks the API server passes
-    # the time until that is done too.
-    order = ["test_release", "test_bad_input", "test_dry_run", "test_gitops_objects", "test_standalone"]
-    items.sort(key=lambda item: order.index(item.path.stem))
-
-
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if PHASES:
         terminalreporter.section("how long each phase took")
