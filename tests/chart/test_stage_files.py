@@ -120,7 +120,9 @@ INLINE: dict[str, Values] = {
 def test_an_inline_recipe_has_the_defaults_that_the_package_gives_it(inline: Values, tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(inline))
     recipe = load_recipe(str(tmp_path / "mine.yaml"))
-    for stage, content in files({"recipe": {"name": "", "inline": inline}}).items():
+    rendered = files({"recipe": {"name": "", "inline": inline}})
+    assert len(rendered) == len(STAGES)
+    for stage, content in rendered.items():
         holds_to(content, stage, recipe)
 
 

@@ -59,7 +59,8 @@ class Release:
                 raise self.watcher.trouble
             last = self.watcher.seen[-1].states if self.watcher.seen else {}
             if time.time() > self.installed + HEAD_STARTS_WITHIN:
-                assert self.namespace.has_running_head(), f"the head does not start\n{self.namespace.describe()}"
+                started = self.watcher.first(lambda seen: seen.head_runs)
+                assert started, f"the head does not start\n{self.namespace.describe()}"
             return len(last) == len(STAGES) and all(state in ENDED for state in last.values())
 
         self.wait_for(done, seconds, "all stages ended")

@@ -57,8 +57,8 @@ class Namespace:
     def delete(self) -> None:
         run("kubectl", "delete", "namespace", self.name, "--ignore-not-found", "--timeout=120s")
 
-    def kubectl(self, *arguments: str, code: int | None = 0, stdin: str | None = None, timeout: int = 600) -> str:
-        return run("kubectl", "--namespace", self.name, *arguments, code=code, stdin=stdin, timeout=timeout)
+    def kubectl(self, *arguments: str, code: int | None = 0, stdin: str | None = None, errors: bool = False) -> str:
+        return run("kubectl", "--namespace", self.name, *arguments, code=code, stdin=stdin, errors=errors)
 
     def helm(self, *arguments: str, code: int | None = 0) -> str:
         return run(tool("helm"), "--namespace", self.name, *arguments, code=code)
@@ -69,10 +69,6 @@ class Namespace:
     def jobs(self) -> dict[str, dict[str, Any]]:
         """RayJobs by the stage they run."""
         return {job["metadata"]["labels"][STAGE]: job for job in self.items("rayjobs.ray.io")}
-
-    def has_running_head(self) -> bool:
-        heads = self.items("pods --selector=ray.io/node-type=head")
-        return any(pod["status"]["phase"] == "Running" for pod in heads)
 
     def describe(self) -> str:
         """What somebody wants to read when a run has failed."""
@@ -96,9 +92,12 @@ def succeeded(job: dict[str, Any]) -> bool:
 
 @dataclass
 class Seen:
-    """One look at the namespace: when, the state of each stage's RayJob, and the pods that hold or want GPUs."""
+    """One look at the namespace: when, whether a head runs, the state of each stage's RayJob, and the pods that hold or
+    want GPUs.
+    """
 
     at: float
+    head_runs: bool
     states: dict[str, str]
     gpu_pods: dict[str, str]
 
@@ -132,7 +131,7 @@ class Watcher:
             while not self._end.wait(2.0):
                 jobs, pods = cluster.objects("rayjobs"), cluster.objects("pods")
                 states = {job["metadata"]["labels"][STAGE]: state_of(job) for job in jobs}
-                self.seen.append(Seen(time.time(), states, gpu_pods_of(pods)))
+                self.seen.append(Seen(time.time(), head_runs(pods), states, gpu_pods_of(pods)))
         except (AssertionError, PairwiseError) as error:
             # In a thread it would be lost; whoever waits for what is seen raises it.
             self.trouble = error
@@ -142,6 +141,11 @@ class Watcher:
 
     def during(self, begin: float, end: float) -> list[Seen]:
         return [seen for seen in self.seen if begin <= seen.at <= end]
+
+
+def head_runs(pods: list[dict[str, Any]]) -> bool:
+    heads = [pod for pod in pods if pod["metadata"].get("labels", {}).get("ray.io/node-type") == "head"]
+    return any(pod["status"]["phase"] == "Running" for pod in heads)
 
 
 def gpu_pods(namespace: Namespace) -> dict[str, str]:

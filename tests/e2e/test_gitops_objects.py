@@ -42,15 +42,15 @@ def gitops() -> Iterator[Namespace]:
 def apply(namespace: Namespace, manifest: dict[str, Any], *options: str, code: int = 0) -> str:
     manifest["metadata"]["namespace"] = namespace.name
     arguments = ("apply", "--server-side", "--validate=strict", *options, "--filename", "-")
-    return namespace.kubectl(*arguments, stdin=yaml.safe_dump(manifest), code=code)
+    return namespace.kubectl(*arguments, stdin=yaml.safe_dump(manifest), code=code, errors=True)
 
 
 @pytest.mark.parametrize("name", ["argocd/application.yaml", "flux/helmrelease.yaml"])
 def test_the_api_server_takes_the_object_and_refuses_a_misspelt_key(gitops: Namespace, name: str) -> None:
     manifest = load(name)
-    apply(gitops, manifest, "--dry-run=server")
+    assert "serverside-applied (server dry run)" in apply(gitops, manifest, "--dry-run=server")
     manifest["spec"]["intervall"] = "10m"
-    apply(gitops, manifest, "--dry-run=server", code=1)
+    assert ".spec.intervall: field not declared in schema" in apply(gitops, manifest, "--dry-run=server", code=1)
 
 
 def test_the_health_checks_join_what_argocd_cm_has(gitops: Namespace) -> None:

@@ -76,6 +76,7 @@ def test_no_pod_holds_a_gpu_after_the_last_stage(release: Release) -> None:
     began = time.time()
     release.wait_for(lambda: not gpu_pods(release.namespace), 180, "the GPU workers are gone")
     PHASES.append(("last stage done -> GPUs given back", time.time() - began))
+    assert gpu_pods(release.namespace) == {}
 
 
 # Its start is waiting more than computing, so the RayJob of test_standalone.py runs beside all that follows.
@@ -100,7 +101,9 @@ def test_status_shows_every_stage_as_done(release: Release) -> None:
 
 
 def test_waiting_for_a_stage_that_is_done_ends_well(release: Release) -> None:
-    pairwise_rm("wait", release.name, "--for", "export", "--namespace", release.namespace.name, "--timeout", "30s")
+    where = ("--namespace", release.namespace.name, "--timeout", "30s")
+    said = pairwise_rm("wait", release.name, "--for", "export", *where)
+    assert re.search(r"export .*succeeded", said), said
 
 
 def test_the_dashboard_answers_with_the_token_alone(release: Release) -> None:

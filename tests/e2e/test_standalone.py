@@ -12,7 +12,7 @@ def test_a_training_that_is_applied_alone_converts_trains_and_takes_its_cluster_
     assert sorted(alone.applied) == ["ConfigMap", *["PersistentVolumeClaim"] * 3, "RayJob"]
     namespace = alone.namespace
     while state_of(namespace.jobs()["train"]) not in ENDED:
-        assert time.monotonic() < alone.began + 1200, namespace.describe()
+        assert time.monotonic() < alone.began + 900, namespace.describe()
         time.sleep(2)
     assert succeeded(namespace.jobs()["train"]), namespace.describe()
     [submitter] = [

@@ -42,10 +42,12 @@ def test_the_reward_of_the_last_steps_is_above_chance_and_above_the_first(run: R
 
 
 def test_the_format_is_whole_at_the_end_and_never_rots(run: Run) -> None:
-    # Invalid output is unpaid, so a dip of a step or two while the verdict is found mends itself: what rots stays low.
+    # Invalid output is unpaid, so a dip of a step or two while the verdict is found mends itself: of the last three at
+    # most one may dip, and not far.
     valid = [line["rollout/valid"] for line in run.metrics]
-    assert max(valid[-3:]) > 0.95
-    assert sum(valid[-3:]) / 3 > 0.85
+    lowest, middle, _ = sorted(valid[-3:])
+    assert lowest > 0.8
+    assert middle > 0.95
     assert sum(valid) / len(valid) > 0.85
 
 

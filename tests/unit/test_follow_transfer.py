@@ -162,8 +162,10 @@ def test_a_folder_with_something_else_is_left_alone(
 def test_a_new_an_empty_and_an_earlier_folder_are_taken(tmp_path: Path) -> None:
     check_target(tmp_path / "new", RUN, False)
     check_target(tmp_path, RUN, False)
+    assert list(tmp_path.iterdir()) == []
     (tmp_path / "fetched.json").write_text(json.dumps({"run_folder": RUN, "weights": False}))
     check_target(tmp_path, RUN, True)
+    assert json.loads((tmp_path / "fetched.json").read_text()) == {"run_folder": RUN, "weights": False}
 
 
 class Socket:

@@ -138,17 +138,13 @@ may install into it; storage classes and nodes not always, hence the switches.
 {{- end -}}
 
 {{- define "set checks.cluster=false where you may not read priority classes" -}}
-{{- $wanted := dict -}}
-{{- with .Values.priorityClass -}}
-{{- if and .name (not .create) -}}{{- $_ := set $wanted "priorityClass.name" .name -}}{{- end -}}
-{{- end -}}
+{{- $made := ternary .Values.priorityClass.name "" .Values.priorityClass.create -}}
+{{- $wanted := dict "priorityClass.name" .Values.priorityClass.name -}}
 {{- range $name, $pool := include "pairwise-rm.pools" . | fromJson -}}
-{{- if and $pool.priorityClassName (ne $pool.priorityClassName (ternary $.Values.priorityClass.name "" $.Values.priorityClass.create)) -}}
 {{- $_ := set $wanted (printf "pools.%s.priorityClassName" $name) $pool.priorityClassName -}}
 {{- end -}}
-{{- end -}}
 {{- range $value, $class := $wanted -}}
-{{- if not (lookup "scheduling.k8s.io/v1" "PriorityClass" "" $class) -}}
+{{- if and $class (ne $class $made) (not (lookup "scheduling.k8s.io/v1" "PriorityClass" "" $class)) -}}
 {{- fail (printf "%s: this cluster has no PriorityClass %q; name one that is there, or set priorityClass.create=true to make one" $value $class) -}}
 {{- end -}}
 {{- end -}}
