@@ -28,6 +28,12 @@ def pytest_configure() -> None:
         pytest.exit("end-to-end tests need a cluster: set KUBECONFIG (`make e2e` starts one where it can)", 1)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The release first: what needs no pods then runs beside the RayJob alone, whose end is waited for at the end."""
+    order = {"test_release": 0, "test_standalone": 2}
+    items.sort(key=lambda item: order.get(item.path.stem, 1))
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if PHASES:
         terminalreporter.section("how long each phase took")
@@ -114,7 +120,7 @@ def objects_of_train() -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="session")
 def alone() -> Iterator[Alone]:
-    namespace = Namespace("pairwise-rm-alone")
+    namespace = Namespace("pairwise-rm-e2e-alone")
     namespace.delete()
     namespace.create()
     chosen = objects_of_train()

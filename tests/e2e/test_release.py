@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from conftest import PHASES, Release
+from gitops_health import argo, flux
 from kube import CHART, gpu_pods, pairwise_rm, run, state_of, succeeded, tool
 
 STAGES = ["convert", "train", "evaluate", "export"]
@@ -117,6 +118,13 @@ def test_the_cluster_holds_what_was_rendered(release: Release) -> None:
     rendered = release.namespace.helm("template", release.name, str(CHART), *arguments)
     difference = release.namespace.kubectl("diff", "-f", "-", stdin=rendered, code=None)
     assert difference == ""
+
+
+def test_a_release_that_is_done_is_healthy_to_argo_cd_and_current_to_flux(release: Release) -> None:
+    objects = release.namespace.items("rayjobs.ray.io") + release.namespace.items("rayclusters.ray.io")
+    seen = {item["metadata"]["name"]: (argo(item["kind"], item)[0], flux(item["kind"], item)) for item in objects}
+    assert len(seen) >= 5
+    assert set(seen.values()) == {("Healthy", "Current")}, seen
 
 
 def test_upgrading_with_the_same_values_starts_nothing(release: Release) -> None:
