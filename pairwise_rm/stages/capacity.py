@@ -2,7 +2,8 @@
 
 verl and vLLM refuse to start, or wait without a word, when the GPUs are not there yet. So the stage asks Ray's
 autoscaler for nodes, waits with a line a minute, and then starts. The request itself outlives its process: left
-behind it would keep A100s from being given back, so it is withdrawn as soon as the stage's own actors hold them.
+behind it would keep A100s from being given back, so it is withdrawn as soon as the stage's own actors hold them,
+and by a guard where the stage is killed before.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pairwise_rm.errors import StageError
 from pairwise_rm.lines import clock
 from pairwise_rm.ray_session import ray_session
 from pairwise_rm.recipe.model import Recipe
+from pairwise_rm.stages.guard import Guard, withdraw
 from pairwise_rm.stages.order import Pace
 
 _POLL_SECONDS = 2.0
@@ -48,35 +50,36 @@ class Capacity:
 
     def __init__(self, demand: Demand, device: Literal["cuda", "cpu"]) -> None:
         self.demand, self._device = demand, device
-        self._asked = False
+        self._guard: Guard | None = None
 
     def acquire(self, timeout: float, say: Callable[[str], None]) -> None:
         """Returns when the GPUs are there and free. Raises StageError after `timeout` seconds."""
         pace, began = Pace(say), time.monotonic()
         with self._connected():
-            self._request([{"GPU": float(self.demand.gpus)}] * self.demand.groups)
+            self._guard = Guard()
+            self._request()
             while (there := self._fitting()) < self.demand.groups:
                 waited = time.monotonic() - began
                 if waited > timeout:
-                    self._request([])
                     raise StageError(self._lack(there, waited))
                 pace.tell(f"GPUs: {self.demand.total} wanted, {there * self.demand.gpus} there")
                 time.sleep(_POLL_SECONDS)
+                self._request()  # anew: the guard of an earlier attempt may have withdrawn it with its own
 
     def release(self) -> None:
         """Withdraws the request; a no-op the second time. GPUs that actors hold stay theirs."""
-        if self._asked:
-            with self._connected():
-                self._request([])
+        if self._guard:
+            withdraw()
+            self._guard.dismiss()
+            self._guard = None
 
     def _connected(self) -> AbstractContextManager[None]:
         return ray_session(self._device, gpus=self.demand.total, cpus=1)
 
-    def _request(self, bundles: list[dict[str, float]]) -> None:
+    def _request(self) -> None:
         from ray.autoscaler.sdk import request_resources
 
-        request_resources(bundles=bundles)
-        self._asked = bool(bundles)
+        request_resources(bundles=[{"GPU": float(self.demand.gpus)}] * self.demand.groups)
 
     def _fitting(self) -> int:
         """How many of the groups fit into what is free, node by node."""
