@@ -151,6 +151,30 @@ def test_a_changed_value_of_evaluation_runs_just_that_again(release: Release) ->
     PHASES.append(("helm upgrade with another evaluate value -> evaluated", time.time() - began))
 
 
+KILL = r"""
+import os, pathlib, signal
+for process in pathlib.Path("/proc").glob("[0-9]*"):
+    if b"stage\0evaluate\0" in (process / "cmdline").read_bytes():
+        os.kill(int(process.name), signal.SIGKILL)
+        print("killed")
+"""
+
+
+def test_a_stage_that_is_killed_gives_its_gpus_back(release: Release) -> None:
+    release.wait_for(lambda: not gpu_pods(release.namespace), 180, "the GPU workers of the stage before are gone")
+    changed = (*release.arguments, "--set", "recipe.overrides.evaluate.bootstrap=501")
+    release.namespace.helm("upgrade", release.name, str(CHART), *changed)
+    release.wait_for(lambda: "Ready" in gpu_pods(release.namespace).values(), 300, "a GPU worker is there")
+    [head] = release.namespace.items("pods --selector=ray.io/node-type=head")
+    where = (head["metadata"]["name"], "--container", "ray-head")
+    assert release.namespace.kubectl("exec", *where, "--", "python", "-c", KILL) == "killed\n"
+    killed = time.time()
+    release.wait_for(lambda: state_of(release.namespace.jobs()["evaluate"]) == "Failed", 180, "its RayJob has failed")
+    release.wait_for(lambda: not gpu_pods(release.namespace), 180, "the GPU workers are gone")
+    PHASES.append(("a stage is killed -> its GPUs given back", time.time() - killed))
+    assert gpu_pods(release.namespace) == {}
+
+
 def test_a_second_release_whose_pairs_are_missing_fails_at_once_in_every_stage_and_says_why(release: Release) -> None:
     began = time.time()
     claims = [f"storage.{claim}.existingClaim={release.name}-{claim}" for claim in ("data", "runs", "cache")]
