@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from pairwise_rm.rows import PREFERENCES
 from pairwise_rm.verdict import INVALID_REASONS, Thinking, extract_preference_from_response
 
-PIECES = ("<think>", "</think>", "<preference>", "</preference>", "A", "B", "tie", " ", "\n", "why", "é", "<", "/")
+TAGS = ("<think>", "</think>", "<preference>", "</preference>")
+PIECES = (*TAGS, "A", "B", "tie", " ", "\n", "why", "é", "<", "/")
 texts = st.one_of(st.text(max_size=80), st.lists(st.sampled_from(PIECES), max_size=12).map("".join))
 thinkings = st.sampled_from(["response", "prompt", "closed"])
 
@@ -136,7 +137,8 @@ def test_an_accepted_text_has_exactly_one_verdict_and_it_ends_the_text(
         assert text.count("<preference>") == text.count("</preference>") == 1
 
 
-@given(st.text(max_size=80), st.sampled_from(PREFERENCES))
+# The format's own tags are the tables' matter; hypothesis finds them among this package's constants.
+@given(st.text(max_size=80).filter(lambda text: not any(tag in text for tag in TAGS)), st.sampled_from(PREFERENCES))
 def test_what_is_rendered_in_the_format_is_parsed_back(reasoning: str, value: str) -> None:
     verdict = extract_preference_from_response(f"<think>x{reasoning}</think><preference>{value}</preference>")
     assert (verdict.preference, verdict.reasoning) == (value, f"x{reasoning}".strip())
