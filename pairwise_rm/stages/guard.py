@@ -53,8 +53,8 @@ def main() -> None:
     try:
         withdraw()
     except PairwiseError as error:
-        sys.exit(f"the stage was killed, and its request for GPUs could not be withdrawn: {error}")
-    print("the stage was killed: its request for GPUs is withdrawn", flush=True)
+        sys.exit(f"the stage ended, and the request for GPUs that it left could not be withdrawn: {error}")
+    print("the stage ended: the request for GPUs that it left is withdrawn", flush=True)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import os, pathlib, signal
 from pairwise_rm.stages.guard import Guard
 guard = Guard()
 """
-TRIED = "the stage was killed, and its request for GPUs could not be withdrawn: RAY_ADDRESS=http://head:8265"
+TRIED = "the stage ended, and the request for GPUs that it left could not be withdrawn: RAY_ADDRESS=http://head:8265"
 
 
 def stage(end: str) -> subprocess.CompletedProcess[str]:
