@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -55,7 +54,7 @@ class Capacity:
     def acquire(self, timeout: float, say: Callable[[str], None]) -> None:
         """Returns when the GPUs are there and free. Raises StageError after `timeout` seconds."""
         pace, began = Pace(say), time.monotonic()
-        with self._connected():
+        with ray_session(self._device, gpus=self.demand.total, cpus=1):
             self._guard = Guard()
             self._request()
             while (there := self._fitting()) < self.demand.groups:
@@ -72,9 +71,6 @@ class Capacity:
             withdraw()
             self._guard.dismiss()
             self._guard = None
-
-    def _connected(self) -> AbstractContextManager[None]:
-        return ray_session(self._device, gpus=self.demand.total, cpus=1)
 
     def _request(self) -> None:
         from ray.autoscaler.sdk import request_resources
