@@ -6,11 +6,12 @@ The sentences that need a cluster to look at are in `tests/e2e/test_bad_input.py
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 from chart_sentences import sentences
-from rendering import RELEASE, Values, nested, over, refusal, rendered
+from rendering import CHART, RELEASE, Values, nested, over, refusal, rendered
 from value_table import ONE_JOB, OWN
 
 FILES = ("_plan.tpl", "_serve.tpl", "_validate.tpl")
@@ -292,9 +293,9 @@ def test_each_sentence_of_the_chart_is_shown_by_a_case(pattern: str) -> None:
     assert any(re.search(pattern, said(case)) for case in CASES.values())
 
 
-# ---- what a live cluster has ---------------------------------------------------------------------
+# ---- what a cluster has, by its API versions -------------------------------------------------------
 
-# `lookup` finds nothing offline; helm's own --api-versions stands in for the cluster, and tells old CRDs from new ones.
+# Helm's own --api-versions stands in for the cluster, and tells old CRDs from new ones.
 PODS, KUBERAY_1_4 = "--api-versions=v1/Pod", "--api-versions=ray.io/v1/RayJob"
 KUBERAY_1_6 = "--api-versions=ray.io/v1/RayCronJob"
 
@@ -318,23 +319,36 @@ KUBERAY_1_6 = "--api-versions=ray.io/v1/RayCronJob"
             [PODS, KUBERAY_1_4, KUBERAY_1_6],
             "networkPolicy.egress.hosts: this cluster has no Cilium, which policies by host need",
         ),
-        (
-            {"storage.data.storageClass": "fast"},
-            [PODS, KUBERAY_1_4, KUBERAY_1_6],
-            'storage.data.storageClass: this cluster has no class "fast"; there is none',
-        ),
-        (
-            {},
-            [PODS, KUBERAY_1_4, KUBERAY_1_6],
-            "storage.data.storageClass: is empty and this cluster has no default class; there is none",
-        ),
     ],
 )
-def test_a_cluster_that_lacks_something_is_told_by_its_api(
+def test_a_cluster_that_lacks_a_kind_is_told_by_its_api(
     settings: dict[str, Any], versions: list[str], sentence: str
 ) -> None:
     assert sentence in refusal(nested(settings), *versions)
 
 
-def test_a_cluster_that_one_may_not_read_is_not_looked_at() -> None:
-    assert rendered([], nested({"checks.cluster": False}), PODS, KUBERAY_1_4, KUBERAY_1_6)
+# As Argo CD renders: it names the cluster's API versions, and nothing can be looked up. What needs a look-up is refused
+# by `helm install`, see tests/e2e/test_bad_input.py.
+NOTHING_TO_LOOK_UP = (PODS, KUBERAY_1_4, KUBERAY_1_6)
+PRESETS = [None, *sorted(CHART.glob("values-*.yaml"))]
+ELSEWHERE: Values = nested(
+    {
+        "secrets.wandb.existingSecret": "wandb",
+        "secrets.huggingface.existingSecret": "hub",
+        "secrets.upload.existingSecret": "s3",
+        "auth.existingSecret": "token",
+        "image.pullSecrets": ["registry"],
+        "storage.data.existingClaim": "my-data",
+        "storage.runs.storageClass": "fast",
+        "priorityClass.name": "urgent",
+    }
+)
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda preset: preset.stem if preset else "values")
+@pytest.mark.parametrize("settings", [{}, ELSEWHERE], ids=["alone", "with what only the cluster has"])
+def test_the_chart_renders_where_the_api_versions_are_known_and_nothing_can_be_looked_up(
+    preset: Path | None, settings: Values
+) -> None:
+    files = [preset] if preset else []
+    assert rendered(files, settings, *NOTHING_TO_LOOK_UP) == rendered(files, settings)

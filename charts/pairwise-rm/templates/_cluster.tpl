@@ -1,35 +1,51 @@
 {{/*
-What only the cluster knows. `lookup` finds nothing in `helm template`, and then nothing is refused; a live cluster is
-told by its API versions, which need no permission to read. Claims and secrets of the namespace may be read by whoever
-may install into it; storage classes and nodes not always, hence the switches.
+What only the cluster knows. Its kinds are told by its API versions, which Argo CD hands over too. All else is looked
+up, and `lookup` finds nothing in `helm template`, which Argo CD renders with: what stands then unsaid is said by the
+first stage and by `pairwise-rm status`. So a cluster is looked at where a look-up that must succeed does. Claims and
+secrets of the namespace may be read by whoever may install into it; storage classes and nodes not always, hence the
+switches.
 */}}
 
 {{- define "pairwise-rm.validateCluster" -}}
-{{- $live := .Capabilities.APIVersions.Has "v1/Pod" -}}
-{{- if and $live (not (.Capabilities.APIVersions.Has "ray.io/v1/RayJob")) -}}
+{{- $known := .Capabilities.APIVersions.Has "v1/Pod" -}}
+{{- if and $known (not (.Capabilities.APIVersions.Has "ray.io/v1/RayJob")) -}}
 {{- fail "KubeRay: this cluster has no ray.io/v1 RayJob; install the KubeRay operator 1.6 or later with its CRDs" -}}
 {{- end -}}
-{{- if and $live (not (.Capabilities.APIVersions.Has "ray.io/v1/RayCronJob")) -}}
+{{- if and $known (not (.Capabilities.APIVersions.Has "ray.io/v1/RayCronJob")) -}}
 {{- fail "KubeRay: this cluster's CRDs are older than 1.6; upgrade the operator and, as Helm does not, its CRDs" -}}
 {{- end -}}
-{{- if and $live .Values.podMonitor.enabled (not (.Capabilities.APIVersions.Has "monitoring.coreos.com/v1/PodMonitor")) -}}
+{{- if and $known .Values.podMonitor.enabled (not (.Capabilities.APIVersions.Has "monitoring.coreos.com/v1/PodMonitor")) -}}
 {{- fail "podMonitor.enabled: this cluster has no monitoring.coreos.com/v1 PodMonitor; install the Prometheus operator or set it to false" -}}
 {{- end -}}
-{{- if and $live .Values.networkPolicy.enabled .Values.networkPolicy.egress.hosts (not (.Capabilities.APIVersions.Has "cilium.io/v2/CiliumNetworkPolicy")) -}}
+{{- if and $known .Values.networkPolicy.enabled .Values.networkPolicy.egress.hosts (not (.Capabilities.APIVersions.Has "cilium.io/v2/CiliumNetworkPolicy")) -}}
 {{- fail "networkPolicy.egress.hosts: this cluster has no Cilium, which policies by host need; set networkPolicy.egress.cidrs instead" -}}
 {{- end -}}
-{{- if $live -}}
+{{- if and $known (include "pairwise-rm.live" .) -}}
 {{- include "pairwise-rm.validateOwner" . -}}
 {{- include "pairwise-rm.validateSecrets" . -}}
 {{- include "pairwise-rm.validateClaims" . -}}
-{{- end -}}
-{{- if and $live .Values.checks.cluster -}}
+{{- if .Values.checks.cluster -}}
 {{- include "set checks.cluster=false where you may not read storage classes" . -}}
 {{- include "set checks.cluster=false where you may not read priority classes" . -}}
 {{- if .Values.checks.nodes -}}
 {{- include "set checks.nodes=false where you may not read nodes" . -}}
 {{- end -}}
 {{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Not empty where there is a cluster to look at: every namespace has this ConfigMap. */}}
+{{- define "pairwise-rm.live" -}}
+{{- if lookup "v1" "ConfigMap" .Release.Namespace "kube-root-ca.crt" -}}
+yes
+{{- else if .Values.checks.cluster -}}
+{{- include "make the namespace first, or set checks.cluster=false, where you may not read namespace default" . -}}
+{{- end -}}
+{{- end -}}
+
+{{/* `helm install --create-namespace` makes the namespace after it has rendered. */}}
+{{- define "make the namespace first, or set checks.cluster=false, where you may not read namespace default" -}}
+{{- if lookup "v1" "ConfigMap" "default" "kube-root-ca.crt" -}}yes{{- end -}}
 {{- end -}}
 
 {{/* Two releases of one namespace with one fullnameOverride. */}}
