@@ -7,7 +7,9 @@ import re
 import shlex
 from collections.abc import Iterator
 from functools import cache
+from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -249,13 +251,33 @@ def test_claims_outlive_the_release(items: list[Object]) -> None:
         assert claim["metadata"]["annotations"] == wanted
 
 
-def test_only_a_head_whose_autoscaler_asks_the_api_has_a_token_of_it(items: list[Object]) -> None:
-    for cluster in clusters(items):
-        head = cluster["headGroupSpec"]["template"]["spec"]
-        assert head["automountServiceAccountToken"] == cluster["enableInTreeAutoscaling"]
+API_TOKEN = "/var/run/secrets/kubernetes.io/serviceaccount"
+
+
+def test_only_the_autoscaler_s_container_has_a_token_of_the_kubernetes_api(items: list[Object]) -> None:
     for where, spec in pods(items):
-        if "headGroupSpec" not in where:
-            assert spec["automountServiceAccountToken"] is False, where
+        assert spec["automountServiceAccountToken"] is False, where
+        for container in spec["containers"]:
+            mounted = {mount["name"] for mount in container.get("volumeMounts", [])}
+            held = {volume["name"] for volume in spec.get("volumes", []) if "projected" in volume}
+            assert mounted.isdisjoint(held), where
+    for cluster in clusters(items):
+        volumes = cluster["headGroupSpec"]["template"]["spec"]["volumes"]
+        projected = [volume["name"] for volume in volumes if "projected" in volume]
+        mounts = cluster.get("autoscalerOptions", {}).get("volumeMounts", [])
+        mounted = [mount["name"] for mount in mounts if mount["mountPath"] == API_TOKEN]
+        assert projected == mounted == (["api-token"] if cluster["enableInTreeAutoscaling"] else [])
+
+
+def test_a_head_starts_without_ray_s_client_server(items: list[Object]) -> None:
+    for cluster in clusters(items):
+        [head] = cluster["headGroupSpec"]["template"]["spec"]["containers"]
+        [hook] = [variable["value"] for variable in head["env"] if variable["name"] == "RAY_START_HOOK"]
+        module, _, name = hook.rpartition(".")
+        parameters = SimpleNamespace(ray_client_server_port=10001)
+        getattr(import_module(module), name)(parameters, True)
+        assert parameters.ray_client_server_port is None
+        assert 10001 not in {port["containerPort"] for port in head["ports"]}
 
 
 def test_policies_deny_all_but_what_they_list_for_every_pod(items: list[Object]) -> None:
@@ -270,5 +292,9 @@ def test_policies_deny_all_but_what_they_list_for_every_pod(items: list[Object])
     assert [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}] in [
         rule.get("ports") for rule in all_pods["egress"]
     ]
-    assert all(rule.get("from") for rule in all_pods["ingress"])
-    assert all(rule.get("to") or rule.get("ports") for rule in all_pods["egress"])
+    for policy in policies.values():
+        assert all(rule.get("from") for rule in policy["spec"]["ingress"])
+        assert all(rule.get("to") or rule["ports"] == [{"port": 9}] for rule in policy["spec"]["egress"])
+        # A selector of all namespaces lets in whoever can make a pod.
+        peers = [peer for rule in policy["spec"]["ingress"] for peer in rule["from"]]
+        assert not any(peer.get("namespaceSelector") == {} for peer in peers)

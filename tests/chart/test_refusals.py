@@ -241,7 +241,12 @@ CASES: dict[str, Case] = {
     ),
     "Kueue with autoscaling": Case(
         {"batch.kueue.queueName": "q"},
-        "batch.kueue.queueName: Kueue reserves whole clusters; set autoscaling.enabled=false",
+        "batch.kueue.queueName: Kueue reserves whole clusters; set autoscaling.enabled=false, or batch.kueue.elastic",
+        OWN,
+    ),
+    "elastic jobs without a queue": Case(
+        {"batch.kueue.elastic": True},
+        "batch.kueue.elastic: true goes with batch.kueue.queueName and autoscaling.enabled=true",
         OWN,
     ),
     "more pools than Kueue takes": Case(
@@ -319,6 +324,11 @@ KUBERAY_1_6 = "--api-versions=ray.io/v1/RayCronJob"
             [PODS, KUBERAY_1_4, KUBERAY_1_6],
             "networkPolicy.egress.hosts: this cluster has no Cilium, which policies by host need",
         ),
+        (
+            {**ONE_JOB, "batch": {"kueue": {"queueName": "judges"}}},
+            [PODS, KUBERAY_1_4, KUBERAY_1_6],
+            "batch.kueue.queueName: this cluster has no LocalQueue of kueue.x-k8s.io; install Kueue, or leave it empty",
+        ),
     ],
 )
 def test_a_cluster_that_lacks_a_kind_is_told_by_its_api(
@@ -329,7 +339,7 @@ def test_a_cluster_that_lacks_a_kind_is_told_by_its_api(
 
 # As Argo CD renders: it names the cluster's API versions, and nothing can be looked up. What needs a look-up is refused
 # by `helm install`, see tests/e2e/test_bad_input.py.
-NOTHING_TO_LOOK_UP = (PODS, KUBERAY_1_4, KUBERAY_1_6)
+NOTHING_TO_LOOK_UP = (PODS, KUBERAY_1_4, KUBERAY_1_6, "--api-versions=kueue.x-k8s.io/v1beta2/LocalQueue")
 PRESETS = [None, *sorted(CHART.glob("values-*.yaml"))]
 ELSEWHERE: Values = nested(
     {

@@ -33,6 +33,7 @@ SUBMITTER = f"{SUBMITTER_POD} spec"
 SUBMIT = f"{SUBMITTER} containers ray-job-submitter"
 GPU_NODES = f"{HEAD} affinity nodeAffinity preferredDuringSchedulingIgnoredDuringExecution 0 preference"
 HEAD_POLICY = "NetworkPolicy/other-head spec"
+OPERATOR = f"{HEAD_POLICY} ingress 0 from 0"
 SERVED = "RayService spec rayClusterConfig workerGroupSpecs big"
 SERVED_APP = "RayService spec serveConfigV2 applications 0"
 SERVED_SCALING = f"{SERVED_APP} deployments judge autoscaling_config"
@@ -168,6 +169,9 @@ SHARED: dict[str, Row] = {
     "secrets.upload.existingSecret": ("bucket", {f"{HEAD_RAY} envFrom 0 secretRef name": "bucket"}),
     "auth.existingSecret": ("token", {f"{CLUSTER} authOptions secretName": "token"}),
     "serviceAccount.annotations": ({"role": "r"}, {"ServiceAccount/other-head metadata annotations role": "r"}),
+    "networkPolicy.ingress.operator.namespace": ("ray", {f"{OPERATOR} namespaceSelector matchLabels kubernetes.io/metadata.name": "ray"}),
+    "networkPolicy.ingress.operator.podLabels": ({"a": "b"}, {f"{OPERATOR} podSelector matchLabels a": "b"}),
+    "networkPolicy.egress.dns": (ANYWHERE, {"NetworkPolicy/other spec egress 1 to": ANYWHERE}),
     "networkPolicy.ingress.dashboard": (ANYWHERE, {f"{HEAD_POLICY} ingress 0 from 1": ANYWHERE[0]}),
     "networkPolicy.ingress.metrics": (ANYWHERE, {"NetworkPolicy/other spec ingress 1 ports 0 port": 8080}),
     "networkPolicy.egress.cidrs": (["10.1.0.0/16"], {"NetworkPolicy/other spec egress 2 to": block("10.1.0.0/16")}),
@@ -234,6 +238,15 @@ GROUPS: dict[str, Group] = {
         {"batch.kueue.queueName": ("judges", {"RayJob/export metadata labels kueue.x-k8s.io/queue-name": "judges"})},
         base=ONE_JOB,
     ),
+    "kueue, one worker after another": Group(
+        {
+            "batch.kueue.elastic": (
+                True, {"RayJob/train metadata annotations kueue.x-k8s.io/elastic-job": "true"}
+            ),
+        },
+        base=OWN,
+        beside={"batch": {"kueue": {"queueName": "judges"}}},
+    ),
     "fixed size": Group(
         {
             "autoscaling.enabled": (False, {f"{CLUSTER} enableInTreeAutoscaling": False}),
@@ -291,6 +304,17 @@ GROUPS: dict[str, Group] = {
             )
         }
     ),
+    "private networks": Group(
+        {
+            "networkPolicy.egress.except": (
+                ["10.0.0.0/9", "fd00::/8"],
+                {
+                    "NetworkPolicy/judge spec egress 2 to 0 ipBlock": {"cidr": "0.0.0.0/0", "except": ["10.0.0.0/9"]},
+                    "NetworkPolicy/judge spec egress 2 to 1 ipBlock": {"cidr": "::/0", "except": ["fd00::/8"]},
+                },
+            )
+        }
+    ),
     "no egress": Group({"networkPolicy.egress.https": (False, {"NetworkPolicy/judge spec egress 2": ABSENT})}),
     "as little as possible": Group(
         {
@@ -340,4 +364,5 @@ GROUPS: dict[str, Group] = {
 SHOWN_BY = {
     "checks.cluster": "test_refusals.py and tests/e2e/test_bad_input.py",
     "checks.nodes": "tests/e2e/test_bad_input.py",
+    "checks.operator": "tests/e2e/test_bad_input.py",
 }

@@ -17,6 +17,9 @@ switches.
 {{- if and $known .Values.podMonitor.enabled (not (.Capabilities.APIVersions.Has "monitoring.coreos.com/v1/PodMonitor")) -}}
 {{- fail "podMonitor.enabled: this cluster has no monitoring.coreos.com/v1 PodMonitor; install the Prometheus operator or set it to false" -}}
 {{- end -}}
+{{- if and $known .Values.batch.kueue.queueName (not (include "pairwise-rm.kueueVersion" .)) -}}
+{{- fail "batch.kueue.queueName: this cluster has no LocalQueue of kueue.x-k8s.io; install Kueue, or leave it empty" -}}
+{{- end -}}
 {{- if and $known .Values.networkPolicy.enabled .Values.networkPolicy.egress.hosts (not (.Capabilities.APIVersions.Has "cilium.io/v2/CiliumNetworkPolicy")) -}}
 {{- fail "networkPolicy.egress.hosts: this cluster has no Cilium, which policies by host need; set networkPolicy.egress.cidrs instead" -}}
 {{- end -}}
@@ -29,6 +32,12 @@ switches.
 {{- include "set checks.cluster=false where you may not read priority classes" . -}}
 {{- if .Values.checks.nodes -}}
 {{- include "set checks.nodes=false where you may not read nodes" . -}}
+{{- end -}}
+{{- if and .Values.checks.operator .Values.networkPolicy.enabled -}}
+{{- include "set checks.operator=false where you may not read Deployments of other namespaces" . -}}
+{{- end -}}
+{{- with .Values.batch.kueue.queueName -}}
+{{- include "set checks.cluster=false where you may not read LocalQueues" $ -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
@@ -204,5 +213,49 @@ yes
 {{- if not $free -}}
 {{- fail (printf "head.gpuNodes: forbid leaves none of the %d nodes for the head; set it to avoid, %s" (len $nodes) $escape) -}}
 {{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* An operator that the policies keep from the dashboard never learns how a stage stands. */}}
+{{- define "set checks.operator=false where you may not read Deployments of other namespaces" -}}
+{{- $wanted := .Values.networkPolicy.ingress.operator -}}
+{{- $there := list -}}
+{{- $let := false -}}
+{{- range (lookup "apps/v1" "Deployment" "" "").items -}}
+{{- $namespace := .metadata.namespace -}}
+{{- $labels := .spec.template.metadata.labels | default dict -}}
+{{- $matches := or (not $wanted.namespace) (eq $wanted.namespace .metadata.namespace) -}}
+{{- range $key, $value := $wanted.podLabels -}}
+{{- if ne (get $labels $key) $value -}}{{- $matches = false -}}{{- end -}}
+{{- end -}}
+{{- if $matches -}}{{- $let = true -}}{{- end -}}
+{{- range .spec.template.spec.containers -}}
+{{- if regexMatch "kuberay[^/]*operator|/kuberay/operator" .image -}}
+{{- $there = append $there (printf "namespace %s, labels %s" $namespace (toJson $labels)) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if not $let -}}
+{{- fail (printf "networkPolicy.ingress.operator: no Deployment%s has pods with the labels %s, so the policies would keep the KubeRay operator from the dashboard; set namespace and podLabels to its own%s, or checks.operator=false" (ternary (printf " of namespace %s" $wanted.namespace) "" (ne $wanted.namespace "")) (toJson $wanted.podLabels) (ternary (printf " (%s)" (join "; " (uniq $there))) "" (not (empty $there)))) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The newest version of Kueue's API that this cluster has. */}}
+{{- define "pairwise-rm.kueueVersion" -}}
+{{- $newest := "" -}}
+{{- range $version := list "v1beta1" "v1beta2" "v1" -}}
+{{- if $.Capabilities.APIVersions.Has (printf "kueue.x-k8s.io/%s/LocalQueue" $version) -}}{{- $newest = $version -}}{{- end -}}
+{{- end -}}
+{{- $newest -}}
+{{- end -}}
+
+{{- define "set checks.cluster=false where you may not read LocalQueues" -}}
+{{- $name := .Values.batch.kueue.queueName -}}
+{{- $there := list -}}
+{{- range (lookup (printf "kueue.x-k8s.io/%s" (include "pairwise-rm.kueueVersion" .)) "LocalQueue" .Release.Namespace "").items -}}
+{{- $there = append $there .metadata.name -}}
+{{- end -}}
+{{- if not (has $name $there) -}}
+{{- fail (printf "batch.kueue.queueName: namespace %s has no LocalQueue %q; %s" .Release.Namespace $name (ternary "it has none, see manifests/kueue" (printf "it has: %s" (join ", " $there)) (empty $there))) -}}
 {{- end -}}
 {{- end -}}

@@ -54,6 +54,19 @@ seccompProfile:
 - {name: home, emptyDir: {}}
 {{- end -}}
 
+{{/* What Kubernetes would mount into every container of the pod; as a volume of its own, the autoscaler's alone has it. */}}
+{{- define "pairwise-rm.apiToken" -}}
+- name: api-token
+  projected:
+    sources:
+      - serviceAccountToken: {path: token, expirationSeconds: 3607}
+      - configMap:
+          name: kube-root-ca.crt
+          items: [{key: ca.crt, path: ca.crt}]
+      - downwardAPI:
+          items: [{path: namespace, fieldRef: {apiVersion: v1, fieldPath: metadata.namespace}}]
+{{- end -}}
+
 {{- define "pairwise-rm.mounts" -}}
 {{ include "pairwise-rm.scratchMounts" . }}
 - {name: recipe, mountPath: /etc/pairwise-rm, readOnly: true}

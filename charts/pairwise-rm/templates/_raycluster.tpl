@@ -37,8 +37,11 @@ autoscalerOptions:
   env:
     - {name: HOME, value: /home/ray}
     - {name: RAY_USAGE_STATS_ENABLED, value: "0"}
+    {{- /* Tries, two seconds apart, to find the head in Ray's table: on a loaded node 20 are too few. */}}
+    - {name: RAY_NUM_REDIS_GET_RETRIES, value: "150"}
   volumeMounts:
     {{- include "pairwise-rm.scratchMounts" .root | nindent 4 }}
+    - {name: api-token, mountPath: /var/run/secrets/kubernetes.io/serviceaccount, readOnly: true}
 {{- end }}
 headGroupSpec:
   serviceType: ClusterIP
@@ -56,7 +59,7 @@ headGroupSpec:
       {{- if $values.serviceAccount.create }}
       serviceAccountName: {{ include "pairwise-rm.fullname" .root }}-head
       {{- end }}
-      automountServiceAccountToken: {{ $autoscaled }}
+      automountServiceAccountToken: false
       {{- with $values.priorityClass.name }}
       priorityClassName: {{ . }}
       {{- end }}
@@ -83,7 +86,6 @@ headGroupSpec:
           ports:
             - {name: gcs-server, containerPort: 6379, protocol: TCP}
             - {name: dashboard, containerPort: 8265, protocol: TCP}
-            - {name: client, containerPort: 10001, protocol: TCP}
             - {name: metrics, containerPort: 8080, protocol: TCP}
             - {name: as-metrics, containerPort: 44217, protocol: TCP}
             - {name: dash-metrics, containerPort: 44227, protocol: TCP}
@@ -93,6 +95,7 @@ headGroupSpec:
           {{- include "pairwise-rm.probes" .root | nindent 10 }}
           env:
             {{- include (printf "%s.env" $of) .root | nindent 12 }}
+            - {name: RAY_START_HOOK, value: pairwise_rm.stages.ray_start.without_client_server}
             {{- with $values.head.env }}
             {{- toYaml . | nindent 12 }}
             {{- end }}
@@ -104,6 +107,9 @@ headGroupSpec:
             {{- include (printf "%s.mounts" $of) .root | nindent 12 }}
       volumes:
         {{- include (printf "%s.volumes" $of) . | nindent 8 }}
+        {{- if $autoscaled }}
+        {{- include "pairwise-rm.apiToken" .root | nindent 8 }}
+        {{- end }}
 {{- if not .workerless }}
 workerGroupSpecs:
 {{- range $name, $pool := include (printf "%s.pools" $of) .root | fromJson }}

@@ -80,12 +80,15 @@ keys are refused by values.schema.json before.
 {{- end -}}
 {{- end -}}
 {{- end -}}
+{{- if and $batch.kueue.elastic (not (and $batch.kueue.queueName .Values.autoscaling.enabled)) -}}
+{{- fail "batch.kueue.elastic: true goes with batch.kueue.queueName and autoscaling.enabled=true, whose workers Kueue admits one by one" -}}
+{{- end -}}
 {{- if $batch.kueue.queueName -}}
 {{- if not $batch.shutdownAfterJobFinishes -}}
 {{- fail "batch.kueue.queueName: Kueue needs batch.shutdownAfterJobFinishes=true" -}}
 {{- end -}}
-{{- if .Values.autoscaling.enabled -}}
-{{- fail "batch.kueue.queueName: Kueue reserves whole clusters; set autoscaling.enabled=false" -}}
+{{- if and .Values.autoscaling.enabled (not $batch.kueue.elastic) -}}
+{{- fail "batch.kueue.queueName: Kueue reserves whole clusters; set autoscaling.enabled=false, or batch.kueue.elastic=true where it has the gate ElasticJobsViaWorkloadSlices" -}}
 {{- end -}}
 {{- if gt (len (include "pairwise-rm.pools" . | fromJson)) 7 -}}
 {{- fail (printf "pools: Kueue allows 7, got %d" (len (include "pairwise-rm.pools" . | fromJson))) -}}
