@@ -84,7 +84,11 @@ lock: install ## Resolve requirements/*.txt anew
 
 .PHONY: e2e
 e2e: install $(TOOLS)/helm ## The tiny judge on a real cluster: KUBECONFIG's, or one that is started here
-	@PYTHON=$(BIN)/python tests/e2e/run
+	@PYTHON=$(BIN)/python tests/e2e/run e2e
+
+.PHONY: e2e-gitops
+e2e-gitops: install $(TOOLS)/helm ## Argo CD, Flux, Kueue and enforced policies on a real cluster; SHORT=1: minutes
+	@PYTHON=$(BIN)/python tests/e2e/run e2e_gitops
 
 .PHONY: chart
 chart: install $(TOOLS)/helm-docs ## Write the chart's recipes, schema and README from the package and values.yaml

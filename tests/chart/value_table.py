@@ -34,6 +34,7 @@ SUBMIT = f"{SUBMITTER} containers ray-job-submitter"
 GPU_NODES = f"{HEAD} affinity nodeAffinity preferredDuringSchedulingIgnoredDuringExecution 0 preference"
 HEAD_POLICY = "NetworkPolicy/other-head spec"
 OPERATOR = f"{HEAD_POLICY} ingress 0 from 0"
+OPERATOR_NAMESPACE = f"{OPERATOR} namespaceSelector matchLabels kubernetes.io/metadata.name"
 SERVED = "RayService spec rayClusterConfig workerGroupSpecs big"
 SERVED_APP = "RayService spec serveConfigV2 applications 0"
 SERVED_SCALING = f"{SERVED_APP} deployments judge autoscaling_config"
@@ -169,7 +170,7 @@ SHARED: dict[str, Row] = {
     "secrets.upload.existingSecret": ("bucket", {f"{HEAD_RAY} envFrom 0 secretRef name": "bucket"}),
     "auth.existingSecret": ("token", {f"{CLUSTER} authOptions secretName": "token"}),
     "serviceAccount.annotations": ({"role": "r"}, {"ServiceAccount/other-head metadata annotations role": "r"}),
-    "networkPolicy.ingress.operator.namespace": ("ray", {f"{OPERATOR} namespaceSelector matchLabels kubernetes.io/metadata.name": "ray"}),
+    "networkPolicy.ingress.operator.namespace": ("ray", {OPERATOR_NAMESPACE: "ray"}),
     "networkPolicy.ingress.operator.podLabels": ({"a": "b"}, {f"{OPERATOR} podSelector matchLabels a": "b"}),
     "networkPolicy.egress.dns": (ANYWHERE, {"NetworkPolicy/other spec egress 1 to": ANYWHERE}),
     "networkPolicy.ingress.dashboard": (ANYWHERE, {f"{HEAD_POLICY} ingress 0 from 1": ANYWHERE[0]}),

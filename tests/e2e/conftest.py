@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 import yaml
 from kube import CHART, ENDED, GPU, REPO, Namespace, Watcher, has_cluster, nodes_have_gpus, run
+from phases import report
 
 from pairwise_rm.stages import STAGES
 
 RELEASE = "judge"
 STEPS_ALONE = 2
 HEAD_STARTS_WITHIN = 240.0
-PHASES: list[tuple[str, float]] = []
 
 
 def pytest_configure() -> None:
@@ -35,10 +35,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if PHASES:
-        terminalreporter.section("how long each phase took")
-        for name, seconds in PHASES:
-            terminalreporter.write_line(f"{name:<74} {seconds:7.1f} s")
+    report(terminalreporter)
 
 
 @dataclass

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import PHASES, Release
+from conftest import Release
 from gitops_health import argo, flux
 from kube import CHART, gpu_pods, pairwise_rm, run, state_of, succeeded, tool
+from phases import PHASES
 
 STAGES = ["convert", "train", "evaluate", "export"]
 

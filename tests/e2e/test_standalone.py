@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 
-from conftest import PHASES, STEPS_ALONE, Alone
+from conftest import STEPS_ALONE, Alone
 from kube import ENDED, state_of, succeeded
+from phases import PHASES
 
 
 def test_a_training_that_is_applied_alone_converts_trains_and_takes_its_cluster_away(alone: Alone) -> None:

@@ -1,0 +1,105 @@
+"""Argo CD, Flux, Kueue and enforced NetworkPolicies: controllers that act on the chart and the manifests.
+
+Needs a kubeconfig with a cluster that has them, and the image of the `kind` preset in it; `make e2e-gitops` sees to
+both. A run here is the convert stage of the smoke recipe, a minute, unless a test says otherwise.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kube import REPO, Namespace, has_cluster, run
+from phases import report
+
+CONVERT_ALONE: dict[str, Any] = {
+    "stages": {stage: {"enabled": False} for stage in ("train", "evaluate", "export")},
+}
+"""Values of a release that ends in a minute."""
+
+
+def pytest_configure() -> None:
+    if not has_cluster():
+        pytest.exit("these tests need a cluster: set KUBECONFIG (`make e2e-gitops` starts one where it can)", 1)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    report(terminalreporter)
+
+
+def wait_for(done: Callable[[], bool], seconds: float, what: str, told: Callable[[], str]) -> float:
+    """Seconds until `done`; fails after `seconds` with what `told` says of the cluster."""
+    began = time.monotonic()
+    while not done():
+        assert time.monotonic() < began + seconds, f"{what}: not after {seconds:.0f} s\n{told()}"
+        time.sleep(1)
+    return time.monotonic() - began
+
+
+def new_namespace(name: str, **labels: str) -> Iterator[Namespace]:
+    """For a fixture: a namespace that is new, and gone afterwards."""
+    this = Namespace(f"pairwise-rm-e2e-{name}")
+    this.delete()
+    this.create()
+    for key, value in labels.items():
+        run("kubectl", "label", "namespace", this.name, f"{key}={value}")
+    yield this
+    this.delete()
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A Git repository that controllers can fetch, and its work tree here."""
+
+    folder: Path
+    url: str
+
+    def commit(self, message: str) -> str:
+        """The commit, of all that the work tree holds now."""
+        self._git("add", "--all")
+        self._git("commit", "--quiet", "--allow-empty", "--message", message)
+        self._git("push", "--quiet", "--force", "origin", "HEAD:main")
+        return self._git("rev-parse", "HEAD").strip()
+
+    def _git(self, *arguments: str) -> str:
+        own = ("-c", "user.name=tests", "-c", "user.email=tests@example.com")
+        return run("git", "-C", str(self.folder), *own, *arguments)
+
+
+@dataclass(frozen=True)
+class GitServer:
+    root: Path
+    work: Path
+    url: str
+
+    def repository(self, name: str) -> Repository:
+        """A new one, empty."""
+        run("git", "init", "--quiet", "--bare", "--initial-branch=main", str(self.root / name))
+        folder = self.work / name
+        run("git", "init", "--quiet", "--initial-branch=main", str(folder))
+        run("git", "-C", str(folder), "remote", "add", "origin", str(self.root / name))
+        return Repository(folder, f"{self.url}/{name}")
+
+
+@pytest.fixture(scope="session")
+def git() -> Iterator[GitServer]:
+    """A server of Git repositories that the cluster's controllers reach."""
+    local = Path(os.environ.get("PAIRWISE_RM_LOCAL_CLUSTER", REPO.parent / "shared" / "cluster")) / "git-serve"
+    if not local.is_file():
+        pytest.skip("no Git server that this cluster could reach: the tests start the one beside the local cluster")
+    with tempfile.TemporaryDirectory() as folder:
+        root, work = Path(folder) / "served", Path(folder) / "work"
+        root.mkdir(), work.mkdir()
+        process = subprocess.Popen([str(local), str(root)])
+        try:
+            yield GitServer(root, work, "http://198.18.0.1:3080")
+        finally:
+            process.terminate()
+            process.wait()
