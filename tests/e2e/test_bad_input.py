@@ -6,6 +6,7 @@ Nothing is installed: helm asks the real API server, and the chart fails while i
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -21,7 +22,8 @@ OWNER = "meta.helm.sh/release-name"
 ON_ANY_NODE = {f"storage.{volume}.accessMode": "ReadWriteMany" for volume in ("data", "runs", "cache")}
 HEAD = {"rayStartParams": {}, "template": {"spec": {"containers": [{"name": "ray-head", "image": "none"}]}}}
 # Sentences that need a cluster which lacks what ours has, shown by tests/chart/test_refusals.py.
-ELSEWHERE = re.compile(r"^(KubeRay|podMonitor|networkPolicy)|has no default class")
+# or by tests/e2e_gitops/test_kueue.py.
+ELSEWHERE = re.compile(r"^(KubeRay|podMonitor|networkPolicy.egress|batch.kueue)|has no default class")
 
 
 class Case(NamedTuple):
@@ -90,6 +92,17 @@ CASES = {
     "a pool's priority class that is not there": Case(
         {"poolDefaults.priorityClassName": "urgent"},
         'pools.gpu.priorityClassName: this cluster has no PriorityClass "urgent"',
+    ),
+    # ---- the operator
+    "an operator in another namespace": Case(
+        {"networkPolicy.ingress.operator.namespace": "elsewhere"},
+        "networkPolicy.ingress.operator: no Deployment of namespace elsewhere has pods with the labels "
+        '{"app.kubernetes.io/name":"kuberay-operator"}, so the policies would keep the KubeRay operator from the '
+        "dashboard; set namespace and podLabels to its own",
+    ),
+    "an operator with other labels": Case(
+        {"networkPolicy.ingress.operator.podLabels": {"app": "kuberay"}},
+        'has pods with the labels {"app":"kuberay",',
     ),
     # ---- names
     "the name of another release's cluster": Case(
@@ -206,8 +219,18 @@ def test_each_sentence_of_the_chart_that_needs_a_cluster_is_shown_by_a_case(ther
         {"checks.nodes": False, "poolDefaults.nodeSelector": {"example.com/gpu": "a100"}},
         {"checks.cluster": False, "storage.runs.storageClass": "fast"},
         {"checks.cluster": False, "poolDefaults.nodeSelector": {"example.com/gpu": "a100"}},
+        {"checks.operator": False, "networkPolicy.ingress.operator.namespace": "elsewhere"},
+        {"networkPolicy.ingress.operator.namespace": ""},
     ],
-    ids=["the preset", "a claim that is large enough", "unchecked nodes", "unchecked class", "unchecked cluster"],
+    ids=[
+        "the preset",
+        "a claim that is large enough",
+        "unchecked nodes",
+        "unchecked class",
+        "unchecked cluster",
+        "unchecked operator",
+        "an operator of any namespace",
+    ],
 )
 def test_good_input_and_what_is_not_to_be_checked_is_taken(there: Namespace, settings: dict[str, Any]) -> None:
     assert "STATUS: pending-install" in install(there, settings)
@@ -216,5 +239,33 @@ def test_good_input_and_what_is_not_to_be_checked_is_taken(there: Namespace, set
 def test_somebody_who_may_not_read_classes_and_nodes_is_told_which_check_to_leave_out(there: Namespace) -> None:
     as_user = f"--kube-as-user={USER}"
     refused = install(there, {}, as_user, code=1)
-    assert "set checks.cluster=false where you may not read storage classes" in refused
+    assert "set checks.cluster=false where you may not read" in refused
     assert "STATUS: pending-install" in install(there, {"checks.cluster": False}, as_user)
+
+
+def test_a_namespace_that_helm_is_yet_to_make_is_checked_too(there: Namespace) -> None:
+    to_be = Namespace("pairwise-rm-e2e-yet-to-be-made")
+    said = install(to_be, {"storage.runs.storageClass": "fast"}, "--create-namespace", code=1)
+    assert 'storage.runs.storageClass: this cluster has no class "fast"' in said
+
+
+@pytest.fixture
+def no_default_class() -> Iterator[None]:
+    """Only on a cluster that was started for these tests."""
+    if not os.environ.get("PAIRWISE_RM_CLUSTER_IS_OURS"):
+        pytest.skip("the default storage class of somebody's cluster is left alone")
+    annotation = "storageclass.kubernetes.io/is-default-class"
+    classes = json.loads(run("kubectl", "get", "storageclasses", "-o", "json"))["items"]
+    [default] = [
+        item["metadata"]["name"] for item in classes if item["metadata"].get("annotations", {}).get(annotation)
+    ]
+    run("kubectl", "annotate", "--overwrite", "storageclass", default, f"{annotation}=false")
+    try:
+        yield
+    finally:
+        run("kubectl", "annotate", "--overwrite", "storageclass", default, f"{annotation}=true")
+
+
+def test_a_cluster_without_a_default_class_is_told(there: Namespace, no_default_class: None) -> None:
+    sentence = "storage.data.storageClass: is empty and this cluster has no default class; there are: standard"
+    assert sentence in install(there, {}, code=1)

@@ -20,13 +20,13 @@ translated or after, so the service's address counts as well as those behind it.
 {{- if $given -}}
 {{- toJson (list (dict "networks" $given "ports" (list 443 6443))) -}}
 {{- else if and .Values.checks.cluster (include "pairwise-rm.live" .) -}}
-{{- include "set networkPolicy.egress.kubernetesApi where you may not read the API's addresses" . -}}
+{{- include "set checks.cluster=false where you may not read the addresses of the Kubernetes API" . -}}
 {{- else -}}
 {{- toJson (list (dict "networks" (list "0.0.0.0/0" "::/0") "ports" (list 443 6443))) -}}
 {{- end -}}
 {{- end -}}
 
-{{- define "set networkPolicy.egress.kubernetesApi where you may not read the API's addresses" -}}
+{{- define "set checks.cluster=false where you may not read the addresses of the Kubernetes API" -}}
 {{- $service := lookup "v1" "Service" "default" "kubernetes" -}}
 {{- $places := list -}}
 {{- $networks := list -}}

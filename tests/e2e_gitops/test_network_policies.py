@@ -1,0 +1,126 @@
+"""The chart's NetworkPolicies under an enforcer: who reaches whom, who holds a token of the Kubernetes API, and what it
+is good for.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import new_namespace, wait_for
+from kube import CHART, Namespace, pairwise_rm, state_of, succeeded
+from pairs import VALUES, put_pairs
+from reach import Row, name_of, ray_pod, rows, table
+
+RELEASE = "judge"
+ONE_WORKER = {**VALUES, "poolDefaults": {"minReplicas": 1}}
+TOKEN = "/var/run/secrets/kubernetes.io/serviceaccount/token"
+
+
+@pytest.fixture(scope="module")
+def namespace() -> Iterator[Namespace]:
+    yield from new_namespace("policies")
+
+
+@pytest.fixture(scope="module")
+def release(namespace: Namespace, tmp_path_factory: pytest.TempPathFactory) -> Namespace:
+    """A release that has converted its pairs, with a head and a worker."""
+    values = tmp_path_factory.mktemp("values") / "values.yaml"
+    values.write_text(yaml.safe_dump(ONE_WORKER))
+    put_pairs(namespace)
+    namespace.helm("install", RELEASE, str(CHART), f"--values={CHART / 'values-kind.yaml'}", f"--values={values}")
+    ended = ("Complete", "Failed")
+    wait_for(lambda: state_of(namespace.jobs()["convert"]) in ended, 300, "convert has ended", namespace.describe)
+    worker = "pod --selector=ray.io/node-type=worker"
+    namespace.kubectl("wait", "--for=condition=Ready", "--timeout=120s", *worker.split())
+    return namespace
+
+
+@pytest.fixture(scope="module")
+def reached(release: Namespace) -> list[Row]:
+    image = ray_pod(release, RELEASE, "head")["spec"]["containers"][0]["image"]
+    found = rows(release, RELEASE, image)
+    if folder := os.environ.get("E2E_SHOW"):
+        (Path(folder) / "reach.txt").write_text(table(found) + "\n")
+    return found
+
+
+def test_a_stage_runs_under_enforced_policies(release: Namespace) -> None:
+    assert succeeded(release.jobs()["convert"]), release.describe()
+
+
+def test_the_enforcer_is_there(reached: list[Row]) -> None:
+    # Without one a stranger would reach what the head's own probes use.
+    assert ("pod of another namespace", "head agent", "52365", "open") not in reached, "no NetworkPolicy is enforced"
+
+
+def test_nobody_outside_of_the_release_reaches_a_port_of_it(reached: list[Row]) -> None:
+    strangers = ("pod of another namespace", "the same, with the operator's labels", "other pod of the namespace")
+    of_strangers = [row for row in reached if row[0] in strangers]
+    assert len(of_strangers) == 30
+    assert [row for row in of_strangers if row[3] == "open"] == []
+
+
+def test_the_release_s_pods_reach_names_and_the_head_alone_the_kubernetes_api(reached: list[Row]) -> None:
+    ours = {"head", "worker", "pod with the submitters' labels"}
+    opened = {(row[0], row[1]) for row in reached if row[0] in ours and row[3] == "open"}
+    names = {(pod, "a name of the cluster") for pod in ours}
+    assert opened == names | {("head", "Kubernetes API, its service"), ("head", "Kubernetes API, its address")}
+
+
+@pytest.mark.parametrize("attempt", range(4))
+def test_helm_test_passes_every_time(release: Namespace, attempt: int) -> None:
+    said = release.helm("test", RELEASE, "--logs")
+    assert re.search(r"Phase:\s+Succeeded", said), said
+
+
+def test_only_the_autoscaler_s_container_holds_a_token(release: Namespace) -> None:
+    held = {}
+    for pod in release.items("pods"):
+        if pod["status"]["phase"] == "Running":
+            for container in pod["spec"]["containers"]:
+                where = (name_of(pod), "--container", container["name"], "--")
+                said = release.kubectl("exec", *where, "sh", "-c", f"test -r {TOKEN} && echo yes || echo no")
+                held[container["name"]] = said.strip()
+    assert held == {"ray-head": "no", "autoscaler": "yes", "ray-worker": "no"}
+
+
+def test_the_autoscaler_s_account_may_do_what_the_autoscaler_does_and_the_other_nothing(release: Namespace) -> None:
+    of_role = {("pods", "get list watch patch"), ("pods/resize", "patch"), ("rayclusters.ray.io", "get patch")}
+    assert may(release, f"{RELEASE}-head") == of_role
+    assert may(release, RELEASE) == set()
+
+
+def may(namespace: Namespace, account: str) -> set[tuple[str, str]]:
+    """(resource, verbs) that a service account has beyond what any has."""
+    user = f"system:serviceaccount:{namespace.name}:{account}"
+    said = namespace.kubectl("auth", "can-i", "--list", f"--as={user}", "--no-headers")
+    found = set()
+    for line in said.splitlines():
+        resource, *_, verbs = re.split(r"\s{2,}", line.strip())
+        if not resource.startswith(("self", "[")):
+            found.add((resource, verbs.strip("[]")))
+    return found
+
+
+@pytest.mark.long
+def test_status_says_that_the_operator_cannot_reach_the_head(release: Namespace, tmp_path: Path) -> None:
+    # Another split, so that a stage starts, under a rule that lets in an operator of some other namespace.
+    values = tmp_path / "values.yaml"
+    changed = {
+        "recipe": {"overrides": {"data": {"export": {"split_seed": 7}}}},
+        "networkPolicy": {"ingress": {"operator": {"namespace": "elsewhere"}}},
+        "checks": {"operator": False},
+    }
+    values.write_text(yaml.safe_dump(changed))
+    release.helm("upgrade", RELEASE, str(CHART), "--reuse-values", f"--values={values}")
+
+    def said() -> str:
+        return " ".join(pairwise_rm("status", RELEASE, "--namespace", release.name).split())
+
+    wait_for(lambda: "cannot reach the dashboard" in said(), 240, "status names the cause", said)
+    assert "networkPolicy.ingress.operator" in said()
