@@ -9,7 +9,8 @@ from pairwise_rm.follow.client import Object
 from pairwise_rm.follow.containers import broken
 from pairwise_rm.follow.lost import lost
 from pairwise_rm.follow.pods import condition
-from pairwise_rm.follow.scheduling import about_volumes, unscheduled
+from pairwise_rm.follow.queue import held_back
+from pairwise_rm.follow.scheduling import about_volumes, gated, unscheduled
 from pairwise_rm.follow.snapshot import Snapshot, cluster_name, created
 from pairwise_rm.follow.stage import ended, state_of
 from pairwise_rm.follow.trouble import Trouble, clipped, merged
@@ -32,12 +33,13 @@ def troubles_of(snapshot: Snapshot, stage: str) -> list[Trouble]:
     if state == "succeeded":
         return []
     pods = [*snapshot.ray_pods(job), *snapshot.submitters(job)[-1:]]
-    found = [*_of_job(snapshot, job), *_of_cluster(snapshot, job)]
+    queued = [] if ended(state) else list(held_back(snapshot, job, state == "suspended"))
+    found = [*queued, *_of_job(snapshot, job), *_of_cluster(snapshot, job)]
     claims = [] if ended(state) else list(_of_claims(snapshot, claim_names(pods)))
     for pod in pods:
         events = snapshot.events_of({pod["metadata"]["name"]})
         trouble = unscheduled(pod, events)
-        if trouble and not (claims and about_volumes(trouble.text)):
+        if trouble and not (claims and about_volumes(trouble.text)) and not (queued and gated(pod)):
             found.append(trouble)
         found += broken(pod, events)
     return merged([*found, *claims, *lost(snapshot, job, {pod["metadata"]["name"] for pod in pods})])

@@ -7,7 +7,8 @@ from typing import Literal
 
 from pairwise_rm.follow.client import Object
 from pairwise_rm.follow.pods import Gpus, gpus
-from pairwise_rm.follow.snapshot import Snapshot, cluster_name, labels, unix
+from pairwise_rm.follow.queue import suspension
+from pairwise_rm.follow.snapshot import Snapshot, cluster_name, unix
 from pairwise_rm.follow.trouble import clipped, shortened
 from pairwise_rm.lines import CountLine, NoteLine, StepLine, WaitingLine, duration, failure, newest
 
@@ -25,7 +26,6 @@ _DEPLOYMENT: dict[str, State] = {
     "ValidationFailed": "failed",
 }
 _GPUS = "GPUs"
-_QUEUE = "kueue.x-k8s.io/queue-name"
 
 
 def state_of(job: Object) -> State:
@@ -114,8 +114,7 @@ def _note(
     if state == "starting":
         return _starting(snapshot, job)
     if state == "suspended":
-        queue = labels(job).get(_QUEUE)
-        return f"in queue {queue}" if queue else "spec.suspend is true"
+        return suspension(snapshot, job)
     if isinstance(line, WaitingLine):
         # For an earlier stage it has waited as long as it runs, which is shown anyway.
         since = f", {duration(line.seconds + age)}" if line.what.startswith(_GPUS) else ""

@@ -10,6 +10,7 @@ from pairwise_rm.follow.diagnosis import troubles_of
 from pairwise_rm.follow.overview import Follower
 from pairwise_rm.follow.patience import patiently
 from pairwise_rm.follow.snapshot import take
+from pairwise_rm.follow.stage import StageView
 from pairwise_rm.lines import duration
 
 POLL_SECONDS = 3.0
@@ -29,7 +30,7 @@ def wait_for(follower: Follower, stage: str, timeout: float, say: Callable[[str]
         if last and stage not in snapshot.jobs:
             raise StageError(f"{stage}: RayJob {last.job} was deleted while it was {last.state}")
         view = follower.stage(snapshot, stage)
-        if last is None or (view.job, view.state, view.waits_for) != (last.job, last.state, last.waits_for):
+        if last is None or _told(view) != _told(last):
             say(f"{time.strftime('%H:%M:%S')}  {stage} {view}")
         last = view
         if view.state == "succeeded":
@@ -47,3 +48,8 @@ def wait_for(follower: Follower, stage: str, timeout: float, say: Callable[[str]
             why = f": {found[0]}" if found else ""
             raise StageError(f"{stage} is not done after {duration(timeout)}: it is {view}{why}")
         time.sleep(min(POLL_SECONDS, max(0.0, end - time.monotonic())))
+
+
+def _told(view: StageView) -> tuple[str | None, ...]:
+    """What a line is printed for when it changes; a stage's progress is not that."""
+    return view.job, view.state, view.waits_for, view.note if view.state == "suspended" else None
