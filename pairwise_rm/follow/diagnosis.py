@@ -8,6 +8,7 @@ from pairwise_rm.follow.claims import claim_names, missing, unbound
 from pairwise_rm.follow.client import Object
 from pairwise_rm.follow.containers import broken
 from pairwise_rm.follow.lost import lost
+from pairwise_rm.follow.operator import out_of_touch
 from pairwise_rm.follow.pods import condition
 from pairwise_rm.follow.queue import held_back
 from pairwise_rm.follow.scheduling import about_volumes, gated, unscheduled
@@ -56,6 +57,8 @@ def _of_job(snapshot: Snapshot, job: Object) -> Iterator[Trouble]:
         )
     if ended(state_of(job)):
         return
+    if unheard := out_of_touch(snapshot, job):
+        yield unheard
     for event in snapshot.events_of({name})[-1:]:
         if event.get("reason") == "RayClusterNotFound":
             yield Trouble(f"RayJob {name}", f"waits for RayCluster {cluster_name(job)}, which is not there")

@@ -9,7 +9,6 @@ from pairwise_rm.errors import StageError
 from pairwise_rm.follow.diagnosis import troubles_of
 from pairwise_rm.follow.overview import Follower
 from pairwise_rm.follow.patience import patiently
-from pairwise_rm.follow.snapshot import take
 from pairwise_rm.follow.stage import StageView
 from pairwise_rm.lines import duration
 
@@ -26,7 +25,7 @@ def wait_for(follower: Follower, stage: str, timeout: float, say: Callable[[str]
     told: set[str] = set()
     last = None
     while True:
-        snapshot = patiently(lambda: take(follower.cluster, follower.release), say)
+        snapshot = patiently(lambda: follower.snapshot(stage), say)
         if last and stage not in snapshot.jobs:
             raise StageError(f"{stage}: RayJob {last.job} was deleted while it was {last.state}")
         view = follower.stage(snapshot, stage)
