@@ -4,7 +4,8 @@
     snapshot                           what there is of a release, as the API's own objects
     stage, pods, diagnosis             what they mean: pure functions over those objects; `trouble` is their word for
     scheduling, containers, lost,      what keeps a release, with the value of the chart to change
-    claims, queue, present, operator
+    claims, secrets, refusals, queue,
+    present, operator
     overview, table, logs, waiting     what a person, or CI, is shown
     pack, remote, transfer, carrier,   results out of the shared volume
     fetching
