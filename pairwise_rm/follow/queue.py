@@ -12,6 +12,10 @@ from pairwise_rm.follow.trouble import Trouble, clipped
 
 _SETTLED_SECONDS = 60.0
 """A queue that is made together with the release comes within this time."""
+_UNMADE = (
+    "Kueue has made no Workload for it: see whether Kueue runs, whether its integrations.frameworks names "
+    "ray.io/rayjob, and whether priorityClass.name is there"
+)
 _OTHERS_USE_IT = "insufficient unused quota"
 _MAKE = "make it (manifests/kueue)"
 _REMEDIES = (
@@ -35,7 +39,7 @@ _IDLE = re.compile(r"(?:LocalQueue|ClusterQueue) \S+ is (?:inactive|stopped)")
 
 def workload_of(snapshot: Snapshot, job: Object) -> Object | None:
     """Its Workload; of an elastic RayJob's, which has one for each size that it had, the newest that counts."""
-    mine = [workload for workload in _owned(snapshot, job) if not _is(workload, "Finished")]
+    mine = _current(snapshot, job)
     return max(mine, key=lambda workload: (created(workload), workload["metadata"].get("uid", "")), default=None)
 
 
@@ -56,23 +60,20 @@ def suspension(snapshot: Snapshot, job: Object) -> str:
 
 def held_back(snapshot: Snapshot, job: Object, suspended: bool) -> Iterator[Trouble]:
     """The trouble of a RayJob that somebody must change something for, or that runs and waits for more."""
-    queue, workload, who = labels(job).get(QUEUE), workload_of(snapshot, job), f"RayJob {job['metadata']['name']}"
+    queue, who = labels(job).get(QUEUE), f"RayJob {job['metadata']['name']}"
     if not queue or snapshot.workloads is None:
         return
+    workload = workload_of(snapshot, job)
     if workload is None:
         if suspended and not _owned(snapshot, job) and snapshot.now - created(job) > _SETTLED_SECONDS:
-            yield Trouble(
-                who,
-                f"is suspended in queue {queue}, and Kueue has made no Workload for it: see whether Kueue runs, "
-                "whether its integrations.frameworks names ray.io/rayjob, and whether priorityClass.name is there",
-            )
+            yield Trouble(who, f"is suspended in queue {queue}, and {_UNMADE}")
         return
     message = _message(workload)
-    remedy = _remedy(workload, message)
-    if message and (remedy or not suspended):
-        what = "is not admitted by" if suspended else "runs, and waits for more GPUs in"
+    remedy, runs = _remedy(workload, message), any(_is(each, "Admitted") for each in _current(snapshot, job))
+    if message and (remedy or runs):
+        what = "runs, and waits for more GPUs in" if runs else "is not admitted by"
         text = f"{what} queue {queue}: {clipped(message)}{f'; {remedy}' if remedy else ''}"
-        yield Trouble(who, text, hopeless=suspended and _hopeless(snapshot, workload, message))
+        yield Trouble(who, text, hopeless=not runs and _hopeless(snapshot, workload, message))
 
 
 def _message(workload: Object) -> str:
@@ -111,6 +112,11 @@ def _hopeless(snapshot: Snapshot, workload: Object, message: str) -> bool:
     inactive = workload.get("spec", {}).get("active") is False
     lasting = inactive or any(pattern.search(_lasting(message)) for pattern, _ in _REMEDIES)
     return lasting and snapshot.now - since >= _SETTLED_SECONDS
+
+
+def _current(snapshot: Snapshot, job: Object) -> list[Object]:
+    """Its Workloads that are not done with: of an elastic RayJob's, those that no newer one has replaced."""
+    return [workload for workload in _owned(snapshot, job) if not _is(workload, "Finished")]
 
 
 def _owned(snapshot: Snapshot, job: Object) -> list[Object]:

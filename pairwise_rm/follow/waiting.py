@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 
@@ -13,6 +14,8 @@ from pairwise_rm.follow.stage import StageView
 from pairwise_rm.lines import duration
 
 POLL_SECONDS = 3.0
+_DURATION = re.compile(r"\d+ (?:h|min|s)\b")
+"""A trouble that only lasts longer is not told again."""
 
 
 def wait_for(follower: Follower, stage: str, timeout: float, say: Callable[[str], None]) -> None:
@@ -40,9 +43,9 @@ def wait_for(follower: Follower, stage: str, timeout: float, say: Callable[[str]
         for trouble in found:
             if trouble.hopeless and view.state != "running":
                 raise StageError(f"{stage} cannot go on ({view.state}): {trouble}")
-            if str(trouble) not in told:
+            if (words := _DURATION.sub("", str(trouble))) not in told:
                 say(f"! {trouble}")
-                told.add(str(trouble))
+                told.add(words)
         if time.monotonic() >= end:
             why = f": {found[0]}" if found else ""
             raise StageError(f"{stage} is not done after {duration(timeout)}: it is {view}{why}")

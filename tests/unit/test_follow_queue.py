@@ -171,6 +171,12 @@ def test_an_elastic_stage_that_runs_tells_what_its_newest_slice_waits_for_in_pla
     assert not trouble.hopeless
 
 
+def test_a_stage_that_kuberay_has_not_suspended_yet_is_not_said_to_run() -> None:
+    held = workload(pending("LocalQueue nosuch doesn't exist", "Inadmissible"))
+    (trouble,) = found(held, rayjob=queued(deployment="Initializing"))
+    assert "is not admitted by queue judges: LocalQueue nosuch doesn't exist" in str(trouble)
+
+
 def test_a_slice_that_was_replaced_no_longer_counts() -> None:
     old = workload(pending("replaced"), condition("Finished", reason="WorkloadSliceReplaced"))
     new = workload(condition("QuotaReserved"), condition("Admitted"), at=LONG_AGO)
