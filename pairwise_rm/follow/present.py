@@ -9,7 +9,7 @@ from __future__ import annotations
 from pairwise_rm.follow.client import Object
 from pairwise_rm.follow.pods import condition, statuses
 from pairwise_rm.follow.snapshot import Snapshot, created, unix
-from pairwise_rm.lines import newest
+from pairwise_rm.lines import Found, NoteLine, newest, plain
 
 _HEAD = "ray-head"
 
@@ -45,7 +45,14 @@ def present(snapshot: Snapshot, job: Object, tail: list[str]) -> list[str]:
 def speaks_since(snapshot: Snapshot, job: Object, tail: list[str]) -> float | None:
     """Since when the stage has been telling of itself on this head, as far back as the lines reach."""
     lines = present(snapshot, job, tail)
-    return _time(lines[0]) if newest(line.partition(" ")[2] for line in lines) else None
+    return _time(lines[0]) if own_word([line.partition(" ")[2] for line in lines]) else None
+
+
+def own_word(texts: list[str]) -> Found | None:
+    """The stage's newest line. What `ray job submit` prints before it is indented as the stage's notes are."""
+    found = newest(texts)
+    begun = any(plain(text).startswith("▸ ") for text in texts)
+    return found if found and (begun or not isinstance(found.line, NoteLine)) else None
 
 
 def submitter_ended(snapshot: Snapshot, job: Object) -> float | None:

@@ -12,7 +12,7 @@ from typing import Literal
 from pairwise_rm.follow.client import Object
 from pairwise_rm.follow.operator import VALUES, WHO
 from pairwise_rm.follow.pods import Gpus, gpus
-from pairwise_rm.follow.present import present, speaks_since, submitter_ended
+from pairwise_rm.follow.present import own_word, present, speaks_since, submitter_ended
 from pairwise_rm.follow.queue import suspension
 from pairwise_rm.follow.snapshot import Snapshot, cluster_name, unix
 from pairwise_rm.follow.trouble import clipped, shortened
@@ -89,7 +89,7 @@ def view(snapshot: Snapshot, stage: str, tail: list[str]) -> StageView:
     if unaware:
         tail = present(snapshot, job, tail)
     texts = [line.partition(" ")[2] for line in tail]
-    found = newest(texts) if state not in ("retrying", "suspended") else None
+    found = own_word(texts) if unaware else newest(texts) if state not in ("retrying", "suspended") else None
     line = found.line if found else None
     age = max(0.0, snapshot.now - (unix(tail[found.index].partition(" ")[0]) or snapshot.now)) if found else 0.0
     if unaware and found and submitter_ended(snapshot, job) is None:

@@ -67,6 +67,12 @@ def test_a_stage_that_waits_does_so_by_its_own_word_too() -> None:
     assert str(shown(f"{EARLIER} {WAITS}")) == "waiting for convert (running) · KubeRay has not noticed it yet"
 
 
+def test_what_ray_prints_on_submission_is_not_taken_for_the_stage() -> None:
+    told = [f"{EARLIER} Next steps", f"{EARLIER}   Query the logs of the job:", f"{EARLIER}     ray job logs j-1"]
+    assert str(shown(*told)) == "starting, being submitted to Ray"
+    assert str(shown(*told, f"{JUST_NOW} ▸ train", f"{JUST_NOW}   vLLM loaded")).startswith("running, vLLM loaded")
+
+
 def test_kuberay_is_given_half_a_minute_to_notice() -> None:
     assert str(shown(f"{JUST_NOW} {WAITS}")) == "waiting for convert (running)"
 
