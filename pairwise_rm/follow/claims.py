@@ -9,23 +9,23 @@ _STORES = ("data", "runs", "cache")
 _CERTAIN = ("storageclass.storage.k8s.io", "no storage class is set")
 
 
-def claim_names(pods: list[Object]) -> set[str]:
-    """The claims that these pods mount."""
-    found = set()
+def claims_of(pods: list[Object]) -> dict[str, str]:
+    """The claims that these pods mount, each with the section of the chart's values behind it."""
+    found = {}
     for pod in pods:
         for volume in pod.get("spec", {}).get("volumes") or []:
             if claim := (volume.get("persistentVolumeClaim") or {}).get("claimName"):
-                found.add(claim)
+                found[claim] = section(volume["name"])
     return found
 
 
-def unbound(claim: Object, events: list[Object]) -> Trouble | None:
+def unbound(claim: Object, value: str, events: list[Object]) -> Trouble | None:
     """The trouble of a claim that is Pending and was refused a volume. One that waits for its first pod has none."""
     warnings = [event for event in events if event.get("type") == "Warning" or event.get("reason") == "FailedBinding"]
     if claim.get("status", {}).get("phase") != "Pending" or not warnings:
         return None
     spec, name = claim.get("spec", {}), claim["metadata"]["name"]
-    message, value = warnings[-1].get("message", ""), section(name)
+    message = warnings[-1].get("message", "")
     if any(text in message for text in _CERTAIN):
         text = f"gets no volume: {clipped(message)}; set {value}.storageClass"
         return Trouble(f"claim {name}", text, hopeless=True)
@@ -37,11 +37,10 @@ def unbound(claim: Object, events: list[Object]) -> Trouble | None:
     )
 
 
-def missing(name: str) -> Trouble:
-    return Trouble(f"claim {name}", f"is not there; set {section(name)}.existingClaim", hopeless=True)
+def missing(name: str, value: str) -> Trouble:
+    return Trouble(f"claim {name}", f"is not there; make it, or set {value}.existingClaim", hopeless=True)
 
 
-def section(name: str) -> str:
-    """The section of the chart's values behind a claim, which the chart names for it."""
-    store = name.rpartition("-")[2]
-    return f"storage.{store if store in _STORES else '<name>'}"
+def section(volume: str) -> str:
+    """The section of the chart's values behind a volume, which the chart names after it."""
+    return f"storage.{volume if volume in _STORES else '<name>'}"

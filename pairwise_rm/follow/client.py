@@ -19,7 +19,9 @@ from pairwise_rm.follow.kubeconfig import Place, connect
 Object = dict[str, Any]
 
 RAY_GROUP = "ray.io"
+KUEUE_GROUP = "kueue.x-k8s.io"
 _RAY = f"/apis/{RAY_GROUP}/v1"
+_KUEUE, _KUEUE_BEFORE_0_15 = f"/apis/{KUEUE_GROUP}/v1beta2", f"/apis/{KUEUE_GROUP}/v1beta1"
 _CORE = "/api/v1"
 _KINDS = {
     "rayjobs": _RAY,
@@ -27,6 +29,7 @@ _KINDS = {
     "pods": _CORE,
     "events": _CORE,
     "persistentvolumeclaims": _CORE,
+    "workloads": _KUEUE,
 }
 _DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 _CONNECT_SECONDS, _ANSWER_SECONDS = 5.0, 30.0
@@ -60,10 +63,10 @@ class Cluster:
         return f"{self.configuration.host}{path}{f'?{asked}' if asked else ''}"
 
     def objects(self, kind: str, selector: str = "", everywhere: bool = False) -> list[Object]:
-        """All objects of a kind (`rayjobs`, `pods`, …) with these labels."""
+        """All objects of a kind (`rayjobs`, `pods`, …) with these labels. Raises Missing where that kind is unknown."""
         path = f"{_KINDS[kind]}/{kind}" if everywhere else self._path(kind)
         with explained(self.place, "list", _resource(kind), everywhere):
-            return list(self._json("GET", self.url(path, labelSelector=selector))["items"])
+            return self._list(path, selector)
 
     def pod(self, name: str) -> Object:
         """Raises Missing."""
@@ -89,10 +92,10 @@ class Cluster:
         with explained(self.place, "get", "customresourcedefinitions.apiextensions.k8s.io", everywhere=True):
             return self._json("GET", self.url(f"{_DEFINITIONS}/{name}"))
 
-    def log_tail(self, pod: str, container: str, lines: int) -> list[str]:
+    def log_tail(self, pod: str, container: str, lines: int, namespace: str | None = None) -> list[str]:
         """The last lines of a container's log, each behind its time."""
         with explained(self.place, "get", "pods/log"):
-            path = self._path("pods", pod, "log")
+            path = self._path("pods", pod, "log", namespace=namespace)
             answer = self._ask("GET", self.url(path, container=container, tailLines=lines, timestamps="true"))
             return bytes(answer.data).decode(errors="replace").splitlines()
 
@@ -117,8 +120,18 @@ class Cluster:
             if rest:
                 yield rest.decode(errors="replace")
 
-    def _path(self, kind: str, *more: str) -> str:
-        return "/".join((_KINDS[kind], "namespaces", self.namespace, kind, *more))
+    def _list(self, path: str, selector: str) -> list[Object]:
+        try:
+            answer = self._json("GET", self.url(path, labelSelector=selector))
+        except Answer as refusal:
+            if refusal.status != 404 or _KUEUE not in path:
+                raise
+            older = path.replace(_KUEUE, _KUEUE_BEFORE_0_15)
+            answer = self._json("GET", self.url(older, labelSelector=selector))
+        return list(answer["items"])
+
+    def _path(self, kind: str, *more: str, namespace: str | None = None) -> str:
+        return "/".join((_KINDS[kind], "namespaces", namespace or self.namespace, kind, *more))
 
     def _json(self, method: str, url: str, body: Object | None = None) -> Object:
         answer: Object = json.loads(self._ask(method, url, body).data)
@@ -142,4 +155,5 @@ class Cluster:
 
 
 def _resource(kind: str) -> str:
-    return f"{kind}.{RAY_GROUP}" if _KINDS[kind] == _RAY else kind
+    group = {_RAY: RAY_GROUP, _KUEUE: KUEUE_GROUP}.get(_KINDS[kind])
+    return f"{kind}.{group}" if group else kind

@@ -7,12 +7,15 @@ from collections.abc import Iterator
 
 from pairwise_rm.follow.client import Object
 from pairwise_rm.follow.pods import limit_of, statuses, subject, value_of
+from pairwise_rm.follow.secrets import secret_remedy
 from pairwise_rm.follow.trouble import Trouble, clipped
 
 _PULLING = ("ImagePullBackOff", "ErrImagePull", "InvalidImageName", "RegistryUnavailable", "ImageInspectError")
 _CONFIGURED = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
 _LOW_ON = re.compile(r"low on resource: ([\w-]+)")
 _STARTING = ("ContainerCreating", "PodInitializing")
+_PULL_SECRET_EVENTS = ("FailedToRetrieveImagePullSecret",)
+_PULL_SECRETS = re.compile(r"image pull secrets \(([^)]*)\)")
 _VOLUME_EVENTS = ("FailedMount", "FailedAttachVolume")
 MANY_FAILURES = 5
 """So often in a row, and the next start will not end better."""
@@ -30,15 +33,16 @@ def broken(pod: Object, events: list[Object]) -> Iterator[Trouble]:
         if reason in _PULLING:
             # The first failure may be a registry that hiccups; backing off follows one that failed again.
             if container["image"] not in images:
-                yield Trouble(who, _image(container, waiting), hopeless=reason != "ErrImagePull")
+                yield Trouble(who, _image(container, waiting, events), hopeless=reason != "ErrImagePull")
             images.add(container["image"])
         elif reason == "ErrImageNeverPull":
             text = f"needs image {container['image']}, which is not on its node, and may not pull it"
             yield Trouble(who, f"{text}; set image.pullPolicy to IfNotPresent, or load the image", hopeless=True)
         elif reason in _CONFIGURED:
-            yield Trouble(who, _configuration(name, waiting, value_of(pod, name)), hopeless=True)
+            yield Trouble(who, _configuration(pod, name, waiting), hopeless=True)
         elif reason in _STARTING and (volume := _last(events, _VOLUME_EVENTS)):
-            yield Trouble(who, f"cannot mount its volumes: {clipped(volume.get('message', ''))}; {_volume(volume)}")
+            why = clipped(volume.get("message", ""))
+            yield Trouble(who, f"cannot mount its volumes: {why}; {_volume(pod, volume)}")
         else:
             yield from _stopped(pod, container)
 
@@ -58,19 +62,19 @@ def _backing_off(container: Object) -> bool:
     return (container.get("state", {}).get("waiting") or {}).get("reason") == "ErrImagePull"
 
 
-def _image(container: Object, waiting: Object) -> str:
+def _image(container: Object, waiting: Object, events: list[Object]) -> str:
     # The runtime wraps the cause several times, each time behind what it was doing with the image's name in quotes.
     why = clipped(waiting.get("message", "").rpartition('": ')[2]) or "no reason is given"
-    return (
-        f"cannot pull image {container['image']}: {why} ({waiting['reason']}); "
-        "set image.repository and image.tag, or image.pullSecrets for a private registry"
-    )
+    what = f"cannot pull image {container['image']}: {why} ({waiting['reason']})"
+    if absent := _PULL_SECRETS.search((_last(events, _PULL_SECRET_EVENTS) or {}).get("message", "")):
+        return f"{what}, and has no secret {absent[1]} for it; make it, or set image.pullSecrets"
+    return f"{what}; set image.repository and image.tag, or image.pullSecrets for a private registry"
 
 
-def _configuration(name: str, waiting: Object, section: str) -> str:
-    why = clipped(waiting.get("message", ""))
-    value = "secrets" if "secret" in why.lower() else section
-    return f"cannot start container {name} ({waiting['reason']}): {why}; see {value}"
+def _configuration(pod: Object, name: str, waiting: Object) -> str:
+    message = waiting.get("message", "")
+    remedy = secret_remedy(pod, message) or f"see {value_of(pod, name)}"
+    return f"cannot start container {name} ({waiting['reason']}): {clipped(message)}; {remedy}"
 
 
 def _stopped(pod: Object, container: Object) -> Iterator[Trouble]:
@@ -97,12 +101,12 @@ def _stopped(pod: Object, container: Object) -> Iterator[Trouble]:
         )
 
 
-def _volume(event: Object) -> str:
+def _volume(pod: Object, event: Object) -> str:
     message = event.get("message", "")
     if "Multi-Attach" in message:
         return "set storage.<name>.accessMode to ReadWriteMany, since pods on several nodes share it"
-    if "secret" in message.lower():
-        return "see secrets"
+    if remedy := secret_remedy(pod, message):
+        return remedy
     if "configmap" in message.lower():
         return "`helm upgrade` of the release makes it"
     return "see storage.data, storage.runs and storage.cache"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +11,7 @@ from pairwise_rm.follow.client import Cluster, Object
 from pairwise_rm.follow.crds import check_kuberay
 from pairwise_rm.follow.diagnosis import troubles
 from pairwise_rm.follow.faults import Missing, Refused
+from pairwise_rm.follow.operator import with_operators
 from pairwise_rm.follow.pods import Gpus, containers, gpus
 from pairwise_rm.follow.snapshot import (
     RECIPE,
@@ -67,19 +69,29 @@ class Follower:
     release: str
     _tails: dict[str, list[str]] = field(default_factory=dict)
 
+    def snapshot(self, only: str | None = None) -> Snapshot:
+        """The release now, with the ends of its logs, or of one stage's."""
+        found = take(self.cluster, self.release)
+        jobs = {stage: job for stage, job in found.jobs.items() if only in (None, stage)}
+        tails = {stage: self._tail(found, job) for stage, job in jobs.items()}
+        return with_operators(self.cluster, dataclasses.replace(found, tails=tails))
+
     def look(self) -> Overview:
-        snapshot = take(self.cluster, self.release)
+        snapshot = self.snapshot()
+        stages = [self.stage(snapshot, stage) for stage in snapshot.jobs]
         found = troubles(snapshot)
         return Overview(
             snapshot=snapshot,
-            stages=[self.stage(snapshot, stage) for stage in snapshot.jobs],
+            stages=stages,
             gpus=gpus([pod for pod in snapshot.pods if "ray.io/cluster" in pod["metadata"].get("labels", {})]),
             troubles=found,
-            last_event=None if found else _last_event(snapshot),
+            last_event=None if found else _last_event(snapshot, stages),
         )
 
     def stage(self, snapshot: Snapshot, stage: str) -> StageView:
-        return view(snapshot, stage, self._tail(snapshot, snapshot.job(stage)))
+        job = snapshot.job(stage)
+        known = snapshot.tails.get(stage)
+        return view(snapshot, stage, self._tail(snapshot, job) if known is None else known)
 
     def _tail(self, snapshot: Snapshot, job: Object) -> list[str]:
         """The end of the submitter's log; nothing where there is none, or where it may not be read."""
@@ -104,11 +116,12 @@ def follower(context: str | None, namespace: str | None, release: str | None) ->
     return Follower(cluster, find_release(cluster, release))
 
 
-def _last_event(snapshot: Snapshot) -> str | None:
+def _last_event(snapshot: Snapshot, stages: list[StageView]) -> str | None:
     """The last thing that happened to a stage that does not start."""
     names: set[str] = set()
-    for job in snapshot.jobs.values():
-        if state_of(job) in ("submitted", "starting", "retrying"):
+    for stage in stages:
+        job = snapshot.jobs[stage.stage]
+        if stage.state in ("submitted", "starting", "retrying"):
             names |= {job["metadata"]["name"], cluster_name(job) or ""}
             names |= {pod["metadata"]["name"] for pod in snapshot.ray_pods(job) + snapshot.submitters(job)}
     events = snapshot.events_of(names)

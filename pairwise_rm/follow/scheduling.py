@@ -20,13 +20,18 @@ def unscheduled(pod: Object, events: list[Object]) -> Trouble | None:
     if placed is None or placed.get("status") != "False" or pod.get("status", {}).get("phase") != "Pending":
         return None
     message = scheduler_message(placed.get("message", ""))
-    if placed.get("reason") == "SchedulingGated":
+    if gated(pod):
         return Trouble(subject(pod), f"is held back by a scheduling gate: {message}")
     if any(event.get("reason") == _NODE_COMES for event in events):
         return Trouble(subject(pod), f"waits for a node that is being brought up: {message}")
     lacking = [name for name in _LACK.findall(message) if is_accelerator(name)]
     wants = f"waits for {gpus_of(pod)} {lacking[0]}" if lacking else "finds no node"
     return Trouble(subject(pod), f"{wants}: {message}; {remedy(value_of(pod), message)}")
+
+
+def gated(pod: Object) -> bool:
+    """Whether the scheduler may not look at it yet; Kueue does so with pods that it has not admitted."""
+    return (condition(pod, "PodScheduled") or {}).get("reason") == "SchedulingGated"
 
 
 def scheduler_message(message: str) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from pairwise_rm.errors import InputError
 from pairwise_rm.follow.client import Cluster, Object
-from pairwise_rm.follow.faults import Refused
+from pairwise_rm.follow.faults import Missing, Refused
 from pairwise_rm.stages import STAGES
 
 INSTANCE = "app.kubernetes.io/instance"
@@ -17,6 +17,7 @@ RUN_FOLDER = "pairwise-rm.io/run-folder"
 RECIPE = "pairwise-rm.io/recipe"
 OURS = "app.kubernetes.io/name=pairwise-rm"
 RAY_CLUSTER = "ray.io/cluster"
+QUEUE = "kueue.x-k8s.io/queue-name"
 _JOB_NAME = "job-name"
 _MADE_FOR = "ray.io/originated-from-crd"
 
@@ -25,7 +26,9 @@ _MADE_FOR = "ray.io/originated-from-crd"
 class Snapshot:
     """`jobs` holds the newest RayJob of each stage, in the stages' order; `pods` those of Ray and the submitters.
 
-    `claims` is None where the account may not read them.
+    `claims` and Kueue's `workloads` are None where the account may not read them or there are none of their kind;
+    `tails` holds the last lines of the stages' logs, each behind its time, and `operators` those of KubeRay's
+    operators by their namespace, where they are wanted and may be read.
     """
 
     release: str
@@ -35,6 +38,9 @@ class Snapshot:
     pods: list[Object] = field(default_factory=list)
     events: list[Object] = field(default_factory=list)
     claims: dict[str, Object] | None = None
+    workloads: list[Object] | None = None
+    tails: dict[str, list[str]] = field(default_factory=dict)
+    operators: dict[str, list[str]] = field(default_factory=dict)
     now: float = field(default_factory=time.time)
 
     def job(self, stage: str) -> Object:
@@ -121,6 +127,7 @@ def take(cluster: Cluster, release: str) -> Snapshot:
         submitters = cluster.objects("pods", f"{_JOB_NAME} in ({names})")
         pods += [pod for pod in submitters if pod["metadata"]["name"] not in seen]
     claims = _if_allowed(cluster, "persistentvolumeclaims")
+    queued = any(QUEUE in labels(job) for job in jobs.values())
     return Snapshot(
         release=release,
         namespace=cluster.namespace,
@@ -129,14 +136,15 @@ def take(cluster: Cluster, release: str) -> Snapshot:
         pods=pods,
         events=_if_allowed(cluster, "events") or [],
         claims=None if claims is None else {claim["metadata"]["name"]: claim for claim in claims},
+        workloads=_if_allowed(cluster, "workloads") if queued else None,
     )
 
 
 def _if_allowed(cluster: Cluster, kind: str) -> list[Object] | None:
-    """Events and claims only explain; an account that may not read them sees the rest."""
+    """Events, claims and workloads only explain; an account that may not read them sees the rest."""
     try:
         return cluster.objects(kind)
-    except Refused:
+    except (Refused, Missing):
         return None
 
 

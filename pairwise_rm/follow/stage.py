@@ -1,13 +1,20 @@
-"""How a stage stands, from its RayJob's own status; its submitter pod's log adds how far it is."""
+"""How a stage stands, from its RayJob's own status; its submitter pod's log adds how far it is.
+
+Where the status does not know yet that the job runs, the stage's own word counts; of its outcome it never does.
+"""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
 from pairwise_rm.follow.client import Object
+from pairwise_rm.follow.operator import VALUES, WHO
 from pairwise_rm.follow.pods import Gpus, gpus
-from pairwise_rm.follow.snapshot import Snapshot, cluster_name, labels, unix
+from pairwise_rm.follow.present import own_word, present, speaks_since, submitter_ended
+from pairwise_rm.follow.queue import suspension
+from pairwise_rm.follow.snapshot import Snapshot, cluster_name, unix
 from pairwise_rm.follow.trouble import clipped, shortened
 from pairwise_rm.lines import CountLine, NoteLine, StepLine, WaitingLine, duration, failure, newest
 
@@ -25,7 +32,10 @@ _DEPLOYMENT: dict[str, State] = {
     "ValidationFailed": "failed",
 }
 _GPUS = "GPUs"
-_QUEUE = "kueue.x-k8s.io/queue-name"
+_INVALID = re.compile(r"^The RayJob \w+ is invalid: ")
+_UNAWARE = ("submitted", "starting")
+_NOTICED_SECONDS = 30.0
+_UNSEEN = ("JobStatusCheckTimeoutExceeded", "JobDeploymentStatusTransitionGracePeriodExceeded")
 
 
 def state_of(job: Object) -> State:
@@ -75,10 +85,15 @@ def view(snapshot: Snapshot, stage: str, tail: list[str]) -> StageView:
     """`tail`: the last lines of the submitter pod's log, each behind its time."""
     job = snapshot.job(stage)
     state, status = state_of(job), job.get("status", {})
+    unaware = state in _UNAWARE
+    if unaware:
+        tail = present(snapshot, job, tail)
     texts = [line.partition(" ")[2] for line in tail]
-    found = newest(texts)
+    found = own_word(texts) if unaware else newest(texts) if state not in ("retrying", "suspended") else None
     line = found.line if found else None
     age = max(0.0, snapshot.now - (unix(tail[found.index].partition(" ")[0]) or snapshot.now)) if found else 0.0
+    if unaware and found and submitter_ended(snapshot, job) is None:
+        state = "running"
     if state == "running" and isinstance(line, WaitingLine):
         state = "waiting"
     working = state == "running" or (isinstance(line, WaitingLine) and line.what.startswith(_GPUS))
@@ -89,7 +104,7 @@ def view(snapshot: Snapshot, stage: str, tail: list[str]) -> StageView:
         stage=stage,
         job=job["metadata"]["name"],
         state=state,
-        note=_note(snapshot, job, state, line, age, texts),
+        note=_note(snapshot, job, state, line, age, texts) + (_unnoticed(snapshot, job, tail) if unaware else ""),
         step=step,
         gpus=gpus(snapshot.ray_pods(job)) if working and not ended(state) else Gpus(),
         seconds=None if began is None else max(0.0, (end or snapshot.now) - began),
@@ -107,15 +122,14 @@ def _note(
     texts: list[str],
 ) -> str:
     """A stage's progress in words, or why it has none."""
-    if state in ("failed", "stopped"):
+    if state in ("failed", "stopped", "retrying"):
         return cause(job, texts)
     if state == "submitted":
         return "waiting for KubeRay's operator"
     if state == "starting":
-        return _starting(snapshot, job)
+        return _starting(snapshot, job, texts)
     if state == "suspended":
-        queue = labels(job).get(_QUEUE)
-        return f"in queue {queue}" if queue else "spec.suspend is true"
+        return suspension(snapshot, job)
     if isinstance(line, WaitingLine):
         # For an earlier stage it has waited as long as it runs, which is shown anyway.
         since = f", {duration(line.seconds + age)}" if line.what.startswith(_GPUS) else ""
@@ -127,11 +141,19 @@ def _note(
     return shortened(line.text) if isinstance(line, NoteLine) else str(line or "")
 
 
-def _starting(snapshot: Snapshot, job: Object) -> str:
+def _starting(snapshot: Snapshot, job: Object, texts: list[str]) -> str:
     name = cluster_name(job)
     if job.get("status", {}).get("jobDeploymentStatus") == "Running":
-        return "being submitted to Ray"
+        if submitter_ended(snapshot, job) is None:
+            return "being submitted to Ray"
+        return f"its submitter has ended{f' ({clipped(error)})' if (error := failure(texts)) else ''}"
     return f"the head of {name} is starting" if name else "its RayCluster is being made"
+
+
+def _unnoticed(snapshot: Snapshot, job: Object, tail: list[str]) -> str:
+    since = speaks_since(snapshot, job, tail) or submitter_ended(snapshot, job)
+    late = since is not None and snapshot.now - since > _NOTICED_SECONDS
+    return " · KubeRay has not noticed it yet" if late else ""
 
 
 def cause(job: Object, texts: list[str]) -> str:
@@ -139,10 +161,12 @@ def cause(job: Object, texts: list[str]) -> str:
     status = job.get("status", {})
     message = status.get("message", "")
     if status.get("jobDeploymentStatus") == "ValidationFailed":
-        return f"refused by KubeRay for good: {clipped(message.rpartition('is invalid: ')[2])}; change the values"
+        return f"refused by KubeRay for good: {clipped(_INVALID.sub('', message))}; change the values"
     own = failure(texts) or failure(message.splitlines())
     if own:
         return clipped(own)
     first = next((line.strip() for line in message.splitlines() if line.strip()), "")
     reason = status.get("reason") or status.get("jobStatus") or status.get("jobDeploymentStatus") or "failed"
-    return f"{reason}: {clipped(first)}" if first else str(reason)
+    blind = status.get("reason") in _UNSEEN and not (status.get("rayJobInfo") or {}).get("startTime")
+    never = f"; {WHO} never saw the job in Ray: see {VALUES}" if blind else ""
+    return (f"{reason}: {clipped(first)}" if first else str(reason)) + never

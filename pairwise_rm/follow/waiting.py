@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 
@@ -9,10 +10,12 @@ from pairwise_rm.errors import StageError
 from pairwise_rm.follow.diagnosis import troubles_of
 from pairwise_rm.follow.overview import Follower
 from pairwise_rm.follow.patience import patiently
-from pairwise_rm.follow.snapshot import take
+from pairwise_rm.follow.stage import StageView
 from pairwise_rm.lines import duration
 
 POLL_SECONDS = 3.0
+_DURATION = re.compile(r"\d+ (?:h|min|s)\b")
+"""A trouble that only lasts longer is not told again."""
 
 
 def wait_for(follower: Follower, stage: str, timeout: float, say: Callable[[str], None]) -> None:
@@ -25,11 +28,11 @@ def wait_for(follower: Follower, stage: str, timeout: float, say: Callable[[str]
     told: set[str] = set()
     last = None
     while True:
-        snapshot = patiently(lambda: take(follower.cluster, follower.release), say)
+        snapshot = patiently(lambda: follower.snapshot(stage), say)
         if last and stage not in snapshot.jobs:
             raise StageError(f"{stage}: RayJob {last.job} was deleted while it was {last.state}")
         view = follower.stage(snapshot, stage)
-        if last is None or (view.job, view.state, view.waits_for) != (last.job, last.state, last.waits_for):
+        if last is None or _told(view) != _told(last):
             say(f"{time.strftime('%H:%M:%S')}  {stage} {view}")
         last = view
         if view.state == "succeeded":
@@ -40,10 +43,15 @@ def wait_for(follower: Follower, stage: str, timeout: float, say: Callable[[str]
         for trouble in found:
             if trouble.hopeless and view.state != "running":
                 raise StageError(f"{stage} cannot go on ({view.state}): {trouble}")
-            if str(trouble) not in told:
+            if (words := _DURATION.sub("", str(trouble))) not in told:
                 say(f"! {trouble}")
-                told.add(str(trouble))
+                told.add(words)
         if time.monotonic() >= end:
             why = f": {found[0]}" if found else ""
             raise StageError(f"{stage} is not done after {duration(timeout)}: it is {view}{why}")
         time.sleep(min(POLL_SECONDS, max(0.0, end - time.monotonic())))
+
+
+def _told(view: StageView) -> tuple[str | None, ...]:
+    """What a line is printed for when it changes; a stage's progress is not that."""
+    return view.job, view.state, view.waits_for, view.note if view.state == "suspended" else None

@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 
 Object = dict[str, Any]
 NAMESPACE = "ml"
-_LIST = re.compile(r"/(?:api/v1|apis/ray\.io/v1)(?:/namespaces/([^/]+))?/([a-z]+)")
+_LIST = re.compile(r"/(?:api/v1|apis/ray\.io/v1|apis/kueue\.x-k8s\.io/v1beta2)(?:/namespaces/([^/]+))?/([a-z]+)")
 _LOG = re.compile(r"/api/v1/namespaces/[^/]+/pods/([^/]+)/log")
 KINDS_OF_1_6 = ("rayjobs", "rayclusters", "rayservices", "raycronjobs")
 

@@ -33,9 +33,9 @@ def claim(name: str = "judge-runs", phase: str = "Pending") -> Object:
     return {"metadata": {"name": name}, "spec": spec, "status": {"phase": phase}}
 
 
-def mounting(name: str) -> Object:
+def mounting(name: str, volume: str = "runs") -> Object:
     pod = head("Pending")
-    pod["spec"]["volumes"] = [{"name": "runs", "persistentVolumeClaim": {"claimName": name}}]
+    pod["spec"]["volumes"] = [{"name": volume, "persistentVolumeClaim": {"claimName": name}}]
     return unschedulable(pod, "0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims.")
 
 
@@ -59,7 +59,28 @@ def test_a_claim_that_no_volume_fits_is_told_with_what_it_asks_for() -> None:
 
 def test_a_claim_that_is_not_there_is_told() -> None:
     (trouble,) = found(mounting("my-claim"), claims={})
-    assert str(trouble) == "claim my-claim is not there; set storage.<name>.existingClaim"
+    assert str(trouble) == "claim my-claim is not there; make it, or set storage.runs.existingClaim"
+    assert trouble.hopeless
+
+
+def test_a_claim_that_extra_volumes_mount_is_told_without_a_store_that_it_is_not() -> None:
+    (trouble,) = found(mounting("my-claim", volume="mine"), claims={})
+    assert str(trouble).endswith("set storage.<name>.existingClaim")
+
+
+def test_a_cluster_without_a_default_storage_class_is_told() -> None:
+    refusal = event(
+        "judge-runs",
+        "FailedBinding",
+        "no persistent volumes available for this claim and no storage class is set",
+        type="Normal",
+    )
+    (trouble,) = found(mounting("judge-runs"), events=[refusal], claims={"judge-runs": claim()})
+    assert str(trouble) == (
+        "claim judge-runs gets no volume: no persistent volumes available for this claim and no storage class is set; "
+        "set storage.runs.storageClass"
+    )
+    assert trouble.hopeless
 
 
 def test_a_claim_that_waits_for_its_first_pod_is_no_trouble() -> None:
@@ -160,7 +181,9 @@ def test_a_raycluster_that_gets_no_head_tells_its_last_warning() -> None:
     (trouble,) = found(
         events=[event("judge", "AccountMissing", "ServiceAccount judge-head is not found", "RayCluster")]
     )
-    assert str(trouble) == "RayCluster judge gets no pod: ServiceAccount judge-head is not found"
+    assert str(trouble) == (
+        "RayCluster judge gets no pod: ServiceAccount judge-head is not found; set serviceAccount.create to true"
+    )
     assert trouble.hopeless
 
 

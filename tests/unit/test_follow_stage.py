@@ -32,6 +32,8 @@ def seen(rayjob: dict[str, object], *lines: str, pods: list[dict[str, object]] |
         ("Failed", "SUCCEEDED", "failed"),
         ("ValidationFailed", "", "failed"),
         ("Retrying", "FAILED", "retrying"),
+        ("Waiting", "", "starting"),
+        ("Suspending", "RUNNING", "suspended"),
         ("Suspended", "", "suspended"),
         ("ANewOne", "", "starting"),
     ],
@@ -135,15 +137,22 @@ def test_a_stage_that_a_queue_holds_back_names_the_queue() -> None:
     assert str(seen(held)) == "suspended, in queue a100"
 
 
-def test_a_rayjob_that_kuberay_refuses_says_why() -> None:
-    refused = job(
-        deployment="ValidationFailed",
-        ray="",
-        message="The RayJob spec is invalid: BackoffLimit is incompatible with ClusterSelector mode",
-    )
-    assert seen(refused).note == (
-        "refused by KubeRay for good: BackoffLimit is incompatible with ClusterSelector mode; change the values"
-    )
+@pytest.mark.parametrize(
+    ("message", "why"),
+    [
+        (
+            "The RayJob spec is invalid: BackoffLimit is incompatible with ClusterSelector mode",
+            "BackoffLimit is incompatible with ClusterSelector mode",
+        ),
+        (
+            "authOptions.mode is 'token' but RayVersion format is invalid: x, no version",
+            "authOptions.mode is 'token' but RayVersion format is invalid: x, no version",
+        ),
+    ],
+)
+def test_a_rayjob_that_kuberay_refuses_says_why(message: str, why: str) -> None:
+    refused = job(deployment="ValidationFailed", ray="", message=message, reason="ValidationFailed")
+    assert seen(refused).note == f"refused by KubeRay for good: {why}; change the values"
 
 
 def test_of_two_rayjobs_of_a_stage_the_newer_counts() -> None:

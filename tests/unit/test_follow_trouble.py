@@ -93,7 +93,8 @@ def test_the_schedulers_asides_are_left_out() -> None:
         ),
         (
             waiting("CreateContainerConfigError", 'secret "wandb" not found'),
-            'cannot start container ray-worker (CreateContainerConfigError): secret "wandb" not found; see secrets',
+            'cannot start container ray-worker (CreateContainerConfigError): secret "wandb" not found; make secret '
+            "wandb, or set secrets.<name>.existingSecret",
             True,
         ),
         (

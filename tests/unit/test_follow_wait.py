@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from calling import call, refused
 from follow_objects import AT, container, job, submitter, worker
@@ -9,7 +11,7 @@ from kubernetes_stub import KubernetesStub
 
 from pairwise_rm.cli.wait import seconds_from
 from pairwise_rm.errors import InputError
-from pairwise_rm.follow import patience
+from pairwise_rm.follow import patience, waiting
 from pairwise_rm.follow.faults import OutOfReach
 
 
@@ -58,6 +60,17 @@ def test_waiting_goes_on_without_gpus_and_tells_it(cluster: KubernetesStub, caps
     assert code == 1
     assert out.count("! worker pod judge-a100-worker-x1 waits for 8 nvidia.com/gpu") == 1
     assert "train is not done after 1 s: it is starting, the head of judge is starting: worker pod" in err
+
+
+def test_a_trouble_that_only_lasts_longer_is_told_once(
+    cluster: KubernetesStub, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "POLL_SECONDS", 0.4)
+    untaken = job("train", "", "")
+    untaken["metadata"]["creationTimestamp"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - 90))
+    cluster.add("rayjobs", untaken)
+    _, out, _ = call(capsys, "wait", "--for", "train", "--timeout", "2s")
+    assert out.count("has not been taken up for") == 1
 
 
 def test_a_stage_that_the_release_lacks_is_told_with_those_that_it_has(
