@@ -8,10 +8,22 @@ from typing import Any
 import pytest
 from crd_schemas import REPO, errors, go_module_file, schema_file
 from gitops_health import GITOPS, Object, argo, flux, load
+from kustomizing import built
 from rendering import CHART, rendered
 
-SOURCE_CONTROLLER = "github.com/fluxcd/source-controller@v1.8.5"
-GIT_REPOSITORY_CRD = "config/crd/bases/source.toolkit.fluxcd.io_gitrepositories.yaml"
+from charts import manifests
+
+# CRDs of Flux by the name of the file: Go module, file in it.
+FLUX_CRDS = {
+    "gitrepository.yaml": (
+        "github.com/fluxcd/source-controller@v1.8.5",
+        "config/crd/bases/source.toolkit.fluxcd.io_gitrepositories.yaml",
+    ),
+    "manifests.yaml": (
+        "github.com/fluxcd/kustomize-controller@v1.9.6",
+        "config/crd/bases/kustomize.toolkit.fluxcd.io_kustomizations.yaml",
+    ),
+}
 
 
 def condition(type_: str, status: str, reason: str = "", message: str = "") -> Object:
@@ -152,12 +164,21 @@ def test_argo_cd_says_why(kind: str, status: Object, message: str) -> None:
 
 
 def crd_of(name: str) -> Path:
-    if name == "flux/gitrepository.yaml":
-        return go_module_file(SOURCE_CONTROLLER, GIT_REPOSITORY_CRD)
+    if module := FLUX_CRDS.get(Path(name).name):
+        return go_module_file(*module)
     return schema_file("flux-helmrelease-crd.yaml" if name.startswith("flux/") else "argocd-application-crd.yaml")
 
 
-@pytest.mark.parametrize("name", ["argocd/application.yaml", "flux/helmrelease.yaml", "flux/gitrepository.yaml"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "argocd/application.yaml",
+        "flux/helmrelease.yaml",
+        "flux/gitrepository.yaml",
+        "flux-manifests/manifests.yaml",
+        "flux-manifests/gitrepository.yaml",
+    ],
+)
 def test_an_object_holds_to_its_schema_and_a_misspelt_key_does_not(name: str) -> None:
     crd, manifest = crd_of(name), load(name)
     assert errors(manifest, crd) == []
@@ -165,14 +186,55 @@ def test_an_object_holds_to_its_schema_and_a_misspelt_key_does_not(name: str) ->
     assert len(errors(manifest, crd)) == 1
 
 
-def test_the_flux_folder_is_whole() -> None:
-    files = {file.name for file in (GITOPS / "flux").glob("*.yaml")} - {"kustomization.yaml"}
-    assert set(load("flux/kustomization.yaml")["resources"]) == files
-    release, source = load("flux/helmrelease.yaml"), load("flux/gitrepository.yaml")
-    ref = release["spec"]["chart"]["spec"]["sourceRef"]
-    assert (ref["kind"], ref["name"]) == (source["kind"], source["metadata"]["name"])
-    names = {release["metadata"]["namespace"], source["metadata"]["namespace"]}
-    assert names == {load("flux/namespace.yaml")["metadata"]["name"]}
+@pytest.mark.parametrize("folder", ["flux", "flux-manifests"])
+def test_a_flux_folder_is_whole_and_its_source_has_what_is_applied(folder: str) -> None:
+    files = {file.name for file in (GITOPS / folder).glob("*.yaml")} - {"kustomization.yaml"}
+    assert set(load(f"{folder}/kustomization.yaml")["resources"]) == files
+    applied = load(f"{folder}/{'helmrelease' if folder == 'flux' else 'manifests'}.yaml")
+    source = load(f"{folder}/gitrepository.yaml")
+    spec = applied["spec"].get("chart", applied)["spec"]
+    assert (spec["sourceRef"]["kind"], spec["sourceRef"]["name"]) == (source["kind"], source["metadata"]["name"])
+    path = Path(spec.get("chart") or spec["path"])
+    assert (REPO / path).is_dir()
+    assert source["spec"]["ignore"] == f"/*\n!/{path.parts[0]}/\n"
+    names = {applied["metadata"]["namespace"], source["metadata"]["namespace"]}
+    assert names == {load(f"{folder}/namespace.yaml")["metadata"]["name"]}
+
+
+# ---- Flux and the manifests, without Helm --------------------------------------------------------
+
+
+def test_flux_judges_the_manifests_as_it_judges_the_release() -> None:
+    spec, release = (load(f"{name}.yaml")["spec"] for name in ("flux-manifests/manifests", "flux/helmrelease"))
+    assert [check for check in release["healthCheckExprs"] if check["kind"] != "RayService"] == spec["healthCheckExprs"]
+    assert (spec["wait"], spec["prune"], spec["timeout"]) == (True, True, release["timeout"])
+
+
+def test_flux_applies_an_overlay_whose_claims_it_leaves_alone() -> None:
+    spec = load("flux-manifests/manifests.yaml")["spec"]
+    claims = [item for item in built(REPO / spec["path"]) if item["kind"] == "PersistentVolumeClaim"]
+    assert len(claims) == 3
+    for claim in claims:
+        assert claim["metadata"]["annotations"] == {
+            "kustomize.toolkit.fluxcd.io/prune": "disabled",
+            "argocd.argoproj.io/sync-options": "Prune=false,Delete=false",
+        }
+
+
+@pytest.mark.parametrize(
+    "overrides", [{"train": {"steps": 7}}, {"evaluate": {"limit": 7}}, {"train": {"learning_rate": 0.1}}]
+)
+def test_a_commit_changes_no_field_that_cannot_change(overrides: Object) -> None:
+    """ConfigMaps are immutable, and KubeRay takes no edit of a RayJob that has ended: what changes has another name."""
+    values = load("../helm/values.yaml")
+    before, after = (
+        {(item["kind"], item["metadata"]["name"]): item for item in manifests.render(given)}
+        for given in (values, {**values, "recipe": {"overrides": overrides}})
+    )
+    assert before != after
+    for name in set(before) & set(after):
+        assert before[name] == after[name]
+    assert all(item["immutable"] for item in after.values() if item["kind"] == "ConfigMap")
 
 
 def pointed(found: Object, pointer: str) -> bool:
