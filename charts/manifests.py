@@ -38,6 +38,7 @@ _OVERLAYS: dict[str, tuple[str, Values]] = {
     ),
 }
 _ALONE: Values = {"mode": "ephemeral", "stages": {"convert": {"enabled": False}, "train": {"first": ["convert"]}}}
+_VALUES = MANIFESTS / "helm" / "values.yaml"
 
 _KUSTOMIZATION = {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization"}
 
@@ -163,6 +164,8 @@ def written() -> dict[Path, str]:
     files[MANIFESTS / "base" / "kustomization.yaml"] = note + dump(
         {**_KUSTOMIZATION, "resources": ["pairwise-rm.yaml"]}
     )
+    note = _note("What base/ is rendered with, for `helm template` with a recipe of your own: see README.md.")
+    files[_VALUES] = note + dump(_over(_BASE, _ALONE))
     for overlay, (preset, _) in _OVERLAYS.items():
         after = [item for name in _BASE_FILES for item in objects(name, overlay)]
         files |= _overlay(MANIFESTS / "overlays" / overlay, before, after, preset)
@@ -210,7 +213,9 @@ def patch(before: Any, after: Any, path: str = "") -> list[Object]:
 def main(check: bool) -> int:
     """Writes them; with `check` only tells which differ, and returns 1 when any does."""
     files = written()
-    ours = [path for part in ("*.yaml", "base/*.yaml", "overlays/*/*.yaml") for path in MANIFESTS.glob(part)]
+    ours = [
+        path for part in ("*.yaml", "base/*.yaml", "helm/*.yaml", "overlays/*/*.yaml") for path in MANIFESTS.glob(part)
+    ]
     stale = set(ours) - set(files)
     differing = [path for path, text in files.items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
     for path in sorted({*stale, *differing}):

@@ -1,7 +1,8 @@
-"""`pairwise-rm validate`: is this recipe, or this data config, one that would run?"""
+"""`pairwise-rm validate`: is this recipe, this data config, or are these rendered manifests, what would run?"""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -22,8 +23,17 @@ def validate(
     overrides: Overrides = None,
     show: Annotated[bool, typer.Option("--show", help="Print the resolved recipe as YAML.")] = False,
     names: Annotated[bool, typer.Option("--list", help="List the shipped recipes.")] = False,
+    manifests: Annotated[
+        str | None,
+        typer.Option(
+            "--manifests", metavar="FILE", help="Check that rendered manifests agree on their recipes; - reads stdin."
+        ),
+    ] = None,
 ) -> None:
-    """Check a recipe or a data config; needs neither verl nor a GPU."""
+    """Check a recipe, a data config or rendered manifests; needs neither verl nor a GPU."""
+    if manifests is not None:
+        _validate_manifests(manifests, file)
+        return
     from pairwise_rm.convert.converters import get_converter
     from pairwise_rm.recipe.load import find_recipe, load_data_config, load_recipe, recipe_yaml, shipped_recipes
     from pairwise_rm.recipe.source import read_yaml
@@ -51,3 +61,18 @@ def validate(
         gpus = recipe.train.nodes * recipe.train.gpus_per_node
         where = f"{gpus} GPU{'s' if gpus > 1 else ''}" if recipe.device == "cuda" else "CPU"
         typer.echo(f"{path}: a valid recipe ({recipe.name}: {recipe.model.path} on {where})")
+
+
+def _validate_manifests(source: str, recipe: str | None) -> None:
+    from pairwise_rm.recipe.source import read_text
+    from pairwise_rm.stages.digests import check_digests
+
+    if recipe is not None:
+        raise InputError(f"--manifests and {recipe}: expected one of them")
+    name = "stdin" if source == "-" else source
+    checked = check_digests(sys.stdin.read() if source == "-" else read_text(Path(source)), name)
+    if checked.wrong:
+        raise InputError("\n".join(f"{name}: {line}" for line in checked.wrong))
+    jobs = f"{checked.jobs} RayJob{'s' if checked.jobs > 1 else ''}"
+    unseen = f" ({', '.join(checked.missing)}, which is waited for, is not among them)" if checked.missing else ""
+    typer.echo(f"{name}: {jobs}, each digest is that of its recipe{unseen}")

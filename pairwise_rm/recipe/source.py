@@ -70,17 +70,22 @@ def dump_yaml(value: Any) -> str:
     return text
 
 
-def read_yaml(path: Path) -> tuple[dict[str, Any], dict[KeyPath, int]]:
-    """The mapping in a YAML file and the line of each of its keys. Raises InputError."""
-    path = path.expanduser()
+def read_text(path: Path) -> str:
+    """A YAML file's text. Raises InputError."""
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.expanduser().read_text(encoding="utf-8")
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except IsADirectoryError:
         raise InputError(f"{path}: is a folder, expected a YAML file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read as UTF-8 text: {error}") from error
+
+
+def read_yaml(path: Path) -> tuple[dict[str, Any], dict[KeyPath, int]]:
+    """The mapping in a YAML file and the line of each of its keys. Raises InputError."""
+    path = path.expanduser()
+    text = read_text(path)
     try:
         node = yaml.compose(text, Loader=_Loader)
         value = parse_value(text)

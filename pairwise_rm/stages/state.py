@@ -44,9 +44,13 @@ class StageState:
     error: str | None = None
 
     @property
+    def ended(self) -> bool:
+        return self.state in ("succeeded", "failed")
+
+    @property
     def lost(self) -> bool:
         """Whether the stage should still be writing and has not for too long."""
-        return self.state in ("waiting", "running") and time.time() - self.heartbeat > LOST_SECONDS
+        return not self.ended and time.time() - self.heartbeat > LOST_SECONDS
 
 
 def state_file(recipe: Recipe, stage: str) -> Path:

@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import subprocess
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +33,19 @@ def go_module_file(module: str, name: str) -> Path:
     """A file of a Go module, by way of Go's own cache."""
     if not shutil.which("go"):
         pytest.skip(f"not held to {name} of {module}: go is not installed")
+    got = downloaded(module)
+    if "Dir" not in got:
+        pytest.skip(f"not held to {name} of {module}, which go could not get: {got.get('Error', '')[-200:]}")
+    return Path(got["Dir"]) / name
+
+
+@cache
+def downloaded(module: str) -> dict[str, str]:
+    """What `go mod download` says of a module: its Dir, or its Error."""
     command = ["go", "mod", "download", "-json", module]
     done = subprocess.run(command, capture_output=True, text=True, cwd="/", check=False)
-    if done.returncode:
-        pytest.skip(f"not held to {name} of {module}, which go could not get: {done.stdout.strip()[-300:]}")
-    return Path(json.loads(done.stdout)["Dir"]) / name
+    said: dict[str, str] = json.loads(done.stdout or "{}")
+    return said if done.returncode == 0 else {"Error": said.get("Error", done.stderr.strip())}
 
 
 def strict(schema: Any) -> Any:

@@ -19,17 +19,21 @@ import yaml
 from crd_schemas import REPO, go_module_file, strict
 
 KUBERNETES = "k8s.io/kubernetes@v1.34.4"
-KUBERAY = "github.com/ray-project/kuberay/ray-operator@v1.6.1"
+# The versions that are supported: Go module, and the folder of CRDs of a cluster for tests that has them.
+KUBERAY = {
+    "1.6": ("github.com/ray-project/kuberay/ray-operator@v1.6.1", "crds"),
+    "1.7": ("github.com/ray-project/kuberay/ray-operator@v1.7.0", "crds-1.7"),
+}
+RAY_KINDS = ("rayclusters", "rayjobs", "rayservices")
 # Of the CRDs of others: module, file.
 CRDS = [
-    *((KUBERAY, f"config/crd/bases/ray.io_{kind}.yaml") for kind in ("rayclusters", "rayjobs", "rayservices")),
     (
         "github.com/prometheus-operator/prometheus-operator@v0.92.1",
         "example/prometheus-operator-crd/monitoring.coreos.com_podmonitors.yaml",
     ),
     ("github.com/cilium/cilium@v1.18.4", "pkg/k8s/apis/cilium.io/client/crds/v2/ciliumnetworkpolicies.yaml"),
 ]
-LOCAL_CRDS = REPO.parent / "shared" / "cluster" / "crds"
+CLUSTER = REPO.parent / "shared" / "cluster"
 _META = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
 _NUMBER_OR_TEXT = {"type": ["string", "number"]}
 # What OpenAPI 2 cannot say and calls a string.
@@ -48,9 +52,9 @@ def kubeconform() -> str:
     return found
 
 
-def checked(folder: Path) -> tuple[list[str], dict[str, int]]:
-    """What is wrong with the manifests of a folder, and kubeconform's count of them."""
-    location = f"{schemas()}/{{{{.ResourceKind}}}}{{{{.KindSuffix}}}}.json"
+def checked(folder: Path, kuberay: str) -> tuple[list[str], dict[str, int]]:
+    """What is wrong with the manifests of a folder by a version of KubeRay, and kubeconform's count of them."""
+    location = f"{schemas(kuberay)}/{{{{.ResourceKind}}}}{{{{.KindSuffix}}}}.json"
     options = ["-strict", "-summary", "-output=json", "-n=2", f"-schema-location={location}"]
     done = subprocess.run([kubeconform(), *options, str(folder)], capture_output=True, text=True, check=False)
     said = json.loads(done.stdout or "{}")
@@ -62,9 +66,9 @@ def checked(folder: Path) -> tuple[list[str], dict[str, int]]:
 
 
 @cache
-def schemas() -> Path:
+def schemas(kuberay: str) -> Path:
     """The folder with a schema for each kind of object, named as kubeconform does it: `rayjob-ray-v1.json`."""
-    files = [crd_file(module, name) for module, name in CRDS]
+    files = [*(ray_crd_file(kuberay, kind) for kind in RAY_KINDS), *(go_module_file(*crd) for crd in CRDS)]
     key = "".join([KUBERNETES, Path(__file__).read_text(), *(file.read_text() for file in files)])
     folder = REPO / ".cache" / "schemas" / hashlib.sha256(key.encode()).hexdigest()[:12]
     if not folder.is_dir():
@@ -80,10 +84,11 @@ def schemas() -> Path:
     return folder
 
 
-def crd_file(module: str, name: str) -> Path:
-    """KubeRay's from the cluster's own folder where there is one, so that both are held to the same."""
-    local = LOCAL_CRDS / Path(name).name
-    return local if module == KUBERAY and local.is_file() else go_module_file(module, name)
+def ray_crd_file(kuberay: str, kind: str) -> Path:
+    """From the cluster's own folder where there is one, so that both are held to the same."""
+    module, folder = KUBERAY[kuberay]
+    local = CLUSTER / folder / f"ray.io_{kind}.yaml"
+    return local if local.is_file() else go_module_file(module, f"config/crd/bases/ray.io_{kind}.yaml")
 
 
 # ---- Kubernetes' own -----------------------------------------------------------------------------

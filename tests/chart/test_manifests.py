@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 
 import pytest
 import yaml
 from crd_schemas import REPO
-from kube_schemas import checked
+from kube_schemas import KUBERAY, checked
+from kustomizing import built
 from pod_security import container_violations, violations
-from rendering import STAGES, Object, clusters, jobs, objects, pod_specs
+from rendering import STAGES, Object, clusters, helm, jobs, objects, pod_specs
 
 from charts import manifests
+from pairwise_rm.stages.digests import check_digests
 
 FOLDER = REPO / "manifests"
 OVERLAYS = ("kind", "a100")
@@ -78,7 +82,12 @@ def test_a_rayjob_of_the_manifests_has_a_cluster_of_its_own_that_goes_when_it_is
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_an_overlay_gives_what_the_chart_renders_with_its_values(overlay: str) -> None:
     wanted = [item for file in manifests._BASE_FILES for item in manifests.objects(file, overlay)]
-    assert named(objects(kustomized(f"overlays/{overlay}"))) == named(wanted)
+    assert named(built(FOLDER / "overlays" / overlay)) == named(wanted)
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_kubectl_builds_an_overlay_as_the_tests_do(overlay: str) -> None:
+    assert named(objects(kustomized(f"overlays/{overlay}"))) == named(built(FOLDER / "overlays" / overlay))
 
 
 def test_the_base_is_the_manifests_that_run_together() -> None:
@@ -86,9 +95,67 @@ def test_the_base_is_the_manifests_that_run_together() -> None:
     assert named(objects(kustomized("base"))) == named(together)
 
 
-def test_what_kustomize_builds_holds_to_the_schemas(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kuberay", KUBERAY)
+def test_what_kustomize_builds_holds_to_the_schemas(tmp_path: Path, kuberay: str) -> None:
     for overlay in OVERLAYS:
-        (tmp_path / f"{overlay}.yaml").write_text(kustomized(f"overlays/{overlay}"))
-    wrong, counted = checked(tmp_path)
+        (tmp_path / f"{overlay}.yaml").write_text(yaml.safe_dump_all(built(FOLDER / "overlays" / overlay)))
+    wrong, counted = checked(tmp_path, kuberay)
     assert wrong == []
     assert (counted["invalid"], counted["errors"], counted["skipped"]) == (0, 0, 0)
+
+
+# ---- recipes -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("folder", ["base", *(f"overlays/{overlay}" for overlay in OVERLAYS)])
+def test_the_digests_of_a_kustomization_are_those_of_its_recipes(folder: str) -> None:
+    checked_digests = check_digests(yaml.safe_dump_all(built(FOLDER / folder)), folder)
+    assert (checked_digests.jobs, checked_digests.wrong, checked_digests.missing) == (3, [], [])
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_a_recipe_patched_in_an_overlay_is_found_by_its_digests(overlay: str) -> None:
+    found = built(FOLDER / "overlays" / overlay)
+    [config] = [item for item in found if item["kind"] == "ConfigMap" and "train.yaml" in item["data"]]
+    config["data"]["train.yaml"] += "seed: 7\n"
+    wrong = check_digests(yaml.safe_dump_all(found), overlay).wrong
+    keys = ["metadata.annotations pairwise-rm.io/digest", *["spec.entrypoint --after train"] * 2]
+    assert [line.split(" is ")[0].split(": ", 1)[1] for line in wrong] == keys
+
+
+def commands(readme: Path, begin: str) -> str:
+    """The block of commands of a README that begins so."""
+    [block] = [block for block in re.findall(r"```bash\n(.*?)```", readme.read_text(), re.DOTALL) if begin in block]
+    return block
+
+
+def test_another_recipe_is_rendered_as_the_readme_says(tmp_path: Path) -> None:
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    (tools / "helm").symlink_to(shutil.which(helm()) or helm())
+    (tools / "pairwise-rm").write_text(f'#!/bin/sh\nexec {sys.executable} -m pairwise_rm "$@"\n')
+    (tools / "kubectl").write_text('#!/bin/sh\necho "kubectl $@"\n')
+    for file in (tools / "pairwise-rm", tools / "kubectl"):
+        file.chmod(0o755)
+    for folder in ("charts", "manifests"):
+        (tmp_path / folder).symlink_to(REPO / folder)
+    environment = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}", "PYTHONPATH": str(REPO)}
+    script = commands(FOLDER / "README.md", "recipe.overrides")
+    done = subprocess.run(
+        ["bash", "-e", "-c", script], capture_output=True, text=True, cwd=tmp_path, env=environment, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("rendered.yaml: 3 RayJobs, each digest is that of its recipe\nkubectl apply")
+    changed = [item for item in objects((tmp_path / "rendered.yaml").read_text()) if item["kind"] == "ConfigMap"]
+    for config in changed:
+        [recipe] = [text for name, text in config["data"].items() if name != "convert.yaml"]
+        assert yaml.safe_load(recipe)["train"]["steps"] == 400
+
+
+def test_what_helm_renders_with_the_values_of_the_manifests_is_the_base() -> None:
+    values = yaml.safe_load((FOLDER / "helm" / "values.yaml").read_text())
+    rendered = jobs(manifests.render(values))
+    # Export alone differs: the base has it beside evaluate, not behind it.
+    assert {stage: rendered[stage] for stage in ("train", "evaluate")} == {
+        stage: job for stage, job in jobs(built(FOLDER / "base")).items() if stage != "export"
+    }

@@ -99,6 +99,8 @@ def test_how_long_it_has_waited_is_read() -> None:
     assert WaitingLine.parse("▸ train  waiting for convert (running) (1:02:10)") == WaitingLine(
         "convert (running)", 3730.0
     )
+    other = "train (running with another recipe, 3f2a0b1c9d8e)"
+    assert WaitingLine.parse(f"▸ evaluate  {WaitingLine(other, 70)}") == WaitingLine(other, 70.0)
     assert WaitingLine.parse("▸ train  waiting for convert (running, 0:02:10)") == WaitingLine(
         "convert (running, 0:02:10)", 0.0
     )

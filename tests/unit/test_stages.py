@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from pairwise_rm.errors import InputError, StageError
+from pairwise_rm.files import write_json
 from pairwise_rm.recipe.load import load_recipe, recipe_yaml
 from pairwise_rm.recipe.model import Recipe
 from pairwise_rm.stages import order
@@ -29,7 +30,7 @@ def put(path: Path, **changed: object) -> Path:
     now = time.time()
     value = {"stage": "train", "digest": "d1", "state": "running", "since": now, "heartbeat": now, **changed}
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(value))
+    write_json(path, value)
     return path
 
 
@@ -108,11 +109,93 @@ def test_a_finished_earlier_stage_is_not_waited_for(tmp_path: Path, quick: list[
     assert quick == []
 
 
-def test_an_earlier_stage_of_another_recipe_counts_as_not_begun(tmp_path: Path, quick: list[str]) -> None:
-    path = put(tmp_path / "t.json", state="succeeded", digest="other")
+OTHER = "3f2a0b1c9d8e"
+
+
+def waited_for_another_recipe(
+    path: Path, said: list[str], *, then: dict[str, object], after: float, timeout: float = 30
+) -> str:
+    """What waiting for `d1` ends with when the file becomes `then` a moment later."""
+    timer = threading.Timer(after, put, [path], {"digest": OTHER, **then})
+    timer.start()
+    with pytest.raises(StageError) as raised:
+        await_stage(Earlier("train", "d1"), path, timeout, said.append)
+    timer.join()
+    return str(raised.value)
+
+
+@pytest.fixture
+def settling(quick: list[str], monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """An upgrade takes 0.5 s here, and an end stands after 0.1 s."""
+    monkeypatch.setattr(order, "GRACE_SECONDS", 0.5)
+    monkeypatch.setattr(order, "SETTLE_SECONDS", 0.1)
+    return quick
+
+
+MISMATCH = (
+    f"train {{}} with another recipe, {OTHER}, and this stage was made for d1: the recipe of one RayJob was changed "
+    "without the others; render all of them from the same values with `helm template` "
+    "(`pairwise-rm validate --manifests FILE` says which disagree)"
+)
+
+
+@pytest.mark.parametrize("state", ["succeeded", "failed"])
+def test_an_end_with_another_recipe_from_before_is_waited_over_since_an_upgrade_leaves_it(
+    tmp_path: Path, settling: list[str], state: str
+) -> None:
+    path = put(tmp_path / "t.json", state=state, digest=OTHER)
+    with pytest.raises(StageError, match=rf"was not done .*it is not begun; {state} with another recipe, {OTHER}\)"):
+        await_stage(Earlier("train", "d1"), path, 0.6, settling.append)
+    assert settling == [f"waiting for train (not begun; {state} with another recipe, {OTHER}) (0:00:00)"]
+
+
+def test_a_run_with_another_recipe_that_an_upgrade_stops_is_waited_over(tmp_path: Path, settling: list[str]) -> None:
+    path = put(tmp_path / "t.json", digest=OTHER)
+    stopped: dict[str, object] = {"state": "failed", "error": "stopped before it was done"}
+    assert "was not done" in waited_for_another_recipe(path, settling, then=stopped, after=0.05, timeout=1)
+
+
+def test_the_right_run_after_a_stopped_one_with_another_recipe_is_taken(tmp_path: Path, settling: list[str]) -> None:
+    path = put(tmp_path / "t.json", state="failed", digest=OTHER)
+    timers = [threading.Timer(0.2, put, [path]), threading.Timer(0.4, put, [path], {"state": "succeeded"})]
+    for timer in timers:
+        timer.start()
+    await_stage(Earlier("train", "d1"), path, 10, settling.append)
+    assert settling[-1] == "waiting for train (running) (0:00:00)"
+
+
+@pytest.mark.parametrize("state", ["succeeded", "failed"])
+def test_a_run_with_another_recipe_that_ends_long_after_this_stage_began_is_a_mismatch(
+    tmp_path: Path, settling: list[str], state: str
+) -> None:
+    path = put(tmp_path / "t.json", digest=OTHER)
+    assert waited_for_another_recipe(path, settling, then={"state": state}, after=0.6) == MISMATCH.format(state)
+    assert settling[0] == f"waiting for train (running with another recipe, {OTHER}) (0:00:00)"
+
+
+@pytest.mark.parametrize("before", [None, {"digest": "0ld"}, {"digest": OTHER, "state": "failed"}])
+def test_a_run_with_another_recipe_that_began_after_this_stage_and_ended_is_a_mismatch_at_once(
+    tmp_path: Path, settling: list[str], before: dict[str, object] | None
+) -> None:
+    path = put(tmp_path / "t.json", **before) if before else tmp_path / "t.json"
+    assert waited_for_another_recipe(path, settling, then={"state": "failed"}, after=0.05) == MISMATCH.format("failed")
+
+
+def test_an_end_with_another_recipe_over_which_the_right_run_writes_is_no_mismatch(
+    tmp_path: Path, settling: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(order, "SETTLE_SECONDS", 5)
+    path = put(tmp_path / "t.json", digest=OTHER)
+    for after, changed in [(0.6, {"digest": OTHER, "state": "succeeded"}), (0.7, {}), (0.8, {"state": "succeeded"})]:
+        threading.Timer(after, put, [path], changed).start()
+    await_stage(Earlier("train", "d1"), path, 10, settling.append)
+
+
+def test_a_run_with_another_recipe_whose_pod_is_gone_counts_as_not_begun(tmp_path: Path, settling: list[str]) -> None:
+    path = put(tmp_path / "t.json", digest=OTHER, heartbeat=time.time() - LOST_SECONDS - 5)
     with pytest.raises(StageError, match=r"train was not done after 0:00:00 \(it is not begun\)"):
-        await_stage(Earlier("train", "d1"), path, 0.05, quick.append)
-    assert quick == ["waiting for train (not begun) (0:00:00)"]
+        await_stage(Earlier("train", "d1"), path, 0.05, settling.append)
+    assert settling == ["waiting for train (not begun) (0:00:00)"]
 
 
 def test_the_end_of_the_earlier_stage_ends_the_waiting(tmp_path: Path, quick: list[str]) -> None:
