@@ -272,6 +272,12 @@ def test_only_the_autoscaler_s_container_has_a_token_of_the_kubernetes_api(items
         assert projected == mounted == (["api-token"] if cluster["enableInTreeAutoscaling"] else [])
 
 
+def test_a_head_is_ready_when_its_dashboard_answers(items: list[Object]) -> None:
+    for cluster in clusters(items):
+        [head] = cluster["headGroupSpec"]["template"]["spec"]["containers"]
+        assert head["readinessProbe"]["httpGet"] == {"path": "/api/gcs_healthz", "port": 8265}
+
+
 def test_a_head_starts_without_ray_s_client_server(items: list[Object]) -> None:
     for cluster in clusters(items):
         [head] = cluster["headGroupSpec"]["template"]["spec"]["containers"]

@@ -137,3 +137,10 @@ readinessProbe:
   failureThreshold: 10
 {{- end -}}
 {{- end -}}
+
+{{/* A head is ready when its dashboard answers, which starts last: a stage that is submitted before is lost. */}}
+{{- define "pairwise-rm.headProbes" -}}
+{{- $probes := include "pairwise-rm.probes" . | fromYaml -}}
+{{- $_ := set $probes.readinessProbe "httpGet" (dict "path" "/api/gcs_healthz" "port" 8265) -}}
+{{- toYaml $probes -}}
+{{- end -}}

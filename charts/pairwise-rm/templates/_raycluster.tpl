@@ -92,7 +92,7 @@ headGroupSpec:
             {{- if .serve }}
             - {name: serve, containerPort: 8000, protocol: TCP}
             {{- end }}
-          {{- include "pairwise-rm.probes" .root | nindent 10 }}
+          {{- include "pairwise-rm.headProbes" .root | nindent 10 }}
           env:
             {{- include (printf "%s.env" $of) .root | nindent 12 }}
             - {name: RAY_START_HOOK, value: pairwise_rm.stages.ray_start.without_client_server}
