@@ -82,13 +82,16 @@ lock: install ## Resolve requirements/*.txt anew
 	@$(LOCK) --python-platform x86_64-manylinux_2_28 --python-version 3.12 requirements/gpu.in --override requirements/gpu.overrides \
 	  -o requirements/gpu.txt
 
+# Folders of tests that `make e2e` runs, one after the other on one cluster
+SUITES ?= e2e
+
 .PHONY: e2e
-e2e: install $(TOOLS)/helm ## The tiny judge on a real cluster: KUBECONFIG's, or one that is started here
-	@PYTHON=$(BIN)/python tests/e2e/run e2e
+e2e: install $(TOOLS)/helm ## The tiny judge on a real cluster: KUBECONFIG's, or one that is started here (KUBERAY=1.7)
+	@PYTHON=$(BIN)/python tests/e2e/run $(SUITES)
 
 .PHONY: e2e-gitops
-e2e-gitops: install $(TOOLS)/helm ## Argo CD, Flux, Kueue and enforced policies on a real cluster; SHORT=1: minutes
-	@PYTHON=$(BIN)/python tests/e2e/run e2e_gitops
+e2e-gitops: SUITES := e2e_gitops
+e2e-gitops: e2e ## Argo CD, Flux, Kueue and enforced policies on a real cluster (SHORT=1: minutes)
 
 .PHONY: chart
 chart: install $(TOOLS)/helm-docs ## Write the chart's recipes, schema and README from the package and values.yaml
