@@ -7,6 +7,7 @@ both. A run here is the convert stage of the smoke recipe, a minute, unless a te
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import tempfile
 import time
@@ -88,6 +89,21 @@ class GitServer:
         return Repository(folder, f"{self.url}/{name}")
 
 
+NODE = "198.18.0.1"
+
+
+def free_port() -> int:
+    """One that no other run of these tests serves on."""
+    found = next((port for port in range(3080, 3100) if not answers(port)), None)
+    assert found, "ports 3080 to 3099 of the node are all taken"
+    return found
+
+
+def answers(port: int) -> bool:
+    with socket.socket() as connection:
+        return connection.connect_ex((NODE, port)) == 0
+
+
 @pytest.fixture(scope="session")
 def git() -> Iterator[GitServer]:
     """A server of Git repositories that the cluster's controllers reach."""
@@ -97,9 +113,12 @@ def git() -> Iterator[GitServer]:
     with tempfile.TemporaryDirectory() as folder:
         root, work = Path(folder) / "served", Path(folder) / "work"
         root.mkdir(), work.mkdir()
-        process = subprocess.Popen([str(local), str(root)])
+        port = free_port()
+        process = subprocess.Popen([str(local), str(root), str(port)])
         try:
-            yield GitServer(root, work, "http://198.18.0.1:3080")
+            wait_for(lambda: answers(port), 10, "the Git server answers", lambda: f"exit {process.poll()}")
+            assert process.poll() is None, f"port {port} was taken meanwhile"
+            yield GitServer(root, work, f"http://{NODE}:{port}")
         finally:
             process.terminate()
             process.wait()
