@@ -250,8 +250,32 @@ CASES: dict[str, Case] = {
         OWN,
     ),
     "more pools than Kueue takes": Case(
-        {"batch.kueue.queueName": "q", "pools": {f"p{number}": {} for number in range(7)}},
-        "pools: Kueue allows 7, got 8",
+        {"batch.kueue.queueName": "q", "pools": {f"p{number}": {} for number in range(6)}},
+        "pools: Kueue allows 6 beside the head and the submitter, got 7",
+        ONE_JOB,
+    ),
+    "more pools than Kueue takes without a submitter": Case(
+        {
+            "batch.kueue.queueName": "q",
+            "pools": {f"p{number}": {} for number in range(7)},
+            "submission.mode": "HTTPMode",
+        },
+        "pools: Kueue allows 7 beside the head, got 8",
+        ONE_JOB,
+    ),
+    "a pool with the name of another pod in Kueue": Case(
+        {"batch.kueue.queueName": "q", "pools.submitter": {}},
+        "pools.submitter: Kueue calls the submitter's own pod so; give the pool another name",
+        ONE_JOB,
+    ),
+    "Kueue and suspension": Case(
+        {"batch.kueue.queueName": "q", "batch.suspend": True},
+        "batch.suspend: true excludes batch.kueue.queueName, since Kueue itself suspends and starts the RayJobs",
+        ONE_JOB,
+    ),
+    "Kueue's priority without a queue": Case(
+        {"batch.kueue.priorityClass": "high"},
+        "batch.kueue.priorityClass: high goes with batch.kueue.queueName; the pods' own class is priorityClass.name",
         ONE_JOB,
     ),
     # ---- serving

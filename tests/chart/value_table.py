@@ -236,7 +236,12 @@ GROUPS: dict[str, Group] = {
         base=OWN,
     ),
     "kueue": Group(
-        {"batch.kueue.queueName": ("judges", {"RayJob/export metadata labels kueue.x-k8s.io/queue-name": "judges"})},
+        {
+            "batch.kueue.queueName": ("judges", {"RayJob/export metadata labels kueue.x-k8s.io/queue-name": "judges"}),
+            "batch.kueue.priorityClass": (
+                "judges-high", {"RayJob/export metadata labels kueue.x-k8s.io/priority-class": "judges-high"}
+            ),
+        },
         base=ONE_JOB,
     ),
     "kueue, one worker after another": Group(

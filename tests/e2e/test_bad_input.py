@@ -21,9 +21,9 @@ USER = "pairwise-rm-e2e-installer"
 OWNER = "meta.helm.sh/release-name"
 ON_ANY_NODE = {f"storage.{volume}.accessMode": "ReadWriteMany" for volume in ("data", "runs", "cache")}
 HEAD = {"rayStartParams": {}, "template": {"spec": {"containers": [{"name": "ray-head", "image": "none"}]}}}
-# Sentences that need a cluster which lacks what ours has, shown by tests/chart/test_refusals.py.
-# or by tests/e2e_gitops/test_kueue.py.
-ELSEWHERE = re.compile(r"^(KubeRay|podMonitor|networkPolicy.egress|batch.kueue)|has no default class")
+# Sentences that need a cluster which lacks what ours has, shown by tests/chart/test_refusals.py, and those that need
+# Kueue, shown by tests/e2e_gitops/test_kueue.py.
+ELSEWHERE = re.compile(r"^(KubeRay|podMonitor|networkPolicy.egress|batch\.kueue)|has no default class")
 
 
 class Case(NamedTuple):

@@ -39,6 +39,9 @@ switches.
 {{- with .Values.batch.kueue.queueName -}}
 {{- include "set checks.cluster=false where you may not read LocalQueues" $ -}}
 {{- end -}}
+{{- with .Values.batch.kueue.priorityClass -}}
+{{- include "set checks.cluster=false where you may not read WorkloadPriorityClasses" $ -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
@@ -257,5 +260,17 @@ yes
 {{- end -}}
 {{- if not (has $name $there) -}}
 {{- fail (printf "batch.kueue.queueName: namespace %s has no LocalQueue %q; %s" .Release.Namespace $name (ternary "it has none, see manifests/kueue" (printf "it has: %s" (join ", " $there)) (empty $there))) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Without the class Kueue leaves a RayJob suspended and says so in its own log alone. */}}
+{{- define "set checks.cluster=false where you may not read WorkloadPriorityClasses" -}}
+{{- $name := .Values.batch.kueue.priorityClass -}}
+{{- $there := list -}}
+{{- range (lookup (printf "kueue.x-k8s.io/%s" (include "pairwise-rm.kueueVersion" .)) "WorkloadPriorityClass" "" "").items -}}
+{{- $there = append $there .metadata.name -}}
+{{- end -}}
+{{- if not (has $name $there) -}}
+{{- fail (printf "batch.kueue.priorityClass: this cluster has no WorkloadPriorityClass %q; %s" $name (ternary "there is none, see manifests/kueue" (printf "there are: %s" (join ", " $there)) (empty $there))) -}}
 {{- end -}}
 {{- end -}}

@@ -149,6 +149,21 @@ submitterPodTemplate:
 {{- end -}}
 
 {{/*
+Kueue writes the node labels and tolerations of a flavor into the pods of a RayJob that it admits. An upgrade that took
+them out again would be refused as a conflict (Helm 4), or would start the run anew (Helm 3). A RayJob of this name was
+made with this very spec, so its pods are rendered as they are there.
+*/}}
+{{- define "pairwise-rm.rayJobSpecAsKueueHasIt" -}}
+{{- $spec := include "pairwise-rm.rayJobSpec" . -}}
+{{- if .root.Values.batch.kueue.queueName -}}
+{{- with lookup "ray.io/v1" "RayJob" .root.Release.Namespace .recipe -}}
+{{- $spec = toYaml (merge (pick .spec "rayClusterSpec" "submitterPodTemplate") (omit (fromYaml $spec) "rayClusterSpec" "submitterPodTemplate")) -}}
+{{- end -}}
+{{- end -}}
+{{- $spec -}}
+{{- end -}}
+
+{{/*
 <fullname>-<stage>-<sha8>, over all that the RayJob runs with. The shared cluster counts: KubeRay starts it anew
 when its spec changes, but for what the loop below takes out, which ends what runs there, and the RayJob that takes
 over needs a name of its own.

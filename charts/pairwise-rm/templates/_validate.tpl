@@ -83,15 +83,29 @@ keys are refused by values.schema.json before.
 {{- if and $batch.kueue.elastic (not (and $batch.kueue.queueName .Values.autoscaling.enabled)) -}}
 {{- fail "batch.kueue.elastic: true goes with batch.kueue.queueName and autoscaling.enabled=true, whose workers Kueue admits one by one" -}}
 {{- end -}}
+{{- if and $batch.kueue.priorityClass (not $batch.kueue.queueName) -}}
+{{- fail (printf "batch.kueue.priorityClass: %s goes with batch.kueue.queueName; the pods' own class is priorityClass.name" $batch.kueue.priorityClass) -}}
+{{- end -}}
 {{- if $batch.kueue.queueName -}}
+{{- if $batch.suspend -}}
+{{- fail "batch.suspend: true excludes batch.kueue.queueName, since Kueue itself suspends and starts the RayJobs; set one of them" -}}
+{{- end -}}
 {{- if not $batch.shutdownAfterJobFinishes -}}
 {{- fail "batch.kueue.queueName: Kueue needs batch.shutdownAfterJobFinishes=true" -}}
 {{- end -}}
 {{- if and .Values.autoscaling.enabled (not $batch.kueue.elastic) -}}
 {{- fail "batch.kueue.queueName: Kueue reserves whole clusters; set autoscaling.enabled=false, or batch.kueue.elastic=true where it has the gate ElasticJobsViaWorkloadSlices" -}}
 {{- end -}}
-{{- if gt (len (include "pairwise-rm.pools" . | fromJson)) 7 -}}
-{{- fail (printf "pools: Kueue allows 7, got %d" (len (include "pairwise-rm.pools" . | fromJson))) -}}
+{{- /* Kueue knows the pods of a RayJob by at most 8 names, of which the head and the submitter take one each. */ -}}
+{{- $pools := include "pairwise-rm.pools" . | fromJson -}}
+{{- $own := ternary (list "head" "submitter") (list "head") (eq .Values.submission.mode "K8sJobMode") -}}
+{{- if gt (len $pools) (sub 8 (len $own) | int) -}}
+{{- fail (printf "pools: Kueue allows %d beside the %s, got %d" (sub 8 (len $own)) (join " and the " $own) (len $pools)) -}}
+{{- end -}}
+{{- range $own -}}
+{{- if hasKey $pools . -}}
+{{- fail (printf "pools.%s: Kueue calls the %s's own pod so; give the pool another name" . .) -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}

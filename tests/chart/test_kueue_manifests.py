@@ -1,0 +1,68 @@
+"""`manifests/kueue`: held to Kueue's CRDs, whole, and enough for the preset that it is made for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import yaml
+from crd_schemas import REPO, errors, go_module_file
+from rendering import CHART, jobs, objects, text
+
+KUEUE = "sigs.k8s.io/kueue@v0.17.0"
+CRDS = {
+    kind: f"config/components/crd/bases/kueue.x-k8s.io_{plural}.yaml"
+    for kind, plural in {
+        "ClusterQueue": "clusterqueues",
+        "LocalQueue": "localqueues",
+        "ResourceFlavor": "resourceflavors",
+        "WorkloadPriorityClass": "workloadpriorityclasses",
+    }.items()
+}
+FOLDER = REPO / "manifests" / "kueue"
+FILES = sorted(file for file in FOLDER.glob("*.yaml") if file.name != "kustomization.yaml")
+ITEMS = [item for file in FILES for item in yaml.safe_load_all(file.read_text())]
+OF_KUEUE = [item for item in ITEMS if item["kind"] in CRDS]
+PRESET = objects(text((CHART / "values-kueue.yaml",), {}))
+
+Object = dict[str, Any]
+
+
+def of_kind(kind: str) -> list[Object]:
+    return [item for item in ITEMS if item["kind"] == kind]
+
+
+@pytest.mark.parametrize("item", OF_KUEUE, ids=lambda item: f"{item['kind']} {item['metadata']['name']}")
+def test_an_object_of_kueue_holds_to_its_schema_and_a_misspelt_key_does_not(item: Object) -> None:
+    crd = go_module_file(KUEUE, CRDS[item["kind"]])
+    assert errors(item, crd) == []
+    assert len(errors({**item, "specs": {}}, crd)) == 1
+
+
+def test_the_folder_is_whole_and_says_what_it_is() -> None:
+    listed = yaml.safe_load((FOLDER / "kustomization.yaml").read_text())["resources"]
+    assert sorted(listed) == [file.name for file in FILES]
+    assert all(file.read_text().startswith("# ") for file in FOLDER.glob("*.yaml"))
+
+
+def test_the_names_in_it_lead_to_each_other_and_to_the_preset() -> None:
+    [local], [cluster], [namespace] = of_kind("LocalQueue"), of_kind("ClusterQueue"), of_kind("Namespace")
+    [job] = jobs(PRESET).values()
+    assert local["metadata"]["name"] == job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"]
+    assert local["metadata"]["namespace"] == namespace["metadata"]["name"]
+    assert local["spec"]["clusterQueue"] == cluster["metadata"]["name"]
+    assert set(cluster["spec"]["namespaceSelector"]["matchLabels"].values()) == {namespace["metadata"]["name"]}
+    [group] = cluster["spec"]["resourceGroups"]
+    flavors = {flavor["metadata"]["name"] for flavor in of_kind("ResourceFlavor")}
+    assert {flavor["name"] for flavor in group["flavors"]} == flavors
+    assert all(
+        [item["name"] for item in flavor["resources"]] == group["coveredResources"] for flavor in group["flavors"]
+    )
+
+
+def test_the_nodes_of_its_gpus_are_those_of_the_preset_s_pool() -> None:
+    [job] = jobs(PRESET).values()
+    [pool] = job["spec"]["rayClusterSpec"]["workerGroupSpecs"]
+    labels = [flavor.get("spec", {}).get("nodeLabels") for flavor in of_kind("ResourceFlavor")]
+    assert pool["template"]["spec"]["nodeSelector"] in labels
+    assert None in labels, "the head, which is kept off GPU nodes, would fit no flavor"
