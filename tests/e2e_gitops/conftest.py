@@ -93,9 +93,11 @@ NODE = "198.18.0.1"
 
 
 def free_port() -> int:
-    """One that no other run of these tests serves on."""
-    found = next((port for port in range(3080, 3100) if not answers(port)), None)
-    assert found, "ports 3080 to 3099 of the node are all taken"
+    """One that no other run of these tests serves on; those that run beside each other look in ranges of their own."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    ports = range(3080 + 20 * worker, 3100 + 20 * worker)
+    found = next((port for port in ports if not answers(port)), None)
+    assert found, f"ports {ports.start} to {ports.stop - 1} of the node are all taken"
     return found
 
 
