@@ -247,8 +247,11 @@ def test_what_a_pod_names_is_there(items: list[Object]) -> None:
 
 def test_claims_outlive_the_release(items: list[Object]) -> None:
     for claim in of_kind(items, "PersistentVolumeClaim").values():
-        wanted = {"helm.sh/resource-policy": "keep", "argocd.argoproj.io/sync-options": "Prune=false"}
-        assert claim["metadata"]["annotations"] == wanted
+        assert claim["metadata"]["annotations"] == {
+            "helm.sh/resource-policy": "keep",
+            "argocd.argoproj.io/sync-options": "Prune=false",
+            "argocd.argoproj.io/compare-options": "IgnoreExtraneous",
+        }
 
 
 API_TOKEN = "/var/run/secrets/kubernetes.io/serviceaccount"
