@@ -250,6 +250,7 @@ def test_claims_outlive_the_release(items: list[Object]) -> None:
         assert claim["metadata"]["annotations"] == {
             "helm.sh/resource-policy": "keep",
             "argocd.argoproj.io/sync-options": "Prune=false,Delete=false",
+            "argocd.argoproj.io/compare-options": "IgnoreExtraneous",
             "kustomize.toolkit.fluxcd.io/prune": "disabled",
         }
 

@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ import yaml
 from conftest import new_namespace, wait_for
 from kube import CHART, Namespace, pairwise_rm, state_of, succeeded
 from pairs import VALUES, put_pairs
+from phases import PHASES
 from reach import Row, name_of, ray_pod, rows, table
 
 RELEASE = "judge"
@@ -110,17 +113,28 @@ def may(namespace: Namespace, account: str) -> set[tuple[str, str]]:
 @pytest.mark.long
 def test_status_says_that_the_operator_cannot_reach_the_head(release: Namespace, tmp_path: Path) -> None:
     # Another split, so that a stage starts, under a rule that lets in an operator of some other namespace.
-    values = tmp_path / "values.yaml"
-    changed = {
-        "recipe": {"overrides": {"data": {"export": {"split_seed": 7}}}},
-        "networkPolicy": {"ingress": {"operator": {"namespace": "elsewhere"}}},
-        "checks": {"operator": False},
-    }
-    values.write_text(yaml.safe_dump(changed))
-    release.helm("upgrade", RELEASE, str(CHART), "--reuse-values", f"--values={values}")
+    def upgrade(namespace: str) -> None:
+        values = tmp_path / "values.yaml"
+        changed = {
+            "recipe": {"overrides": {"data": {"export": {"split_seed": 7}}}},
+            "networkPolicy": {"ingress": {"operator": {"namespace": namespace}}},
+            "checks": {"operator": False},
+        }
+        values.write_text(yaml.safe_dump(changed))
+        release.helm("upgrade", RELEASE, str(CHART), "--reuse-values", f"--values={values}")
 
     def said() -> str:
         return " ".join(pairwise_rm("status", RELEASE, "--namespace", release.name).split())
 
+    upgrade("elsewhere")
     wait_for(lambda: "cannot reach the dashboard" in said(), 240, "status names the cause", said)
     assert "networkPolicy.ingress.operator" in said()
+    PHASES.append(("the operator is kept out -> status says so", time.time() - created(release)))
+    # Let in again, it learns that the stage was done long ago.
+    upgrade("kuberay-operator")
+    wait_for(lambda: succeeded(release.jobs()["convert"]), 300, "the stage is seen to have succeeded", release.describe)
+
+
+def created(namespace: Namespace) -> float:
+    text = namespace.jobs()["convert"]["metadata"]["creationTimestamp"]
+    return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
