@@ -1,7 +1,7 @@
 """Argo CD, Flux, Kueue and enforced NetworkPolicies: controllers that act on the chart and the manifests.
 
 Needs a kubeconfig with a cluster that has them, and the image of the `kind` preset in it; `make e2e-gitops` sees to
-both. A run here is the convert stage of the smoke recipe, a minute, unless a test says otherwise.
+both. A run here is the convert stage alone, on a few pairs (pairs.py), unless a test says otherwise.
 """
 
 from __future__ import annotations
@@ -14,16 +14,10 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 from kube import REPO, Namespace, has_cluster, run
 from phases import report
-
-CONVERT_ALONE: dict[str, Any] = {
-    "stages": {stage: {"enabled": False} for stage in ("train", "evaluate", "export")},
-}
-"""Values of a release that ends in a minute."""
 
 
 def pytest_configure() -> None:

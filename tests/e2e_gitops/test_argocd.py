@@ -19,15 +19,17 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import CONVERT_ALONE, GitServer, Repository, wait_for
+from conftest import GitServer, Repository, wait_for
 from gitops_health import GITOPS, load
 from kube import CHART, ENDED, Namespace, gpu_pods, pairwise_rm, run, state_of, succeeded
+from pairs import CLAIM, VALUES, put_pairs
 from phases import PHASES
+from rendering import over
 
 MANIFEST = GITOPS / "argocd" / "application.yaml"
 HEALTH = GITOPS / "argocd" / "health.yaml"
 NAMESPACE = "pairwise-rm-e2e-argo"
-RECIPE = {"name": "smoke"}
+RECIPE: dict[str, Any] = {"name": "smoke"}
 REFRESH = "argocd.argoproj.io/refresh"
 Object = dict[str, Any]
 
@@ -88,7 +90,7 @@ class Application:
             source__repoURL=self.repository.url,
             source__targetRevision="main",
             source__helm__valueFiles=["values-kind.yaml"],
-            source__helm__valuesObject={"recipe": recipe, **CONVERT_ALONE, **values},
+            source__helm__valuesObject=over(VALUES, {"recipe": recipe, **values}),
             destination__namespace=self.namespace.name,
         )
         self.argo.kubectl("apply", "--server-side", "--filename", "-", stdin=yaml.safe_dump(manifest))
@@ -189,10 +191,16 @@ def application(git: GitServer) -> Iterator[Application]:
     repository.commit("The chart")
     remove(argo, name)
     namespace.delete()
+    run("kubectl", "create", "namespace", namespace.name)  # Argo CD finds it, and gives it the labels of the manifest
+    put_pairs(namespace)
     argo.kubectl("apply", "--server-side", "--filename", str(HEALTH))
     yield Application(namespace, repository, argo, name)
     remove(argo, name)
     namespace.delete()
+
+
+def kinds_with_health(application: Application) -> set[str]:
+    return {node["kind"] for node in shown(application.name) if "health" in node}
 
 
 def remove(argo: Namespace, name: str) -> None:
@@ -202,9 +210,8 @@ def remove(argo: Namespace, name: str) -> None:
 def test_it_is_progressing_while_a_stage_runs(application: Application) -> None:
     application.apply(RECIPE)
     namespace = application.namespace
-    application.wait_for(lambda: application.state()[0] == "Synced", 60, "Synced")
-    application.wait_for(lambda: state_of(application.job()) == "Running", 300, "the stage runs")
-    application.wait_until("Synced", "Progressing", 10)
+    application.wait_until("Synced", "Progressing", 120)
+    application.wait_for(lambda: "RayJob" in kinds_with_health(application), 60, "the stage's health")
     assert application.health("RayJob")["status"] == "Progressing"
     labels = json.loads(run("kubectl", "get", "namespace", namespace.name, "--output", "json"))["metadata"]["labels"]
     assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
@@ -288,7 +295,7 @@ def test_workers_that_the_autoscaler_brings_are_no_drift_and_outlive_a_sync(appl
     application.wait_until("Synced", "Healthy", 60)
 
 
-FEWER_PAIRS = {**RECIPE, "overrides": {"data": {"configs": {"limit": 950}}}}
+FEWER_PAIRS = {**RECIPE, "overrides": {"data": {"configs": {"limit": 10}}}}
 
 
 @pytest.mark.long
@@ -340,9 +347,9 @@ def test_a_claim_of_ones_own_leaves_the_release_s_claim_without_drift(applicatio
     claim = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
     own = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "own"}, "spec": claim}
     namespace.kubectl("apply", "--filename", "-", stdin=json.dumps(own))
-    application.apply(RECIPE, storage={"data": {"existingClaim": "own"}})
+    application.apply(RECIPE, storage={"runs": {"existingClaim": "own"}})
     application.wait_until("Synced", "Healthy", 150)
-    assert {"PersistentVolumeClaim judge-data", "PersistentVolumeClaim own"} <= uids(namespace, "pvc").keys()
+    assert {"PersistentVolumeClaim judge-runs", "PersistentVolumeClaim own"} <= uids(namespace, "pvc").keys()
 
 
 @pytest.mark.long
@@ -366,9 +373,9 @@ def test_deleting_it_leaves_nothing_but_the_volumes(application: Application) ->
 
     def left() -> list[str]:
         found = namespace.kubectl("get", ",".join(ours), "-o", "name", code=None).split()
-        made_here = ("persistentvolumeclaim/own", "secret/nobody-made-this")
+        made_here = (f"persistentvolumeclaim/{CLAIM}", "persistentvolumeclaim/own", "secret/nobody-made-this")
         own = ("serviceaccount/default", "configmap/kube-root-ca.crt", *made_here)
         return sorted(name for name in found if name not in own)
 
     application.wait_for(lambda: all(name.startswith("persistentvolumeclaim/") for name in left()), 120, "all is gone")
-    assert left() == [f"persistentvolumeclaim/judge-{claim}" for claim in ("cache", "data", "runs")]
+    assert left() == [f"persistentvolumeclaim/judge-{claim}" for claim in ("cache", "runs")]
