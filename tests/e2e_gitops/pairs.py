@@ -31,6 +31,9 @@ VALUES: dict[str, Any] = {
     },
     "stages": {stage: {"enabled": False} for stage in ("train", "evaluate", "export")},
     "storage": {"data": {"existingClaim": CLAIM}},
+    # The short form's releases stand beside each other on two cores.
+    "head": {"resources": {"requests": {"cpu": "100m"}}},
+    "poolDefaults": {"resources": {"requests": {"cpu": "100m"}}},
 }
 """Over the kind preset: the convert stage alone, on that claim."""
 
