@@ -19,6 +19,7 @@ CRDS = {
         "WorkloadPriorityClass": "workloadpriorityclasses",
     }.items()
 }
+GPU = "nvidia.com/gpu"
 FOLDER = REPO / "manifests" / "kueue"
 FILES = sorted(file for file in FOLDER.glob("*.yaml") if file.name != "kustomization.yaml")
 ITEMS = [item for file in FILES for item in yaml.safe_load_all(file.read_text())]
@@ -52,17 +53,19 @@ def test_the_names_in_it_lead_to_each_other_and_to_the_preset() -> None:
     assert local["metadata"]["namespace"] == namespace["metadata"]["name"]
     assert local["spec"]["clusterQueue"] == cluster["metadata"]["name"]
     assert set(cluster["spec"]["namespaceSelector"]["matchLabels"].values()) == {namespace["metadata"]["name"]}
-    [group] = cluster["spec"]["resourceGroups"]
+    groups = cluster["spec"]["resourceGroups"]
     flavors = {flavor["metadata"]["name"] for flavor in of_kind("ResourceFlavor")}
-    assert {flavor["name"] for flavor in group["flavors"]} == flavors
-    assert all(
-        [item["name"] for item in flavor["resources"]] == group["coveredResources"] for flavor in group["flavors"]
-    )
+    assert {flavor["name"] for group in groups for flavor in group["flavors"]} == flavors
+    for group in groups:
+        for flavor in group["flavors"]:
+            assert [item["name"] for item in flavor["resources"]] == group["coveredResources"]
 
 
-def test_the_nodes_of_its_gpus_are_those_of_the_preset_s_pool() -> None:
+def test_only_pods_with_gpus_get_the_labels_of_the_gpu_nodes_which_are_those_of_the_preset_s_pool() -> None:
     [job] = jobs(PRESET).values()
     [pool] = job["spec"]["rayClusterSpec"]["workerGroupSpecs"]
-    labels = [flavor.get("spec", {}).get("nodeLabels") for flavor in of_kind("ResourceFlavor")]
-    assert pool["template"]["spec"]["nodeSelector"] in labels
-    assert None in labels, "the head, which is kept off GPU nodes, would fit no flavor"
+    flavors = {flavor["metadata"]["name"]: flavor.get("spec", {}) for flavor in of_kind("ResourceFlavor")}
+    [cluster] = of_kind("ClusterQueue")
+    for group in cluster["spec"]["resourceGroups"]:
+        wanted = pool["template"]["spec"]["nodeSelector"] if group["coveredResources"] == [GPU] else None
+        assert [flavors[flavor["name"]].get("nodeLabels") for flavor in group["flavors"]] == [wanted]
