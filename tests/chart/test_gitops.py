@@ -326,6 +326,7 @@ def test_flux_applies_an_overlay_whose_claims_it_leaves_alone() -> None:
         assert claim["metadata"]["annotations"] == {
             "kustomize.toolkit.fluxcd.io/prune": "disabled",
             "argocd.argoproj.io/sync-options": "Prune=false,Delete=false",
+            "argocd.argoproj.io/compare-options": "IgnoreExtraneous",
         }
 
 
