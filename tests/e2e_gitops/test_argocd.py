@@ -289,6 +289,8 @@ def test_workers_that_the_autoscaler_brings_are_no_drift_and_outlive_a_sync(appl
     application.wait_for(lambda: application.state()[0] == "Synced", 60, "Synced")
     assert replicas(namespace) == 1
     assert gpu_pods(namespace).keys() == workers
+    # Ray's autoscaler takes a worker back that runs and is idle, not one that waits for room on a node.
+    application.wait_for(lambda: "Ready" in gpu_pods(namespace).values(), 300, "the node has room for the worker")
     ask_for_gpus(namespace, [])
     application.wait_for(lambda: not gpu_pods(namespace), 240, "the worker is gone")
     application.apply(RECIPE)
