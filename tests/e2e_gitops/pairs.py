@@ -20,14 +20,20 @@ ROWS = [
     for number in range(20)
 ]
 VALUES: dict[str, Any] = {
+    # Inline, since taking `make` out of the smoke recipe needs a null, which Argo CD's valuesObject cannot hold.
     "recipe": {
-        "overrides": {
-            "model": {"make": None, "path": "/mnt/cache/none"},
+        "name": "",
+        "inline": {
+            "name": "pairs",
+            "device": "cpu",
+            "model": {"path": "/mnt/cache/none", "attention": "sdpa"},
+            "train": {"tensor_parallel": 1, "gpus_per_node": 1},
+            "evaluate": {"tensor_parallel": 1},
             "data": {
-                "configs": {"source": "generic_pairwise", "path": FILE},
-                "export": {"split": None, "split_ratio": {"train": 0.8, "test": 0.2}},
+                "configs": {"type": "local", "source": "generic_pairwise", "path": FILE},
+                "export": {"split_ratio": {"train": 0.8, "test": 0.2}},
             },
-        }
+        },
     },
     "stages": {stage: {"enabled": False} for stage in ("train", "evaluate", "export")},
     "storage": {"data": {"existingClaim": CLAIM}},

@@ -29,7 +29,7 @@ from rendering import over
 MANIFEST = GITOPS / "argocd" / "application.yaml"
 HEALTH = GITOPS / "argocd" / "health.yaml"
 NAMESPACE = "pairwise-rm-e2e-argo"
-RECIPE: dict[str, Any] = {"name": "smoke"}
+RECIPE: dict[str, Any] = {"name": ""}
 REFRESH = "argocd.argoproj.io/refresh"
 Object = dict[str, Any]
 
@@ -297,7 +297,7 @@ def test_workers_that_the_autoscaler_brings_are_no_drift_and_outlive_a_sync(appl
     application.wait_until("Synced", "Healthy", 60)
 
 
-FEWER_PAIRS = {**RECIPE, "overrides": {"data": {"configs": {"limit": 10}}}}
+FEWER_PAIRS = {**RECIPE, "inline": {"data": {"configs": {"limit": 19}}}}
 
 
 @pytest.mark.long
@@ -335,7 +335,7 @@ def test_a_revert_makes_the_pruned_job_anew_which_is_already_done(application: A
 
 @pytest.mark.long
 def test_a_wrong_path_is_degraded_in_the_words_of_the_stage(application: Application) -> None:
-    wrong = {**RECIPE, "overrides": {"data": {"configs": {"path": "/mnt/data/no.jsonl"}}}}
+    wrong = {**RECIPE, "inline": {"data": {"configs": {"path": "/mnt/data/no.jsonl"}}}}
     application.apply(wrong)
     application.wait_until("Synced", "Degraded", 120)
     health = application.health("RayJob")

@@ -147,7 +147,7 @@ def test_a_second_reconciliation_changes_nothing(flux: Flux) -> None:
 
 def test_a_changed_recipe_runs_prunes_what_it_replaced_and_keeps_the_claims(flux: Flux) -> None:
     old, claims = flux.job()["metadata"]["name"], uids(flux.namespace.items("persistentvolumeclaims"))
-    flux.render("recipe.overrides.data.export.split_seed=7")
+    flux.render("recipe.inline.data.export.split_seed=7")
     revision = flux.commit("another split")
     flux.wait_until_ready(revision, "ready with another split")
     assert flux.job()["metadata"]["name"] != old, "not pruned"
@@ -157,7 +157,7 @@ def test_a_changed_recipe_runs_prunes_what_it_replaced_and_keeps_the_claims(flux
 
 @pytest.mark.long
 def test_a_stage_that_fails_makes_the_kustomization_fail(flux: Flux) -> None:
-    flux.render("recipe.overrides.data.configs.path=/mnt/data/no.jsonl")
+    flux.render("recipe.inline.data.configs.path=/mnt/data/no.jsonl")
     flux.commit("a path that is not there")
     wait_for(lambda: flux.condition()["reason"] == "HealthCheckFailed", 240, "not healthy", flux.told)
     assert state_of(flux.job()) == "Failed"

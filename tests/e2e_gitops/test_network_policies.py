@@ -117,7 +117,7 @@ def test_status_says_that_the_operator_cannot_reach_the_head(release: Namespace,
     def upgrade(namespace: str) -> None:
         values = tmp_path / "values.yaml"
         changed = {
-            "recipe": {"overrides": {"data": {"export": {"split_seed": 7}}}},
+            "recipe": {"inline": {"data": {"export": {"split_seed": 7}}}},
             "networkPolicy": {"ingress": {"operator": {"namespace": namespace}}},
             "checks": {"operator": False},
         }
