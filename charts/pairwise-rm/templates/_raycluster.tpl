@@ -128,6 +128,10 @@ workerGroupSpecs:
     {{- /* As the autoscaler leaves it; in a RayJob, as the operator writes it back. */}}
     scaleStrategy:
       {{- toYaml ($group.scaleStrategy | default (ternary (dict "workersToDelete" list) dict (and ($.live | default false) $autoscaled))) | nindent 6 }}
+    {{- /* What the CRD of a later KubeRay fills in (1.7: priority): the autoscaler owns the list, as a whole. */}}
+    {{- range $key, $value := omit $group "groupName" "replicas" "minReplicas" "maxReplicas" "numOfHosts" "scaleStrategy" "rayStartParams" "template" }}
+    {{ $key }}: {{ toJson $value }}
+    {{- end }}
     rayStartParams:
       num-cpus: {{ $pool.rayCpus | quote }}
       num-gpus: {{ $pool.gpus | quote }}
