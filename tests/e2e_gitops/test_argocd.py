@@ -95,7 +95,7 @@ class Application:
         )
         self.argo.kubectl("apply", "--server-side", "--filename", "-", stdin=yaml.safe_dump(manifest))
         source = manifest["spec"]["source"]
-        self.wait_for(lambda: self.compared().get("source") == source, 60, "Argo CD compares with the new values")
+        self.wait_for(lambda: self.compared().get("source") == source, 120, "Argo CD compares with the new values")
 
     def live(self) -> Object:
         found: Object = json.loads(self.argo.kubectl("get", "application", self.name, "--output", "json"))
@@ -133,7 +133,7 @@ class Application:
             asked = REFRESH in live["metadata"].get("annotations", {})
             return not asked and live["status"].get("reconciledAt") != before
 
-        self.wait_for(refreshed, 60, "refreshed")
+        self.wait_for(refreshed, 120, "refreshed")
 
     def wait_until(self, sync: str, health: str, seconds: float) -> float:
         return self.wait_for(lambda: self.state() == (sync, health), seconds, f"{sync} and {health}")
@@ -145,7 +145,7 @@ class Application:
             names = [job["metadata"]["name"] for job in self.namespace.items("rayjobs.ray.io")]
             return bool(names) and former not in names
 
-        self.wait_for(replaced, 60, f"another RayJob than {former}")
+        self.wait_for(replaced, 120, f"another RayJob than {former}")
 
     def wait_for(self, done: Any, seconds: float, what: str) -> float:
         return wait_for(done, seconds, what, self.describe)
@@ -211,7 +211,7 @@ def test_it_is_progressing_while_a_stage_runs(application: Application) -> None:
     application.apply(RECIPE)
     namespace = application.namespace
     application.wait_until("Synced", "Progressing", 120)
-    application.wait_for(lambda: "RayJob" in kinds_with_health(application), 60, "the stage's health")
+    application.wait_for(lambda: "RayJob" in kinds_with_health(application), 120, "the stage's health")
     assert application.health("RayJob")["status"] == "Progressing"
     labels = json.loads(run("kubectl", "get", "namespace", namespace.name, "--output", "json"))["metadata"]["labels"]
     assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
@@ -239,8 +239,8 @@ def test_a_harmless_commit_starts_nothing(application: Application) -> None:
     readme.write_text(f"{readme.read_text()}\nA word more.\n")
     revision = application.repository.commit("A word more")
     application.refresh()
-    application.wait_for(lambda: application.status()["sync"]["revision"] == revision, 60, "the commit is seen")
-    application.wait_until("Synced", "Healthy", 30)
+    application.wait_for(lambda: application.status()["sync"]["revision"] == revision, 120, "the commit is seen")
+    application.wait_until("Synced", "Healthy", 120)
     assert started(application.namespace) == before
     show(application, "3-harmless-commit")
 
@@ -278,15 +278,15 @@ def test_workers_that_the_autoscaler_brings_are_no_drift_and_outlive_a_sync(appl
     namespace, syncs = application.namespace, application.syncs()
     ask_for_gpus(namespace, [{"GPU": 1}])
     application.wait_for(
-        lambda: replicas(namespace) == 1 and len(gpu_pods(namespace)) == 1, 60, "a worker is asked for"
+        lambda: replicas(namespace) == 1 and len(gpu_pods(namespace)) == 1, 120, "a worker is asked for"
     )
     workers = gpu_pods(namespace).keys()
     application.refresh()
     assert application.state()[0] == "Synced", application.describe()
     assert application.syncs() == syncs
     application.apply(RECIPE, podDisruptionBudget={"enabled": False})
-    application.wait_for(lambda: not namespace.items("poddisruptionbudgets"), 60, "the budget is pruned")
-    application.wait_for(lambda: application.state()[0] == "Synced", 60, "Synced")
+    application.wait_for(lambda: not namespace.items("poddisruptionbudgets"), 120, "the budget is pruned")
+    application.wait_for(lambda: application.state()[0] == "Synced", 120, "Synced")
     assert replicas(namespace) == 1
     assert gpu_pods(namespace).keys() == workers
     # Ray's autoscaler takes a worker back that runs and is idle, not one that waits for room on a node.
@@ -294,7 +294,7 @@ def test_workers_that_the_autoscaler_brings_are_no_drift_and_outlive_a_sync(appl
     ask_for_gpus(namespace, [])
     application.wait_for(lambda: not gpu_pods(namespace), 240, "the worker is gone")
     application.apply(RECIPE)
-    application.wait_until("Synced", "Healthy", 60)
+    application.wait_until("Synced", "Healthy", 120)
 
 
 FEWER_PAIRS = {**RECIPE, "inline": {"data": {"configs": {"limit": 19}}}}
@@ -307,9 +307,9 @@ def test_a_changed_recipe_starts_what_it_must_and_replaces_the_former_job(applic
     cluster = uids(namespace, "rayclusters.ray.io", "pods --selector=ray.io/node-type=head")
     former = application.job()["metadata"]["name"]
     application.apply(FEWER_PAIRS)
-    application.wait_for(lambda: list(uids(namespace, "rayjobs.ray.io")) != [f"RayJob {former}"], 30, "the job is new")
+    application.wait_for(lambda: list(uids(namespace, "rayjobs.ray.io")) != [f"RayJob {former}"], 120, "the job is new")
     application.wait_for(
-        lambda: f"RayJob {former}" not in uids(namespace, "rayjobs.ray.io"), 60, "the former is pruned"
+        lambda: f"RayJob {former}" not in uids(namespace, "rayjobs.ray.io"), 120, "the former is pruned"
     )
     application.wait_until("Synced", "Healthy", 180)
     assert succeeded(application.job())
@@ -324,7 +324,7 @@ def test_a_revert_makes_the_pruned_job_anew_which_is_already_done(application: A
     began = time.monotonic()
     application.apply(RECIPE)
     application.wait_for(
-        lambda: former not in json.dumps(application.status()["resources"]), 60, "the former is pruned"
+        lambda: former not in json.dumps(application.status()["resources"]), 120, "the former is pruned"
     )
     application.wait_until("Synced", "Healthy", 120)
     PHASES.append(("Argo CD: values reverted -> Healthy", time.monotonic() - began))
@@ -358,7 +358,7 @@ def test_a_claim_of_ones_own_leaves_the_release_s_claim_without_drift(applicatio
 def test_a_secret_that_is_not_there_is_synced_and_status_names_it(application: Application) -> None:
     namespace, secret = application.namespace, "nobody-made-this"
     application.apply(RECIPE, secrets={"huggingface": {"existingSecret": secret}})
-    application.wait_for(lambda: application.state()[0] == "Synced", 60, "Synced")
+    application.wait_for(lambda: application.state()[0] == "Synced", 120, "Synced")
     where = ("judge", "--namespace", namespace.name)
     application.wait_for(lambda: secret in pairwise_rm("status", *where, code=None), 120, "status says it")
     assert application.state()[1] in ("Progressing", "Degraded")

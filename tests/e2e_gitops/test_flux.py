@@ -46,7 +46,7 @@ class Flux:
     def commit(self, message: str) -> str:
         revision = self.repository.commit(message)
         self.reconcile("gitrepository")
-        wait_for(lambda: revision in self.source(), 60, f"{message!r} is fetched", self.told)
+        wait_for(lambda: revision in self.source(), 120, f"{message!r} is fetched", self.told)
         self.reconcile("kustomization")
         return revision
 
@@ -127,7 +127,7 @@ def test_a_kustomization_waits_for_the_stage_and_is_ready_when_it_has_succeeded(
     revision = flux.repository.commit("the first one")
     for item in objects(flux):
         flux.namespace.kubectl("apply", "-f", "-", stdin=json.dumps(item))
-    wait_for(lambda: bool(flux.status().get("inventory")), 60, "the manifests are applied", flux.told)
+    wait_for(lambda: bool(flux.status().get("inventory")), 120, "the manifests are applied", flux.told)
     if not succeeded(flux.job()):
         assert not flux.is_ready(revision), "ready before its stage has ended"
     flux.wait_until_ready(revision, "ready")
