@@ -379,5 +379,6 @@ def test_a_preempted_release_goes_on_from_its_checkpoint_to_the_exported_judge(o
     assert succeeded(queue.job("low")), queue.told()
     assert re.search(r"step 6/6", log)
     assert not re.search(r"step [12]/6", log), "trained from the beginning"
+    assert re.search(r"checkpoint of step 6, resumed after step [24]", log)
     queue.wait(lambda: queue.gpus() == 0, 120, "the quota is given back")
     PHASES.append(("the whole run with the preemption in between", time.monotonic() - began))
