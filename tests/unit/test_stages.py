@@ -189,6 +189,7 @@ def test_an_end_with_another_recipe_over_which_the_right_run_writes_is_no_mismat
     for after, changed in [(0.6, {"digest": OTHER, "state": "succeeded"}), (0.7, {}), (0.8, {"state": "succeeded"})]:
         threading.Timer(after, put, [path], changed).start()
     await_stage(Earlier("train", "d1"), path, 10, settling.append)
+    assert settling[0] == f"waiting for train (running with another recipe, {OTHER}) (0:00:00)"
 
 
 def test_a_run_with_another_recipe_whose_pod_is_gone_counts_as_not_begun(tmp_path: Path, settling: list[str]) -> None:
