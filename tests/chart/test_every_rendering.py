@@ -256,6 +256,7 @@ def test_claims_outlive_the_release(items: list[Object]) -> None:
 
 
 API_TOKEN = "/var/run/secrets/kubernetes.io/serviceaccount"
+DASHBOARD_WAITS = ("RAY_DASHBOARD_STARTUP_TIMEOUT_S", "RAY_DASHBOARD_SUBPROCESS_MODULE_WAIT_READY_TIMEOUT")
 
 
 def test_only_the_autoscaler_s_container_has_a_token_of_the_kubernetes_api(items: list[Object]) -> None:
@@ -277,6 +278,15 @@ def test_a_head_is_ready_when_its_dashboard_answers(items: list[Object]) -> None
     for cluster in clusters(items):
         [head] = cluster["headGroupSpec"]["template"]["spec"]["containers"]
         assert head["readinessProbe"]["httpGet"] == {"path": "/api/gcs_healthz", "port": 8265}
+
+
+def test_a_head_without_a_dashboard_does_not_stay(items: list[Object]) -> None:
+    for cluster in clusters(items):
+        assert cluster["headGroupSpec"]["rayStartParams"]["include-dashboard"] == "true"
+        [head] = cluster["headGroupSpec"]["template"]["spec"]["containers"]
+        waits = {variable["name"]: variable.get("value") for variable in head["env"] if "_TIMEOUT" in variable["name"]}
+        startup = head["startupProbe"]
+        assert waits == dict.fromkeys(DASHBOARD_WAITS, str(startup["periodSeconds"] * startup["failureThreshold"]))
 
 
 def test_a_head_starts_without_ray_s_client_server(items: list[Object]) -> None:

@@ -156,7 +156,12 @@ SHARED: dict[str, Row] = {
     "autoscaling.upscalingMode": ("Aggressive", {f"{CLUSTER} autoscalerOptions upscalingMode": "Aggressive"}),
     "autoscaling.resources": (resources(64), {f"{CLUSTER} autoscalerOptions resources limits memory": "64Mi"}),
     **{f"poolDefaults.{key}": row for key, row in POOL_ROWS.items()},
-    "probes.startupSeconds": (700, probe(140, "startupProbe failureThreshold")),
+    "probes.startupSeconds": (
+        700,
+        probe(140, "startupProbe failureThreshold")
+        | {f"{HEAD_RAY} env RAY_DASHBOARD_STARTUP_TIMEOUT_S value": "700"}
+        | {f"{HEAD_RAY} env RAY_DASHBOARD_SUBPROCESS_MODULE_WAIT_READY_TIMEOUT value": "700"},
+    ),
     "probes.timeoutSeconds": (11, probe(11, "startupProbe timeoutSeconds", "livenessProbe timeoutSeconds")),
     "probes.livenessFailures": (31, probe(31, "livenessProbe failureThreshold")),
     **claim("data"),

@@ -76,7 +76,7 @@ class Flux:
         return job
 
     def wait_until_ready(self, revision: str, what: str) -> float:
-        return wait_for(lambda: self.is_ready(revision), 300, what, self.told)
+        return wait_for(lambda: self.is_ready(revision), 900, what, self.told)
 
     def told(self) -> str:
         return json.dumps(self.status(), indent=2) + self.namespace.describe()
@@ -103,7 +103,7 @@ def objects(flux: Flux) -> list[dict[str, Any]]:
     source["spec"]["url"] = flux.repository.url
     source["spec"]["ignore"] = f"/*\n!/{FOLDER}/\n"
     applied = yaml.safe_load((FLUX / "manifests.yaml").read_text())
-    applied["spec"] |= {"path": f"./{FOLDER}", "targetNamespace": flux.namespace.name, "timeout": "5m"}
+    applied["spec"] |= {"path": f"./{FOLDER}", "targetNamespace": flux.namespace.name, "timeout": "15m"}
     for item in (source, applied):
         item["metadata"]["namespace"] = flux.namespace.name
     return [source, applied]

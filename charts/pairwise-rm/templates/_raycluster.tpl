@@ -46,6 +46,8 @@ autoscalerOptions:
 headGroupSpec:
   serviceType: ClusterIP
   rayStartParams:
+    {{- /* Without it `ray start` goes on when its dashboard has not come up: a head that takes no jobs, for good. */}}
+    include-dashboard: "true"
     dashboard-host: 0.0.0.0
     num-cpus: "0"
     num-gpus: "0"
@@ -96,6 +98,9 @@ headGroupSpec:
           env:
             {{- include (printf "%s.env" $of) .root | nindent 12 }}
             - {name: RAY_START_HOOK, value: pairwise_rm.stages.ray_start.without_client_server}
+            {{- /* Ray gives its dashboard 60 seconds and each part of it 30, too few on a loaded node. */}}
+            - {name: RAY_DASHBOARD_STARTUP_TIMEOUT_S, value: {{ int $values.probes.startupSeconds | quote }}}
+            - {name: RAY_DASHBOARD_SUBPROCESS_MODULE_WAIT_READY_TIMEOUT, value: {{ int $values.probes.startupSeconds | quote }}}
             {{- with $values.head.env }}
             {{- toYaml . | nindent 12 }}
             {{- end }}
