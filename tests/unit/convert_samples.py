@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from pairwise_rm.contract.rows import MANIFEST_FILE, REJECTED_FILE, TEST_FILE, TRAIN_FILE
 from pairwise_rm.recipe.model import DatasetConfig
-from pairwise_rm.rows import MANIFEST_FILE, REJECTED_FILE, TEST_FILE, TRAIN_FILE
 
 OUTPUTS = {TRAIN_FILE, TEST_FILE, MANIFEST_FILE, REJECTED_FILE}
 RATIO = {"split_ratio": {"train": 0.5, "test": 0.5}}

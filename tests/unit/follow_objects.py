@@ -5,10 +5,10 @@ from __future__ import annotations
 import datetime
 from typing import Any
 
-from pairwise_rm.follow.diagnosis import troubles_of
-from pairwise_rm.follow.snapshot import Snapshot, newest_jobs
-from pairwise_rm.follow.trouble import Trouble
-from pairwise_rm.lines import StepLine
+from pairwise_rm.k8s.diagnosis import issues_of
+from pairwise_rm.k8s.issue import Issue
+from pairwise_rm.k8s.snapshot import Snapshot, newest_jobs
+from pairwise_rm.progress import StepLine
 
 Object = dict[str, Any]
 NOW = 1_760_000_000.0
@@ -110,8 +110,8 @@ def found(
     rayjob: Object | None = None,
     claims: dict[str, Object] | None = None,
     cluster: Object | None = None,
-) -> list[Trouble]:
-    """The troubles of stage `train` with these objects."""
+) -> list[Issue]:
+    """The issues of stage `train` with these objects."""
     snapshot = Snapshot(
         "judge",
         "ml",
@@ -122,7 +122,7 @@ def found(
         claims=claims,
         now=NOW,
     )
-    return troubles_of(snapshot, "train")
+    return issues_of(snapshot, "train")
 
 
 def unschedulable(pod: Object, message: str, reason: str = "Unschedulable") -> Object:

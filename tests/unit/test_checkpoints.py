@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
+from pairwise_rm.atomic_io import write_text
 from pairwise_rm.errors import InputError, StageError
-from pairwise_rm.files import write_text
 from pairwise_rm.recipe.load import recipe_yaml
 from pairwise_rm.recipe.model import Recipe
 from pairwise_rm.run_folder import RunFolder
-from pairwise_rm.train import launch
+from pairwise_rm.train import run as train_run
 from pairwise_rm.train.checkpoints import SEAL, check_seal, newest, seal, sealed, step_of
 
 MakeRecipe = Callable[..., Recipe]
@@ -109,7 +109,7 @@ def test_an_unfinished_checkpoint_is_set_aside_each_time(make_recipe: MakeRecipe
     checkpoint(folder.checkpoints, 10)
     for _ in range(2):
         checkpoint(folder.checkpoints, 20, finished=False)
-        launch._set_aside_unfinished(folder)
+        train_run._set_aside_unfinished(folder)
     assert sorted(path.name for path in folder.checkpoints.iterdir()) == ["global_step_10", "global_step_20.unfinished"]
 
 
@@ -124,7 +124,7 @@ def begun(recipe: Recipe) -> RunFolder:
 
 def test_the_same_recipe_goes_on(make_recipe: MakeRecipe) -> None:
     folder = begun(make_recipe())
-    launch._refuse_other_run(make_recipe(), folder)
+    train_run._refuse_other_run(make_recipe(), folder)
     assert (folder.train / "recipe.yaml").is_file()
 
 
@@ -141,7 +141,7 @@ def test_the_same_recipe_goes_on(make_recipe: MakeRecipe) -> None:
 )
 def test_what_does_not_change_the_training_may_change(make_recipe: MakeRecipe, changed: dict[str, Any]) -> None:
     folder = begun(make_recipe())
-    launch._refuse_other_run(make_recipe(**changed), folder)
+    train_run._refuse_other_run(make_recipe(**changed), folder)
     assert changed
 
 
@@ -162,14 +162,14 @@ def test_another_recipe_is_refused_with_its_first_difference(
 ) -> None:
     folder = begun(make_recipe())
     with pytest.raises(InputError, match=f"holds a run with another recipe .*{difference}.*--fresh"):
-        launch._refuse_other_run(make_recipe(**changed), folder)
+        train_run._refuse_other_run(make_recipe(**changed), folder)
 
 
 def test_starting_over_removes_the_run_and_nothing_else(make_recipe: MakeRecipe) -> None:
     folder = begun(make_recipe())
     checkpoint(folder.checkpoints, 10)
     folder.data.mkdir()
-    launch._forget(folder)
+    train_run._forget(folder)
     assert sorted(path.name for path in folder.root.iterdir()) == ["data"]
 
 
@@ -177,7 +177,7 @@ def test_starting_over_with_a_recipe_that_cannot_start_leaves_the_run(make_recip
     folder = begun(make_recipe())
     checkpoint(folder.checkpoints, 10)
     with pytest.raises((InputError, StageError)):  # StageError: verl is not installed
-        launch.train(make_recipe(train={"batch_size": 5, "mini_batch_size": 3}), fresh=True)
+        train_run.train(make_recipe(train={"batch_size": 5, "mini_batch_size": 3}), fresh=True)
     assert (folder.checkpoints / "global_step_10" / "checkpoint.json").is_file()
 
 
@@ -186,24 +186,24 @@ def test_starting_over_leaves_a_folder_alone_that_is_no_run(make_recipe: MakeRec
     folder.train.mkdir(parents=True)
     (folder.train / "thesis.txt").write_text("years of work")
     with pytest.raises(InputError, match="is not a run of pairwise-rm"):
-        launch._forget(folder)
+        train_run._forget(folder)
     assert (folder.train / "thesis.txt").is_file()
 
 
 def test_going_on_starts_verl_from_the_chosen_checkpoint(tmp_path: Path) -> None:
     start = checkpoint(tmp_path, 20)
-    assert {setting.key: setting.value for setting in launch._resume(start)} == {
+    assert {setting.key: setting.value for setting in train_run._resume(start)} == {
         "trainer.resume_mode": "resume_path",
         "trainer.resume_from_path": str(start),
     }
-    assert {setting.key: setting.value for setting in launch._resume(None)} == {"trainer.resume_mode": "disable"}
+    assert {setting.key: setting.value for setting in train_run._resume(None)} == {"trainer.resume_mode": "disable"}
 
 
 def test_an_old_run_that_cannot_be_removed_stops_a_fresh_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from pairwise_rm.errors import StageError
     from pairwise_rm.recipe.load import load_recipe
     from pairwise_rm.run_folder import RunFolder
-    from pairwise_rm.train import launch
+    from pairwise_rm.train import run as train_run
 
     folder = RunFolder.of(load_recipe("smoke", [f"output_dir={tmp_path}"]))
     folder.train.mkdir()
@@ -213,6 +213,6 @@ def test_an_old_run_that_cannot_be_removed_stops_a_fresh_one(tmp_path: Path, mon
         # The one seam: tests run as root, whom no file system refuses.
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(launch.shutil, "rmtree", refused)
+    monkeypatch.setattr(train_run.shutil, "rmtree", refused)
     with pytest.raises(StageError, match="--fresh cannot remove it: Permission denied"):
-        launch._forget(folder)
+        train_run._forget(folder)

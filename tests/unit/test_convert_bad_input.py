@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 from convert_samples import RATIO, config, contents, row, rows, write_lines
 
-from pairwise_rm.convert import stage
-from pairwise_rm.convert.stage import convert
+from pairwise_rm.contract.rows import TEST_FILE
+from pairwise_rm.convert import run as convert_run
+from pairwise_rm.convert.run import convert
 from pairwise_rm.errors import InputError, PairwiseError, StageError
-from pairwise_rm.rows import TEST_FILE
 
 
 @pytest.fixture
@@ -128,7 +128,7 @@ def test_a_megabyte_response_converts(tmp_path: Path) -> None:
 
 
 def test_a_line_without_end_is_no_row(tmp_path: Path, output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pairwise_rm.convert.reading.MAX_LINE", 1 << 20)
+    monkeypatch.setattr("pairwise_rm.convert.source_rows.MAX_LINE", 1 << 20)
     source = write_lines(tmp_path / "array.jsonl", ["[" + " " * (1 << 21) + "]"])
     assert "longer than 1 MiB, expected one row a line" in refused(source, output)
 
@@ -194,7 +194,7 @@ def test_an_output_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
 FULL_DISK = """
 import resource, sys
 from pathlib import Path
-from pairwise_rm.convert.stage import convert
+from pairwise_rm.convert.run import convert
 from pairwise_rm.errors import StageError
 from pairwise_rm.recipe.model import DatasetConfig
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), int(sys.argv[3])))
@@ -235,7 +235,7 @@ def test_an_interrupt_leaves_what_was_there(tmp_path: Path, output: Path, monkey
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with monkeypatch.context() as patched:
-            patched.setattr("pairwise_rm.convert.place.os.replace", interrupted)
+            patched.setattr("pairwise_rm.convert.output_folder.os.replace", interrupted)
             with pytest.raises(KeyboardInterrupt):
                 convert(config(source), output, overwrite=True)
     finally:
@@ -248,14 +248,14 @@ def test_a_file_that_changes_while_it_is_read_is_not_trusted(
 ) -> None:
     source = write_lines(tmp_path / "pairs.jsonl", rows())
     before = contents(output)
-    real = stage._convert_rows
+    real = convert_run._convert_rows
 
     def and_append(*arguments: Any) -> Any:
         counts = real(*arguments)
         source.write_text(source.read_text() + "\n")
         return counts
 
-    monkeypatch.setattr(stage, "_convert_rows", and_append)
+    monkeypatch.setattr(convert_run, "_convert_rows", and_append)
     with pytest.raises(StageError, match="changed while it was read"):
         convert(config(source), output, overwrite=True)
     assert contents(output) == before

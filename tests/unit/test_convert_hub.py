@@ -33,7 +33,7 @@ CONVERT = """
 import json, sys, time
 from pathlib import Path
 time.sleep = lambda seconds: None
-from pairwise_rm.convert.stage import convert
+from pairwise_rm.convert.run import convert
 from pairwise_rm.errors import PairwiseError
 from pairwise_rm.recipe.model import DatasetConfig
 code = 0
@@ -184,7 +184,7 @@ def test_a_hub_is_asked_without_naming_its_http_client() -> None:
 
     from huggingface_hub import errors
 
-    from pairwise_rm.convert import sources
+    from pairwise_rm.convert import source_file
 
     assert issubclass(errors.HfHubHTTPError, errors.HTTPError)
-    assert "import httpx" not in inspect.getsource(sources)
+    assert "import httpx" not in inspect.getsource(source_file)

@@ -15,12 +15,12 @@ import pyarrow.parquet as pq
 import pytest
 from convert_samples import OUTPUTS, RATIO, all_rows, config, contents, manifest, read, row, rows, write_lines
 
-from pairwise_rm.convert import writing
+from pairwise_rm.contract.rows import TEST_FILE, TRAIN_FILE, Pair, arrow_schema, both_orders, pair_id
+from pairwise_rm.convert import row_writer
+from pairwise_rm.convert.run import convert
 from pairwise_rm.convert.split import normalised_prompt
-from pairwise_rm.convert.stage import convert
 from pairwise_rm.convert.summary import describe
 from pairwise_rm.errors import InputError
-from pairwise_rm.rows import TEST_FILE, TRAIN_FILE, Pair, arrow_schema, both_orders, pair_id
 
 LLMBAR = Path(__file__).parents[3] / "shared/data/llmbar.jsonl"
 
@@ -186,7 +186,7 @@ def test_batches_change_nothing_but_the_row_groups(
     source: Path, output: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     convert(config(source), output)
-    monkeypatch.setattr(writing, "BATCH_PAIRS", 2)
+    monkeypatch.setattr(row_writer, "BATCH_PAIRS", 2)
     seen: list[tuple[int, int]] = []
     convert(config(source), tmp_path / "small", progress=lambda done, total: seen.append((done, total)))
     assert pq.ParquetFile(tmp_path / "small" / TRAIN_FILE).num_row_groups == 3
@@ -226,7 +226,7 @@ def test_real_pairs_convert(output: Path, export: dict[str, Any]) -> None:
 
 def test_converting_pulls_no_heavy_package(source: Path, output: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from pairwise_rm.convert.stage import convert\n"
+        "import sys; from pathlib import Path; from pairwise_rm.convert.run import convert\n"
         "assert 'pyarrow' not in sys.modules\n"
         "from pairwise_rm.recipe.model import DatasetConfig\n"
         f"convert(DatasetConfig.model_validate({{'configs': {{'path': {str(source)!r}}}}}), Path({str(output)!r}))\n"
@@ -241,7 +241,7 @@ def test_the_guide_s_config_is_the_one_that_ships() -> None:
 
     from pairwise_rm.recipe.model import DataConfigFile
 
-    shipped = Path(writing.__file__).with_name("data_config.yaml")
+    shipped = Path(row_writer.__file__).with_name("data_config.yaml")
     held = DataConfigFile.model_validate(yaml.safe_load(shipped.read_text())).dataset
     assert (held.configs.source, held.export.split_ratio.train) == ("helpsteer2_pairwise", 0.8)  # type: ignore[union-attr]
 

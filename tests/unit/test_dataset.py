@@ -17,9 +17,8 @@ pytest.importorskip("pyarrow")
 from omegaconf import OmegaConf
 
 import pairwise_rm
+from pairwise_rm.contract.rows import Row, UnreadableRow
 from pairwise_rm.errors import InputError
-from pairwise_rm.reading import UnreadableRow
-from pairwise_rm.rows import Row
 from pairwise_rm.train.dataset import HelpfulnessPairwiseTrainDataset
 
 MakeRows = Callable[..., list[Row]]

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from test_cli import call
 
-from pairwise_rm.stages.recipe_file import digest_of
+from pairwise_rm.cluster.recipe_mount import digest_of
 
 TRAIN, EVALUATE = "name: t\n", "name: t\nevaluate: {}\n"
 D1, D2 = digest_of(TRAIN.encode()), digest_of(EVALUATE.encode())

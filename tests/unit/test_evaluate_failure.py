@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pairwise_rm.evaluate.failure import EngineFailure, cause_of, meaningful_line
+from pairwise_rm.evaluate.engine_failure import EngineFailure, cause_of, meaningful_line
 from pairwise_rm.ray_session import _lack
 
 LOG = """\

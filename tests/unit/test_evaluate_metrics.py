@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 np = pytest.importorskip("numpy")
 
 from pairwise_rm.errors import StageError  # noqa: E402
+from pairwise_rm.evaluate.bootstrap import Measure, estimate  # noqa: E402
 from pairwise_rm.evaluate.comparison import compare  # noqa: E402
-from pairwise_rm.evaluate.estimate import Measure, estimate  # noqa: E402
 from pairwise_rm.evaluate.metrics import measure  # noqa: E402
-from pairwise_rm.evaluate.table import COUNTED, table_of  # noqa: E402
+from pairwise_rm.evaluate.verdict_table import COUNTED, table_of  # noqa: E402
 
 FEW = 200  # resamples
 

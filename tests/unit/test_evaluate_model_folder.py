@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pairwise_rm.errors import InputError
-from pairwise_rm.model_folder import check_base_model, check_model_folder, fingerprint, is_hub_name
+from pairwise_rm.hf_model import check_base_model, check_model_folder, fingerprint, is_hub_name
 from pairwise_rm.recipe.model import ModelConfig
 
 
@@ -125,7 +125,7 @@ def test_the_fingerprint_changes_with_the_weights_and_not_with_the_model_card(mo
 
 def test_a_hub_out_of_reach_is_one_line_at_once(tmp_path: Path) -> None:
     # A process of its own: huggingface_hub reads its environment when it is imported.
-    code = "from pairwise_rm.model_folder import check_model_folder; check_model_folder('nobody/nothing')"
+    code = "from pairwise_rm.hf_model import check_model_folder; check_model_folder('nobody/nothing')"
     plain = {key: value for key, value in os.environ.items() if key != "HF_HUB_OFFLINE"}
     done = subprocess.run(
         [sys.executable, "-c", code],

@@ -16,14 +16,14 @@ pa = pytest.importorskip("pyarrow")
 
 from pyarrow import parquet  # noqa: E402
 
+from pairwise_rm.contract.rows import Pair, Row, arrow_schema, both_orders  # noqa: E402
 from pairwise_rm.errors import InputError, StageError  # noqa: E402
-from pairwise_rm.evaluate import judging  # noqa: E402
+from pairwise_rm.evaluate import row_verdicts  # noqa: E402
 from pairwise_rm.evaluate.engine import Generation, Sampling, engine_arguments  # noqa: E402
 from pairwise_rm.evaluate.result import Evaluation  # noqa: E402
-from pairwise_rm.evaluate.stage import evaluate, spread, write_report  # noqa: E402
+from pairwise_rm.evaluate.run import evaluate, spread, write_report  # noqa: E402
 from pairwise_rm.evaluate.verdicts_file import prompt_id, read_verdicts  # noqa: E402
 from pairwise_rm.recipe.model import Recipe  # noqa: E402
-from pairwise_rm.rows import Pair, Row, arrow_schema, both_orders  # noqa: E402
 
 GOOD = "<think>One helps more.</think><preference>{}</preference>"
 TEMPLATE = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
@@ -103,7 +103,7 @@ def prefers_yes(prompt: str) -> str:
 @pytest.fixture
 def answers(monkeypatch: pytest.MonkeyPatch) -> Answers:
     pool = Answers(prefers_yes)
-    monkeypatch.setattr(judging, "engines", pool.engines)
+    monkeypatch.setattr(row_verdicts, "engines", pool.engines)
     return pool
 
 

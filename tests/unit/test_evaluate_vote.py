@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from pairwise_rm.contract.verdict import Verdict
 from pairwise_rm.evaluate.vote import majority
-from pairwise_rm.verdict import Verdict
 
 
 def said(*values: str) -> list[Verdict]:

@@ -10,9 +10,9 @@ import pytest
 
 from pairwise_rm.cli.console import Stage, observed
 from pairwise_rm.cli.steps import _Steps
-from pairwise_rm.export.stage import refresh_card
+from pairwise_rm.export.run import refresh_card
 from pairwise_rm.recipe.model import Recipe
-from pairwise_rm.train.watch import Progress
+from pairwise_rm.train.watchdog import Progress
 
 
 @pytest.fixture

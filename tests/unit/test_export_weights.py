@@ -19,9 +19,9 @@ import torch
 from safetensors.torch import load_file
 
 from pairwise_rm.errors import InputError, StageError
-from pairwise_rm.export import weights
-from pairwise_rm.export.stage import export
-from pairwise_rm.export.weights import INDEX, merge_weights, weight_bytes
+from pairwise_rm.export import fsdp_merge
+from pairwise_rm.export.fsdp_merge import INDEX, merge_weights, weight_bytes
+from pairwise_rm.export.run import export
 from pairwise_rm.recipe.model import Recipe
 
 # Two ranks of FSDP2 on CPUs, forked after the slow import; 7 and 5 rows do not divide by 2, and 1 row leaves a
@@ -93,7 +93,7 @@ def test_several_files_are_named_and_indexed_as_transformers_does(
     sharded: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     actor, original = sharded
-    monkeypatch.setattr(weights, "SHARD_BYTES", 100)
+    monkeypatch.setattr(fsdp_merge, "SHARD_BYTES", 100)
     written = merge_weights(actor, tmp_path, "float32", None)
     index = json.loads((tmp_path / INDEX).read_text())
     files = sorted(path.name for path in tmp_path.glob("*.safetensors"))

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from pairwise_rm.atomic_io import atomic_folder, atomic_path, atomic_symlink, sha256_of, write_json, write_text
 from pairwise_rm.errors import StageError
-from pairwise_rm.files import atomic_folder, atomic_path, atomic_symlink, sha256_of, write_json, write_text
 
 FULL = Path("/dev/full")
 

@@ -1,4 +1,4 @@
-"""What keeps a release beside its pods: claims, pods that are gone, KubeRay; and how troubles are put together."""
+"""What keeps a release beside its pods: claims, pods that are gone, KubeRay; and how issues are put together."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from follow_objects import (
     worker,
 )
 
-from pairwise_rm.follow.crds import is_1_6
-from pairwise_rm.follow.diagnosis import troubles
-from pairwise_rm.follow.snapshot import Snapshot, newest_jobs
-from pairwise_rm.follow.trouble import Trouble, clipped, merged
+from pairwise_rm.k8s.diagnosis import issues
+from pairwise_rm.k8s.issue import Issue, clipped, merged
+from pairwise_rm.k8s.kuberay import is_1_6
+from pairwise_rm.k8s.snapshot import Snapshot, newest_jobs
 
 
 def claim(name: str = "judge-runs", phase: str = "Pending") -> Object:
@@ -41,31 +41,31 @@ def mounting(name: str, volume: str = "runs") -> Object:
 
 def test_a_storage_class_that_is_not_there_is_told_in_place_of_the_pod_that_waits_for_it() -> None:
     refusal = event("judge-runs", "ProvisioningFailed", 'storageclass.storage.k8s.io "nfs" not found')
-    (trouble,) = found(mounting("judge-runs"), events=[refusal], claims={"judge-runs": claim()})
-    assert str(trouble) == (
+    (issue,) = found(mounting("judge-runs"), events=[refusal], claims={"judge-runs": claim()})
+    assert str(issue) == (
         'claim judge-runs gets no volume: storageclass.storage.k8s.io "nfs" not found; set storage.runs.storageClass'
     )
-    assert trouble.hopeless
+    assert issue.terminal
 
 
 def test_a_claim_that_no_volume_fits_is_told_with_what_it_asks_for() -> None:
     refusal = event("judge-runs", "ProvisioningFailed", "no capacity")
-    (trouble,) = found(mounting("judge-runs"), events=[refusal], claims={"judge-runs": claim()})
-    assert str(trouble) == (
+    (issue,) = found(mounting("judge-runs"), events=[refusal], claims={"judge-runs": claim()})
+    assert str(issue) == (
         "claim judge-runs (1Ti, ReadWriteMany, storage class nfs) gets no volume: no capacity; "
         "set storage.runs.storageClass, .size, .accessMode or .existingClaim"
     )
 
 
 def test_a_claim_that_is_not_there_is_told() -> None:
-    (trouble,) = found(mounting("my-claim"), claims={})
-    assert str(trouble) == "claim my-claim is not there; make it, or set storage.runs.existingClaim"
-    assert trouble.hopeless
+    (issue,) = found(mounting("my-claim"), claims={})
+    assert str(issue) == "claim my-claim is not there; make it, or set storage.runs.existingClaim"
+    assert issue.terminal
 
 
 def test_a_claim_that_extra_volumes_mount_is_told_without_a_store_that_it_is_not() -> None:
-    (trouble,) = found(mounting("my-claim", volume="mine"), claims={})
-    assert str(trouble).endswith("set storage.<name>.existingClaim")
+    (issue,) = found(mounting("my-claim", volume="mine"), claims={})
+    assert str(issue).endswith("set storage.<name>.existingClaim")
 
 
 def test_a_cluster_without_a_default_storage_class_is_told() -> None:
@@ -75,26 +75,24 @@ def test_a_cluster_without_a_default_storage_class_is_told() -> None:
         "no persistent volumes available for this claim and no storage class is set",
         type="Normal",
     )
-    (trouble,) = found(mounting("judge-runs"), events=[refusal], claims={"judge-runs": claim()})
-    assert str(trouble) == (
+    (issue,) = found(mounting("judge-runs"), events=[refusal], claims={"judge-runs": claim()})
+    assert str(issue) == (
         "claim judge-runs gets no volume: no persistent volumes available for this claim and no storage class is set; "
         "set storage.runs.storageClass"
     )
-    assert trouble.hopeless
+    assert issue.terminal
 
 
 def test_a_claim_that_waits_for_its_first_pod_is_no_trouble() -> None:
     normal = event("judge-runs", "WaitForFirstConsumer", type="Normal")
-    assert [
-        str(trouble) for trouble in found(mounting("judge-runs"), events=[normal], claims={"judge-runs": claim()})
-    ] == [
+    assert [str(issue) for issue in found(mounting("judge-runs"), events=[normal], claims={"judge-runs": claim()})] == [
         "head pod judge-head-x1 finds no node: 0/1 nodes are available: pod has unbound immediate "
         "PersistentVolumeClaims; see storage.data, storage.runs and storage.cache"
     ]
 
 
 def test_an_account_that_may_not_read_claims_misses_none() -> None:
-    assert all("is not there" not in str(trouble) for trouble in found(mounting("my-claim"), claims=None))
+    assert all("is not there" not in str(issue) for issue in found(mounting("my-claim"), claims=None))
 
 
 DELETED = (
@@ -115,8 +113,8 @@ def test_a_pod_that_ran_out_of_memory_and_is_gone_is_known_by_its_event(kind: st
     gone = event(
         "judge", "DeletedWorkerPod", DELETED.format(kind, pod, 137, "OOMKilled"), kind="RayCluster", seconds_ago=0
     )
-    (trouble,) = found(events=[gone])
-    assert str(trouble) == (
+    (issue,) = found(events=[gone])
+    assert str(issue) == (
         f"pod {pod} ran out of memory: container of Ray was OOMKilled; raise {value}.resources.limits.memory"
     )
 
@@ -126,12 +124,12 @@ def test_a_head_that_fails_again_and_again_is_hopeless_and_says_why() -> None:
         "judge", "DeletedHeadPod", DELETED.format("head", "judge-head-z", 1, "Error"), "RayCluster", 0, count=7
     )
     why = event("judge-head-z", "Failed", 'Error: exec: "/bin/bash": no such file', seconds_ago=0)
-    (trouble,) = found(events=[why, gone])
-    assert str(trouble) == (
+    (issue,) = found(events=[why, gone])
+    assert str(issue) == (
         'pod judge-head-z ended with exit code 1 and was replaced (7 times within the hour): Error: exec: "/bin/bash": '
         "no such file"
     )
-    assert trouble.hopeless
+    assert issue.terminal
 
 
 def test_an_eviction_is_told_once_though_kuberay_removes_the_pod_too() -> None:
@@ -139,10 +137,8 @@ def test_an_eviction_is_told_once_though_kuberay_removes_the_pod_too() -> None:
     gone = event(
         "judge", "DeletedWorkerPod", DELETED.format("worker", "judge-a100-worker-z", 137, "Error"), "RayCluster", 0
     )
-    (trouble,) = found(events=[taken, gone])
-    assert "was evicted: The node was low on resource: memory; raise pools.a100.resources.requests.memory" in str(
-        trouble
-    )
+    (issue,) = found(events=[taken, gone])
+    assert "was evicted: The node was low on resource: memory; raise pools.a100.resources.requests.memory" in str(issue)
 
 
 @pytest.mark.parametrize(
@@ -172,39 +168,37 @@ def test_a_pod_that_pod_security_refuses_is_told_by_its_raycluster() -> None:
             }
         ]
     )
-    (trouble,) = found(cluster=refused)
-    assert str(trouble).startswith("RayCluster judge gets no pod: ")
-    assert trouble.hopeless
+    (issue,) = found(cluster=refused)
+    assert str(issue).startswith("RayCluster judge gets no pod: ")
+    assert issue.terminal
 
 
 def test_a_raycluster_that_gets_no_head_tells_its_last_warning() -> None:
-    (trouble,) = found(
-        events=[event("judge", "AccountMissing", "ServiceAccount judge-head is not found", "RayCluster")]
-    )
-    assert str(trouble) == (
+    (issue,) = found(events=[event("judge", "AccountMissing", "ServiceAccount judge-head is not found", "RayCluster")])
+    assert str(issue) == (
         "RayCluster judge gets no pod: ServiceAccount judge-head is not found; set serviceAccount.create to true"
     )
-    assert trouble.hopeless
+    assert issue.terminal
 
 
 def test_a_quota_may_become_free() -> None:
     full = ray_cluster(conditions=[{"type": "ReplicaFailure", "status": "True", "message": "exceeded quota: gpus"}])
-    (trouble,) = found(cluster=full)
-    assert not trouble.hopeless
+    (issue,) = found(cluster=full)
+    assert not issue.terminal
 
 
 def test_a_rayjob_that_no_operator_takes_up_is_told_after_a_minute() -> None:
     untouched = job(deployment="", ray="")
     assert found(rayjob=untouched) == []
     untouched["metadata"]["creationTimestamp"] = "2025-10-09T08:51:20Z"
-    (trouble,) = found(rayjob=untouched)
-    assert "has not been taken up for 2 min 00 s: see whether KubeRay's operator runs" in str(trouble)
+    (issue,) = found(rayjob=untouched)
+    assert "has not been taken up for 2 min 00 s: see whether KubeRay's operator runs" in str(issue)
 
 
 def test_a_raycluster_that_is_not_there_is_told() -> None:
     missing = event("judge-train-0a1b2c3d", "RayClusterNotFound", kind="RayJob")
-    (trouble,) = found(events=[missing])
-    assert str(trouble) == "RayJob judge-train-0a1b2c3d waits for RayCluster judge, which is not there"
+    (issue,) = found(events=[missing])
+    assert str(issue) == "RayJob judge-train-0a1b2c3d waits for RayCluster judge, which is not there"
 
 
 def test_a_stage_that_has_succeeded_has_no_trouble() -> None:
@@ -220,17 +214,17 @@ def test_a_stage_that_has_succeeded_has_no_trouble() -> None:
 def test_a_trouble_that_several_stages_share_is_told_once() -> None:
     jobs = newest_jobs([job("train", "Initializing", ""), job("export", "Initializing", "")])
     pod = worker("Pending", containerStatuses=[waiting("ImagePullBackOff")])
-    assert len(troubles(Snapshot("judge", "ml", jobs, pods=[pod], now=NOW))) == 1
+    assert len(issues(Snapshot("judge", "ml", jobs, pods=[pod], now=NOW))) == 1
 
 
 def test_the_same_trouble_of_several_pods_is_one_and_hopeless_ones_come_first() -> None:
     alike = [
-        Trouble("pod a", "waits"),
-        Trouble("pod b", "waits"),
-        Trouble("pod a", "waits"),
-        Trouble("pod c", "ends", True),
+        Issue("pod a", "waits"),
+        Issue("pod b", "waits"),
+        Issue("pod a", "waits"),
+        Issue("pod c", "ends", True),
     ]
-    assert [str(trouble) for trouble in merged(alike)] == ["pod c ends", "pod a (and 1 more like it) waits"]
+    assert [str(issue) for issue in merged(alike)] == ["pod c ends", "pod a (and 1 more like it) waits"]
 
 
 def test_a_long_message_keeps_its_beginning_and_its_end() -> None:

@@ -10,8 +10,8 @@ from calling import call, refused
 from follow_objects import AT, STEP, job, submitter
 from kubernetes_stub import KubernetesStub
 
-from pairwise_rm.follow import logs
-from pairwise_rm.follow.faults import OutOfReach
+from pairwise_rm.k8s import logs
+from pairwise_rm.k8s.api_errors import Unavailable
 
 
 def test_the_log_is_the_submitters_without_its_times(
@@ -69,12 +69,12 @@ def test_a_log_whose_connection_is_lost_goes_on_without_a_gap_and_without_a_line
             self.calls.append(since)
             yield from ("1 one", "2 two", "2 also two")
             if since is None:
-                raise OutOfReach("reset")
+                raise Unavailable("reset")
             yield "3 three"
 
     written: list[str] = []
     reading = logs._Reading(Cluster(), written.append)
-    with pytest.raises(OutOfReach):
+    with pytest.raises(Unavailable):
         reading.read(submitter(), follow=True)
     reading.read(submitter(), follow=True)
     assert written == ["one", "two", "also two", "three"]

@@ -7,10 +7,10 @@ from calling import call
 from follow_objects import NOW, STARTED, Object, job, unschedulable, worker
 from kubernetes_stub import KubernetesStub
 
-from pairwise_rm.follow.diagnosis import troubles_of
-from pairwise_rm.follow.snapshot import Snapshot, newest_jobs
-from pairwise_rm.follow.stage import view
-from pairwise_rm.follow.trouble import Trouble
+from pairwise_rm.k8s.diagnosis import issues_of
+from pairwise_rm.k8s.issue import Issue
+from pairwise_rm.k8s.snapshot import Snapshot, newest_jobs
+from pairwise_rm.k8s.stage_status import view
 
 LONG_AGO = "2025-10-09T08:43:20Z"
 BUSY = (
@@ -56,8 +56,8 @@ def shown(*workloads: Object) -> str:
     return str(view(snapshot(*workloads), "train", []))
 
 
-def found(*workloads: Object, rayjob: Object | None = None, pods: list[Object] | None = None) -> list[Trouble]:
-    return troubles_of(snapshot(*workloads, rayjob=rayjob, pods=pods), "train")
+def found(*workloads: Object, rayjob: Object | None = None, pods: list[Object] | None = None) -> list[Issue]:
+    return issues_of(snapshot(*workloads, rayjob=rayjob, pods=pods), "train")
 
 
 def test_a_stage_that_waits_for_quota_shows_kueues_words_and_is_no_trouble() -> None:
@@ -88,26 +88,26 @@ def test_a_stage_that_waits_for_quota_shows_kueues_words_and_is_no_trouble() -> 
 )
 def test_what_no_waiting_ends_is_told_with_its_remedy(message: str, remedy: str) -> None:
     held = workload(pending(message, "Inadmissible"))
-    (trouble,) = found(held)
-    assert str(trouble) == f"RayJob judge-train-0a1b2c3d is not admitted by queue judges: {message}; {remedy}"
-    assert trouble.hopeless
-    assert shown(held) == "suspended, in queue judges", "the trouble tells the rest"
+    (issue,) = found(held)
+    assert str(issue) == f"RayJob judge-train-0a1b2c3d is not admitted by queue judges: {message}; {remedy}"
+    assert issue.terminal
+    assert shown(held) == "suspended, in queue judges", "the issue tells the rest"
 
 
 def test_a_queue_may_be_made_together_with_the_release() -> None:
     new = pending("LocalQueue judges doesn't exist", "Inadmissible")
     new["lastTransitionTime"] = STARTED
-    (trouble,) = found(workload(new))
-    assert not trouble.hopeless
+    (issue,) = found(workload(new))
+    assert not issue.terminal
 
 
 def test_a_pod_set_that_never_fits_is_told_though_another_only_waits() -> None:
-    (trouble,) = found(
+    (issue,) = found(
         workload(
             pending(f"{BUSY}; couldn't assign flavors to pod set submitter: resource cpu unavailable in ClusterQueue")
         )
     )
-    assert trouble.hopeless
+    assert issue.terminal
 
 
 def test_a_flavor_that_others_use_is_waited_for_though_another_never_fits() -> None:
@@ -125,9 +125,9 @@ def test_a_flavor_that_others_use_is_waited_for_though_another_never_fits() -> N
     ],
 )
 def test_what_an_administrator_may_change_is_told_and_waited_for(message: str, remedy: str) -> None:
-    (trouble,) = found(workload(pending(message)))
-    assert str(trouble).endswith(f"{message}; {remedy}")
-    assert not trouble.hopeless
+    (issue,) = found(workload(pending(message)))
+    assert str(issue).endswith(f"{message}; {remedy}")
+    assert not issue.terminal
 
 
 def test_a_preempted_stage_says_so_and_that_it_goes_on_from_its_checkpoint() -> None:
@@ -147,8 +147,8 @@ def test_a_stage_that_was_evicted_for_another_reason_is_not_called_preempted() -
 def test_a_workload_that_was_switched_off_is_told() -> None:
     off = workload(condition("Evicted", reason="Deactivated", message="The workload is deactivated"))
     off["spec"]["active"] = False
-    (trouble,) = found(off)
-    assert str(trouble).endswith(
+    (issue,) = found(off)
+    assert str(issue).endswith(
         "The workload is deactivated; set spec.active of Workload rayjob-judge-train-1 to true when the cause is gone"
     )
 
@@ -166,15 +166,15 @@ def test_an_elastic_stage_that_runs_tells_what_its_newest_slice_waits_for_in_pla
     old = workload(condition("QuotaReserved"), condition("Admitted"), at=LONG_AGO)
     new = workload(pending(BUSY), name="rayjob-judge-train-2")
     gated = unschedulable(worker(), "Scheduling is blocked due to non-empty scheduling gates", "SchedulingGated")
-    (trouble,) = found(old, new, rayjob=queued("Running", "RUNNING"), pods=[gated])
-    assert str(trouble) == f"RayJob judge-train-0a1b2c3d runs, and waits for more GPUs in queue judges: {BUSY}"
-    assert not trouble.hopeless
+    (issue,) = found(old, new, rayjob=queued("Running", "RUNNING"), pods=[gated])
+    assert str(issue) == f"RayJob judge-train-0a1b2c3d runs, and waits for more GPUs in queue judges: {BUSY}"
+    assert not issue.terminal
 
 
 def test_a_stage_that_kuberay_has_not_suspended_yet_is_not_said_to_run() -> None:
     held = workload(pending("LocalQueue nosuch doesn't exist", "Inadmissible"))
-    (trouble,) = found(held, rayjob=queued(deployment="Initializing"))
-    assert "is not admitted by queue judges: LocalQueue nosuch doesn't exist" in str(trouble)
+    (issue,) = found(held, rayjob=queued(deployment="Initializing"))
+    assert "is not admitted by queue judges: LocalQueue nosuch doesn't exist" in str(issue)
 
 
 def test_a_slice_that_was_replaced_no_longer_counts() -> None:
@@ -190,8 +190,8 @@ def test_a_workload_of_an_earlier_rayjob_of_that_name_is_not_taken_for_its_own()
 
 
 def test_a_stage_for_which_kueue_makes_no_workload_is_told() -> None:
-    (trouble,) = found()
-    assert str(trouble) == (
+    (issue,) = found()
+    assert str(issue) == (
         "RayJob judge-train-0a1b2c3d is suspended in queue judges, and Kueue has made no Workload for it: see whether "
         "Kueue runs, whether its integrations.frameworks names ray.io/rayjob, and whether priorityClass.name is there"
     )

@@ -13,7 +13,7 @@ def refused(message: str) -> Object:
 
 
 @pytest.mark.parametrize(
-    ("message", "remedy", "hopeless"),
+    ("message", "remedy", "terminal"),
     [
         (
             'pods "judge-head-x" is forbidden: no PriorityClass with name high was found',
@@ -61,13 +61,13 @@ def refused(message: str) -> Object:
         ),
     ],
 )
-def test_a_pod_that_is_refused_is_told_with_the_value_to_set(message: str, remedy: str, hopeless: bool) -> None:
-    (trouble,) = found(cluster=refused(message))
-    words = str(trouble)
+def test_a_pod_that_is_refused_is_told_with_the_value_to_set(message: str, remedy: str, terminal: bool) -> None:
+    (issue,) = found(cluster=refused(message))
+    words = str(issue)
     assert words.startswith("RayCluster judge gets no pod: FailedCreate")
     assert words.endswith(f"; {remedy}")
     assert message[-20:] in words
-    assert trouble.hopeless is hopeless
+    assert issue.terminal is terminal
 
 
 def test_a_quota_that_refuses_the_submitter_is_told() -> None:
@@ -75,8 +75,8 @@ def test_a_quota_that_refuses_the_submitter_is_told() -> None:
         'Error creating: pods "judge-train-0a1b2c3d-x" is forbidden: exceeded quota: compute, requested: pods=1, used: '
         "pods=4, limited: pods=4"
     )
-    (trouble,) = found(events=[event("judge-train-0a1b2c3d", "FailedCreate", message, kind="Job")])
-    assert str(trouble) == (
+    (issue,) = found(events=[event("judge-train-0a1b2c3d", "FailedCreate", message, kind="Job")])
+    assert str(issue) == (
         f"submitter pod of judge-train-0a1b2c3d gets no pod: {message}; have ResourceQuota compute raised"
     )
 
@@ -90,9 +90,9 @@ def test_a_quota_that_refuses_the_submitter_is_told() -> None:
 )
 def test_what_kuberay_may_not_make_is_told(reason: str, words: str) -> None:
     message = "Failed to create x ml/judge-1: admission webhook denied the request: no"
-    (trouble,) = found(events=[event("judge-train-0a1b2c3d", reason, message, kind="RayJob")])
-    assert str(trouble).startswith(words)
-    assert trouble.hopeless
+    (issue,) = found(events=[event("judge-train-0a1b2c3d", reason, message, kind="RayJob")])
+    assert str(issue).startswith(words)
+    assert issue.terminal
 
 
 def taking(variable: str, secret: str) -> Object:
@@ -122,12 +122,12 @@ def test_a_secret_that_is_not_there_is_told_with_the_value_that_names_it(
 ) -> None:
     pod = taking(variable, "mine")
     pod["status"]["containerStatuses"] = [waiting("CreateContainerConfigError", message)]
-    (trouble,) = found(pod)
-    assert str(trouble) == (
+    (issue,) = found(pod)
+    assert str(issue) == (
         "worker pod judge-a100-worker-x1 cannot start container ray-worker (CreateContainerConfigError): "
         f"{message}; {remedy}"
     )
-    assert trouble.hopeless
+    assert issue.terminal
 
 
 def test_a_secret_for_uploads_that_is_not_there_is_told() -> None:
@@ -135,8 +135,8 @@ def test_a_secret_for_uploads_that_is_not_there_is_told() -> None:
         "Pending", containerStatuses=[waiting("CreateContainerConfigError", 'secret "s3" not found', "ray-head")]
     )
     pod["spec"]["containers"][0]["envFrom"] = [{"secretRef": {"name": "s3"}}]
-    (trouble,) = found(pod)
-    assert str(trouble).endswith("make secret s3, or set secrets.upload.existingSecret")
+    (issue,) = found(pod)
+    assert str(issue).endswith("make secret s3, or set secrets.upload.existingSecret")
 
 
 def test_a_secret_for_pulling_that_is_not_there_is_told() -> None:
@@ -146,8 +146,8 @@ def test_a_secret_for_pulling_that_is_not_there_is_told() -> None:
         "FailedToRetrieveImagePullSecret",
         "Unable to retrieve some image pull secrets (regcred); attempting to pull the image may not succeed.",
     )
-    (trouble,) = found(pod, events=[absent])
-    assert str(trouble) == (
+    (issue,) = found(pod, events=[absent])
+    assert str(issue) == (
         "worker pod judge-a100-worker-x1 cannot pull image repo/judge:1: 401 Unauthorized (ImagePullBackOff), and has "
         "no secret regcred for it; make it, or set image.pullSecrets"
     )
@@ -155,8 +155,8 @@ def test_a_secret_for_pulling_that_is_not_there_is_told() -> None:
 
 def test_an_autoscaler_that_exited_is_named_though_the_head_runs() -> None:
     pod = head(containerStatuses=[container("ray-head", {"running": {}}), container("autoscaler", ended("Error", 1))])
-    (trouble,) = found(pod, rayjob=job())
-    assert str(trouble) == (
+    (issue,) = found(pod, rayjob=job())
+    assert str(issue) == (
         "head pod judge-head-x1 failed: container autoscaler ended with exit code 1 (Error) and was started 1 time; "
         "see `kubectl logs -n ml judge-head-x1 -c autoscaler`"
     )

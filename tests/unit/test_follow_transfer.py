@@ -17,12 +17,12 @@ from kubernetes.client import Configuration
 from websocket import ABNF
 
 from pairwise_rm.errors import InputError, StageError
-from pairwise_rm.follow import fetching, pack, remote
-from pairwise_rm.follow.carrier import Shelf, manifest, shelf
-from pairwise_rm.follow.client import Cluster
-from pairwise_rm.follow.kubeconfig import Place
-from pairwise_rm.follow.snapshot import Snapshot, newest_jobs
-from pairwise_rm.follow.transfer import check_target, unpack
+from pairwise_rm.k8s import exec_stream, run_folder_tar
+from pairwise_rm.k8s import fetch as k8s_fetch
+from pairwise_rm.k8s.client import Cluster, Place
+from pairwise_rm.k8s.fetch_pod import RunsVolume, manifest, runs_volume
+from pairwise_rm.k8s.snapshot import Snapshot, newest_jobs
+from pairwise_rm.k8s.tar_stream import check_target, unpack
 
 RUN = "/mnt/runs/judge/smoke-1"
 CLUSTER = Cluster(Configuration(), Place("kubeconfig", "lab", "https://nowhere", "ml"))
@@ -54,7 +54,7 @@ def run(tmp_path: Path) -> Path:
 
 def packed(*arguments: str) -> subprocess.CompletedProcess[bytes]:
     """The program as it runs in the pod."""
-    return subprocess.run([sys.executable, "-c", fetching._program(), *arguments], capture_output=True, check=False)
+    return subprocess.run([sys.executable, "-c", k8s_fetch._program(), *arguments], capture_output=True, check=False)
 
 
 def names(output: bytes) -> set[str]:
@@ -94,7 +94,10 @@ def test_what_a_writer_has_not_finished_is_left_out(run: Path) -> None:
 
 def test_a_run_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
     done = packed(str(tmp_path / "none"))
-    assert (done.returncode, done.stderr.decode()) == (pack.NO_FOLDER, f"{tmp_path / 'none'}: no such folder\n")
+    assert (done.returncode, done.stderr.decode()) == (
+        run_folder_tar.NO_FOLDER,
+        f"{tmp_path / 'none'}: no such folder\n",
+    )
 
 
 def test_what_was_packed_is_unpacked_with_its_checksums(run: Path, tmp_path: Path) -> None:
@@ -188,9 +191,9 @@ class Socket:
         self.frames = []
 
 
-def output(monkeypatch: pytest.MonkeyPatch, *frames: tuple[int, bytes]) -> remote.RemoteCommand:
-    monkeypatch.setattr(remote, "_connection", lambda *_: Socket(*frames))
-    return remote.RemoteCommand(CLUSTER, "judge-head-x1", "ray-head", ["python"])
+def output(monkeypatch: pytest.MonkeyPatch, *frames: tuple[int, bytes]) -> exec_stream.RemoteCommand:
+    monkeypatch.setattr(exec_stream, "_connection", lambda *_: Socket(*frames))
+    return exec_stream.RemoteCommand(CLUSTER, "judge-head-x1", "ray-head", ["python"])
 
 
 SUCCESS = (3, b'{"status":"Success"}')
@@ -229,9 +232,9 @@ def test_a_fetch_writes_the_folder_with_its_list_of_files(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done = packed(str(run))
-    monkeypatch.setattr(remote, "_connection", lambda *_: Socket((1, done.stdout), SUCCESS))
+    monkeypatch.setattr(exec_stream, "_connection", lambda *_: Socket((1, done.stdout), SUCCESS))
     target = tmp_path / "out"
-    fetched = fetching.fetch(CLUSTER, snapshot_with_head(), target, False, print, lambda *_: None)
+    fetched = k8s_fetch.fetch(CLUSTER, snapshot_with_head(), target, False, print, lambda *_: None)
     assert set(fetched.files) == RESULTS
     marked = json.loads((target / "fetched.json").read_text())
     assert (marked["run_folder"], marked["weights"], len(marked["files"])) == (RUN, False, len(RESULTS))
@@ -239,25 +242,25 @@ def test_a_fetch_writes_the_folder_with_its_list_of_files(
 
 def test_a_fetch_that_breaks_off_leaves_nothing(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done = packed(str(run))
-    monkeypatch.setattr(remote, "_connection", lambda *_: Lost((1, done.stdout[:3000])))
+    monkeypatch.setattr(exec_stream, "_connection", lambda *_: Lost((1, done.stdout[:3000])))
     (tmp_path / "here").mkdir()
     with pytest.raises(StageError, match="broke off"):
-        fetching.fetch(CLUSTER, snapshot_with_head(), tmp_path / "here/out", False, print, lambda *_: None)
+        k8s_fetch.fetch(CLUSTER, snapshot_with_head(), tmp_path / "here/out", False, print, lambda *_: None)
     assert list((tmp_path / "here").iterdir()) == []
 
 
 def test_a_run_folder_that_the_pod_lacks_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        remote, "_connection", lambda *_: Socket((2, b"/x: no such folder\n"), (3, b'{"status":"Failure"}'))
+        exec_stream, "_connection", lambda *_: Socket((2, b"/x: no such folder\n"), (3, b'{"status":"Failure"}'))
     )
     with pytest.raises(StageError, match="/x: no such folder"):
-        fetching.fetch(CLUSTER, snapshot_with_head(), tmp_path / "out", False, print, lambda *_: None)
+        k8s_fetch.fetch(CLUSTER, snapshot_with_head(), tmp_path / "out", False, print, lambda *_: None)
 
 
 def test_without_room_nothing_is_transferred(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "_connection", lambda *_: Socket((1, b"999999999999999\nx"), SUCCESS))
+    monkeypatch.setattr(exec_stream, "_connection", lambda *_: Socket((1, b"999999999999999\nx"), SUCCESS))
     with pytest.raises(StageError, match="GB are to come"):
-        fetching.fetch(CLUSTER, snapshot_with_head(), tmp_path / "out", False, print, lambda *_: None)
+        k8s_fetch.fetch(CLUSTER, snapshot_with_head(), tmp_path / "out", False, print, lambda *_: None)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -272,7 +275,7 @@ def test_the_claim_of_the_runs_is_the_one_that_the_head_mounts() -> None:
     cluster = ray_cluster()
     cluster["spec"] = {"headGroupSpec": {"template": {"spec": HEAD_SPEC}}}
     snapshot = Snapshot("judge", "ml", newest_jobs([job()]), clusters={"judge": cluster}, now=NOW)
-    found = shelf(snapshot, job(), RUN)
+    found = runs_volume(snapshot, job(), RUN)
     assert (found.claim, found.mount, found.image) == ("team-claim", "/mnt/runs", "repo/judge:1")
 
 
@@ -281,16 +284,16 @@ def test_without_a_raycluster_the_releases_own_claim_is_taken() -> None:
     rayjob = job()
     rayjob["spec"]["submitterPodTemplate"] = {"spec": {"containers": [{"image": "repo/judge:1"}]}}
     snapshot = Snapshot("judge", "ml", newest_jobs([rayjob]), claims={"judge-runs": claim}, now=NOW)
-    found = shelf(snapshot, rayjob, RUN)
+    found = runs_volume(snapshot, rayjob, RUN)
     assert (found.claim, found.mount, found.image) == ("judge-runs", "/mnt/runs", "repo/judge:1")
     with pytest.raises(StageError, match="RayCluster judge is gone"):
-        shelf(Snapshot("judge", "ml", {}, claims={}, now=NOW), rayjob, RUN)
+        runs_volume(Snapshot("judge", "ml", {}, claims={}, now=NOW), rayjob, RUN)
     with pytest.raises(StageError, match="permission to list persistentvolumeclaims in namespace ml"):
-        shelf(Snapshot("judge", "ml", {}, claims=None, now=NOW), rayjob, RUN)
+        runs_volume(Snapshot("judge", "ml", {}, claims=None, now=NOW), rayjob, RUN)
 
 
 def test_the_temporary_pod_passes_restricted_and_reads_only() -> None:
-    pod = manifest("judge-fetch-1", "judge", Shelf("judge-runs", "/mnt/runs", "repo/judge:1", HEAD_SPEC))
+    pod = manifest("judge-fetch-1", "judge", RunsVolume("judge-runs", "/mnt/runs", "repo/judge:1", HEAD_SPEC))
     spec, (container,) = pod["spec"], pod["spec"]["containers"]
     assert spec["securityContext"]["runAsNonRoot"] is True
     assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from follow_objects import Object, container, ended, event, found, head, submitter, unschedulable, waiting, worker
 
-from pairwise_rm.follow.scheduling import scheduler_message
+from pairwise_rm.k8s.pending import scheduler_message
 
 
 @pytest.mark.parametrize(
@@ -50,17 +50,17 @@ from pairwise_rm.follow.scheduling import scheduler_message
     ],
 )
 def test_a_pod_without_a_node_is_told_with_the_schedulers_words(pod: Object, message: str, sentence: str) -> None:
-    (trouble,) = found(unschedulable(pod, message))
-    assert str(trouble) == sentence
-    assert not trouble.hopeless, "a node may come"
+    (issue,) = found(unschedulable(pod, message))
+    assert str(issue) == sentence
+    assert not issue.terminal, "a node may come"
 
 
 def test_a_node_that_is_being_brought_up_is_told() -> None:
-    (trouble,) = found(
+    (issue,) = found(
         unschedulable(worker(), "0/1 nodes are available: 1 Insufficient nvidia.com/gpu."),
         events=[event("judge-a100-worker-x1", "TriggeredScaleUp")],
     )
-    assert "waits for a node that is being brought up" in str(trouble)
+    assert "waits for a node that is being brought up" in str(issue)
 
 
 def test_the_schedulers_asides_are_left_out() -> None:
@@ -69,7 +69,7 @@ def test_the_schedulers_asides_are_left_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "sentence", "hopeless"),
+    ("status", "sentence", "terminal"),
     [
         (
             waiting(
@@ -123,22 +123,22 @@ def test_the_schedulers_asides_are_left_out() -> None:
         ),
     ],
 )
-def test_a_broken_container_is_told(status: Object, sentence: str, hopeless: bool) -> None:
-    (trouble,) = found(worker("Pending", containerStatuses=[status]))
-    assert str(trouble) == f"worker pod judge-a100-worker-x1 {sentence}"
-    assert trouble.hopeless is hopeless
+def test_a_broken_container_is_told(status: Object, sentence: str, terminal: bool) -> None:
+    (issue,) = found(worker("Pending", containerStatuses=[status]))
+    assert str(issue) == f"worker pod judge-a100-worker-x1 {sentence}"
+    assert issue.terminal is terminal
 
 
 def test_two_containers_that_lack_one_image_are_told_once() -> None:
     pod = head("Pending", containerStatuses=[waiting("ErrImagePull", name="a"), waiting("ImagePullBackOff", name="b")])
-    (trouble,) = found(pod)
-    assert trouble.hopeless
+    (issue,) = found(pod)
+    assert issue.terminal
 
 
 def test_an_evicted_pod_names_the_request_to_raise() -> None:
     pod = worker("Failed", reason="Evicted", message="The node was low on resource: ephemeral-storage. Using 12Gi. ")
-    (trouble,) = found(pod)
-    assert str(trouble) == (
+    (issue,) = found(pod)
+    assert str(issue) == (
         "worker pod judge-a100-worker-x1 was evicted: The node was low on resource: ephemeral-storage. Using 12Gi; "
         "raise pools.a100.resources.requests.ephemeral-storage"
     )
@@ -154,9 +154,9 @@ def test_an_evicted_pod_names_the_request_to_raise() -> None:
 )
 def test_a_volume_that_cannot_be_mounted_is_told(message: str, value: str) -> None:
     pod = worker("Pending", containerStatuses=[waiting("ContainerCreating")])
-    (trouble,) = found(pod, events=[event("judge-a100-worker-x1", "FailedMount", message)])
-    assert message in str(trouble)
-    assert value in str(trouble)
+    (issue,) = found(pod, events=[event("judge-a100-worker-x1", "FailedMount", message)])
+    assert message in str(issue)
+    assert value in str(issue)
 
 
 def test_a_pod_that_is_just_starting_is_no_trouble() -> None:

@@ -9,10 +9,10 @@ from calling import call, refused
 from follow_objects import NOW, STARTED, STEP, Object, container, ended, head, job, submitter
 from kubernetes_stub import KubernetesStub
 
-from pairwise_rm.follow.diagnosis import troubles_of
-from pairwise_rm.follow.snapshot import Snapshot, newest_jobs
-from pairwise_rm.follow.stage import StageView, view
-from pairwise_rm.follow.trouble import Trouble
+from pairwise_rm.k8s.diagnosis import issues_of
+from pairwise_rm.k8s.issue import Issue
+from pairwise_rm.k8s.snapshot import Snapshot, newest_jobs
+from pairwise_rm.k8s.stage_status import StageView, view
 
 LONG_AGO = "2025-10-09T08:43:20Z"  # ten minutes before NOW
 EARLIER = "2025-10-09T08:48:20Z"  # five
@@ -44,8 +44,8 @@ def shown(*lines: str, rayjob: Object | None = None, pods: list[Object] | None =
 
 def found(
     *lines: str, rayjob: Object | None = None, pods: list[Object] | None = None, log: dict[str, list[str]] | None = None
-) -> list[Trouble]:
-    return troubles_of(snapshot(*lines, rayjob=rayjob, pods=pods, log=log), "train")
+) -> list[Issue]:
+    return issues_of(snapshot(*lines, rayjob=rayjob, pods=pods, log=log), "train")
 
 
 @pytest.mark.parametrize(
@@ -112,21 +112,21 @@ NOT_YET = "Job j-1 does not exist on the cluster"
 
 
 def test_an_operator_whose_log_says_that_it_cannot_reach_the_head_is_told_with_the_values() -> None:
-    (trouble,) = found(f"{EARLIER} {WAITS}", log={"kuberay": [line(NOT_YET), line(TIMEOUT)]})
-    assert str(trouble) == (
+    (issue,) = found(f"{EARLIER} {WAITS}", log={"kuberay": [line(NOT_YET), line(TIMEOUT)]})
+    assert str(issue) == (
         f"{OPERATOR} cannot reach {DASHBOARD}, so that RayJob judge-train-0a1b2c3d tells nothing of its job: dial tcp "
         f"10.96.3.4:8265: i/o timeout; set {VALUES} to namespace kuberay and the labels of its pods"
     )
-    assert trouble.hopeless
+    assert issue.terminal
 
 
 def test_an_operator_whose_log_may_not_be_read_is_told_as_far_as_it_is_known() -> None:
-    (trouble,) = found(f"{EARLIER} {WAITS}")
-    assert str(trouble) == (
+    (issue,) = found(f"{EARLIER} {WAITS}")
+    assert str(issue) == (
         f"{OPERATOR} has not seen the job of RayJob judge-train-0a1b2c3d, which was submitted: either it cannot reach "
         f"{DASHBOARD}, for which see {VALUES}, or it waits before it asks again, 17 minutes at most"
     )
-    assert not trouble.hopeless
+    assert not issue.terminal
 
 
 @pytest.mark.parametrize(
@@ -144,8 +144,8 @@ def test_an_operator_that_reaches_the_head_and_only_waits_is_no_trouble(log: lis
 def test_a_submitter_that_has_ended_shows_too_that_the_job_was_submitted() -> None:
     done = submitter(phase="Succeeded")
     done["metadata"]["creationTimestamp"] = EARLIER
-    (trouble,) = found(pods=[running_head(), done])
-    assert "has not seen the job of RayJob judge-train-0a1b2c3d, which was submitted" in str(trouble)
+    (issue,) = found(pods=[running_head(), done])
+    assert "has not seen the job of RayJob judge-train-0a1b2c3d, which was submitted" in str(issue)
 
 
 @pytest.mark.parametrize(
@@ -165,8 +165,8 @@ def test_a_job_that_was_not_submitted_long_ago_or_whose_head_is_not_ready_accuse
 
 def test_kuberay_1_7_tells_itself_that_it_cannot_reach_the_head() -> None:
     failing = job(jobStatusCheckFailureStartTime=EARLIER)
-    (trouble,) = found(rayjob=failing)
-    assert str(trouble) == (
+    (issue,) = found(rayjob=failing)
+    assert str(issue) == (
         f"{OPERATOR} cannot reach {DASHBOARD}, so that RayJob judge-train-0a1b2c3d tells nothing of its job; "
         f"set {VALUES} to its namespace and its pods' labels"
     )
@@ -218,7 +218,7 @@ def test_the_operators_log_is_read_in_its_namespace(
 ) -> None:
     told = json.loads(call(capsys, "status", "--json")[1])
     assert (told["stages"][0]["state"], told["last_event"]) == ("waiting", None)
-    assert "to namespace kuberay and the labels of its pods" in told["troubles"][0]["text"]
+    assert "to namespace kuberay and the labels of its pods" in told["issues"][0]["text"]
 
 
 @pytest.mark.parametrize("path", ["/api/v1/pods", "/api/v1/namespaces/kuberay/pods/kuberay-1/log"])

@@ -11,8 +11,9 @@ from kubernetes_stub import KubernetesStub
 
 from pairwise_rm.cli.wait import seconds_from
 from pairwise_rm.errors import InputError
-from pairwise_rm.follow import patience, waiting
-from pairwise_rm.follow.faults import OutOfReach
+from pairwise_rm.k8s import api_errors
+from pairwise_rm.k8s import wait as k8s_wait
+from pairwise_rm.k8s.api_errors import Unavailable
 
 
 def test_waiting_for_a_stage_that_is_done_exits_0(release: KubernetesStub, capsys: pytest.CaptureFixture[str]) -> None:
@@ -65,7 +66,7 @@ def test_waiting_goes_on_without_gpus_and_tells_it(cluster: KubernetesStub, caps
 def test_a_trouble_that_only_lasts_longer_is_told_once(
     cluster: KubernetesStub, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(waiting, "POLL_SECONDS", 0.4)
+    monkeypatch.setattr(k8s_wait, "POLL_SECONDS", 0.4)
     untaken = job("train", "", "")
     untaken["metadata"]["creationTimestamp"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - 90))
     cluster.add("rayjobs", untaken)
@@ -94,24 +95,24 @@ def test_no_other_time_is_read(text: str) -> None:
 
 
 def test_an_api_server_that_is_away_for_a_moment_is_asked_again(cluster: KubernetesStub) -> None:
-    answers = [OutOfReach("gone"), OutOfReach("gone"), "there"]
+    answers = [Unavailable("gone"), Unavailable("gone"), "there"]
     said: list[str] = []
 
     def ask() -> str:
         answer = answers.pop(0)
-        if isinstance(answer, OutOfReach):
+        if isinstance(answer, Unavailable):
             raise answer
         return answer
 
-    assert patience.patiently(ask, said.append) == "there"
+    assert api_errors.with_retries(ask, said.append) == "there"
     assert said == ["gone; asking again"]
 
 
 def test_an_api_server_that_stays_away_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patience, "_PATIENCE_SECONDS", -1.0)
+    monkeypatch.setattr(api_errors, "_GIVE_UP_SECONDS", -1.0)
 
     def ask() -> str:
-        raise OutOfReach("gone")
+        raise Unavailable("gone")
 
-    with pytest.raises(OutOfReach):
-        patience.patiently(ask, lambda _: None)
+    with pytest.raises(Unavailable):
+        api_errors.with_retries(ask, lambda _: None)

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from pairwise_rm.contract.verdict import Verdict, extract_preference_from_response
 from pairwise_rm.errors import InputError
-from pairwise_rm.evaluate.judging import Ruling
+from pairwise_rm.evaluate.row_verdicts import RowVerdict
 from pairwise_rm.judge.items import Item, read_items
-from pairwise_rm.judge.judging import Judgement, judgement_of
+from pairwise_rm.judge.run import Judgement, judgement_of
 from pairwise_rm.judge.show import as_json_lines, print_judgements
-from pairwise_rm.verdict import Verdict, extract_preference_from_response
 
 GOOD = {"prompt": "Why?", "response_a": "Because.", "response_b": "No."}
 
@@ -75,9 +75,9 @@ def test_a_file_without_lines_and_a_missing_file_are_refused(tmp_path: Path) -> 
         read_items(tmp_path)
 
 
-def ruling(value: str) -> Ruling:
+def row_verdict(value: str) -> RowVerdict:
     sample = extract_preference_from_response(f"<think>Because.</think><preference>{value}</preference>")
-    return Ruling(sample.preference, sample.reason, [sample], [f"text {value}"], [5], 20, cut=False)
+    return RowVerdict(sample.preference, sample.reason, [sample], [f"text {value}"], [5], 20, cut=False)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def ruling(value: str) -> Ruling:
 def test_both_orders_combine_into_one_verdict_in_the_items_own_letters(
     original: str, swapped: str, combined: str
 ) -> None:
-    assert judgement_of("1", (ruling(original), ruling(swapped))).combined == combined
+    assert judgement_of("1", (row_verdict(original), row_verdict(swapped))).combined == combined
 
 
 def shown(judgement: Judgement) -> str:
@@ -106,22 +106,24 @@ def shown(judgement: Judgement) -> str:
 
 
 def test_the_verdict_is_printed_with_the_reasoning_of_both_orders() -> None:
-    text = shown(judgement_of("7", (ruling("A"), ruling("B"))))
+    text = shown(judgement_of("7", (row_verdict("A"), row_verdict("B"))))
     assert text.count("Because.") == 2
     assert "B shown first → A" in text
     assert "response A is better" in text
 
 
 def test_an_invalid_answer_is_printed_as_it_was_written_and_neither_markup_nor_escapes_in_it_act() -> None:
-    bad = Ruling(None, "no_verdict", [Verdict(None, "no_verdict", "")], ["[bold]hm[/bold]\x1b[2J"], [3], 20, cut=True)
-    text = shown(judgement_of("1", (bad, ruling("B"))))
+    bad = RowVerdict(
+        None, "no_verdict", [Verdict(None, "no_verdict", "")], ["[bold]hm[/bold]\x1b[2J"], [3], 20, cut=True
+    )
+    text = shown(judgement_of("1", (bad, row_verdict("B"))))
     assert "[bold]hm[/bold]" in text
     assert "\x1b" not in text
     assert "invalid (no_verdict)" in text
 
 
 def test_the_json_output_holds_both_orders() -> None:
-    line = json.loads(as_json_lines([judgement_of("1", (ruling("A"), ruling("A")))]))
+    line = json.loads(as_json_lines([judgement_of("1", (row_verdict("A"), row_verdict("A")))]))
     assert (line["name"], line["combined"]) == ("1", "inconsistent")
     assert [one["preferred"] for one in line["orders"]] == ["A", "B"]
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pairwise_rm.lengths import CUT_MARK, PromptFitter, TokenEstimate
-from pairwise_rm.rows import Row
-from pairwise_rm.template import PairwiseComparisonTemplate
+from pairwise_rm.contract.prompt import PairwiseComparisonTemplate
+from pairwise_rm.contract.prompt_fit import CUT_MARK, PromptFitter, TokenEstimate
+from pairwise_rm.contract.rows import Row
 
 TEMPLATE = "Judge by the rubric.\nQuery: {{ query }}\nA: {{ response_a }}\nB: {{ response_b }}\nOne verdict, please."
 

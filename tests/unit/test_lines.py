@@ -12,7 +12,8 @@ from rich.console import Console
 from pairwise_rm.cli import console as console_module
 from pairwise_rm.cli.console import Stage
 from pairwise_rm.cli.steps import _Steps
-from pairwise_rm.lines import (
+from pairwise_rm.cluster.input_wait import Pace
+from pairwise_rm.progress import (
     CountLine,
     NoteLine,
     StepLine,
@@ -22,8 +23,7 @@ from pairwise_rm.lines import (
     newest,
     seconds_of,
 )
-from pairwise_rm.stages.order import Pace
-from pairwise_rm.train.watch import Progress
+from pairwise_rm.train.watchdog import Progress
 
 STEP = StepLine(3, 20, 0.412, 0.5, 0.98, 0.0012, 9.1, 160.0)
 share = st.floats(0, 1, allow_nan=False)

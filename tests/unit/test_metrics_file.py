@@ -10,7 +10,14 @@ from typing import Any
 import pytest
 
 from pairwise_rm.errors import InputError, StageError
-from pairwise_rm.train.metrics import PROBS_DIFF, append_step, check_fresh, drop_after, read_steps, with_guide_names
+from pairwise_rm.train.metrics_file import (
+    PROBS_DIFF,
+    append_step,
+    check_fresh,
+    drop_after,
+    read_steps,
+    with_guide_names,
+)
 
 
 @pytest.fixture

@@ -6,15 +6,15 @@ from pathlib import Path
 import pytest
 import yaml
 
-import pairwise_rm.models as models
+import pairwise_rm.toy as models
 from pairwise_rm import __version__
+from pairwise_rm.contract.verdict import extract_preference_from_response
 from pairwise_rm.errors import InputError, StageError
-from pairwise_rm.models import smollm2
-from pairwise_rm.models.record import RECORD_FILE, already_made
-from pairwise_rm.models.smoke import make_smoke
-from pairwise_rm.models.speech import PROMPT_TEMPLATE, answer, make_tokenizer, prompt_ids, reasoning
-from pairwise_rm.models.task import pairs, topic_combinations
-from pairwise_rm.verdict import extract_preference_from_response
+from pairwise_rm.toy import smollm2
+from pairwise_rm.toy.answers import PROMPT_TEMPLATE, answer, make_tokenizer, prompt_ids, reasoning
+from pairwise_rm.toy.made_record import RECORD_FILE, already_made
+from pairwise_rm.toy.smoke import make_smoke
+from pairwise_rm.toy.topic_pairs import pairs, topic_combinations
 
 pytest.importorskip("transformers")
 
@@ -67,7 +67,7 @@ def one_thread():
 
 @pytest.mark.usefixtures("one_thread")
 def test_a_few_warm_start_steps_lower_the_loss_of_a_model_whose_vocabulary_is_the_tokenizers(tokenizer):
-    from pairwise_rm.models.warmstart import make_model, warm_start
+    from pairwise_rm.toy.warm_start import make_model, warm_start
 
     model = make_model(tokenizer, 0)
     assert model.config.vocab_size == len(tokenizer)

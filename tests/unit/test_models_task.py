@@ -8,8 +8,8 @@ from itertools import islice
 import pytest
 
 from pairwise_rm.convert.converters import HelpSteer2PairwiseConverter
-from pairwise_rm.models.smoke import TRAIN_DRAWS, VAL_DRAWS, write_pairs
-from pairwise_rm.models.task import (
+from pairwise_rm.toy.smoke import TRAIN_DRAWS, VAL_DRAWS, write_pairs
+from pairwise_rm.toy.topic_pairs import (
     RESPONSES,
     TOPICS,
     helpsteer2_row,

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from pairwise_rm.contract.rows import Row
 from pairwise_rm.errors import InputError, StageError
 from pairwise_rm.recipe.model import Recipe
-from pairwise_rm.rows import Row
 from pairwise_rm.run_folder import RunFolder
 from pairwise_rm.train import preflight as checks
 from pairwise_rm.train.preflight import Facts, check_cluster, parameter_count, preflight, ray_cpus_needed

@@ -12,9 +12,13 @@ import pytest
 pd = pytest.importorskip("pandas")
 pytest.importorskip("pyarrow")
 
+from pairwise_rm.contract.rows import (  # noqa: E402
+    Row,
+    UnreadableRow,
+    normalize_row,
+    read_rows,
+)
 from pairwise_rm.errors import InputError  # noqa: E402
-from pairwise_rm.reading import UnreadableRow, normalize_row, read_rows  # noqa: E402
-from pairwise_rm.rows import Row  # noqa: E402
 
 WriteRows = Callable[..., Path]
 MakeRows = Callable[..., list[Row]]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pairwise_rm.convert.stage import convert
+from pairwise_rm.convert.run import convert
 from pairwise_rm.recipe.load import load_data_config, load_recipe, shipped_recipes
 
 REPO = Path(__file__).resolve().parents[2]

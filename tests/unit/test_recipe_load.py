@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pairwise_rm.errors import InputError
 from pairwise_rm.recipe.load import first_difference, load_data_config, load_recipe, recipe_yaml, shipped_recipes
 from pairwise_rm.recipe.model import Recipe
-from pairwise_rm.recipe.source import dump_yaml, parse_value, read_yaml
+from pairwise_rm.recipe.yaml_file import dump_yaml, parse_value, read_yaml
 from pairwise_rm.run_folder import RunFolder
 
 MINIMAL = "name: t\nmodel: {path: m}\n"

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pairwise_rm.rows import PREFERENCES
+from pairwise_rm.contract.rows import PREFERENCES
+from pairwise_rm.contract.verdict import INVALID_REASONS
 from pairwise_rm.train.reward import compute_score
-from pairwise_rm.verdict import INVALID_REASONS
 
 KEYS = {"score", "acc", "valid", "said_a", "said_b", "said_tie", *(f"invalid/{reason}" for reason in INVALID_REASONS)}
 

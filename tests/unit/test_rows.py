@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pairwise_rm.rows import MAX_STRENGTH, PREFERENCES, Message, Pair, arrow_schema, both_orders, pair_id, swapped
+from pairwise_rm.contract.rows import (
+    MAX_STRENGTH,
+    PREFERENCES,
+    Message,
+    Pair,
+    arrow_schema,
+    both_orders,
+    pair_id,
+    swapped,
+)
 
 PROMPT: list[Message] = [{"role": "user", "content": "Why?"}]
 words = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)

@@ -11,10 +11,10 @@ import pytest
 
 pytest.importorskip("starlette")
 
+from pairwise_rm.cluster.state_file import Reporter
 from pairwise_rm.errors import InputError, StageError
 from pairwise_rm.serve import app
 from pairwise_rm.serve.exported import Exported, ServeArguments
-from pairwise_rm.stages.state import Reporter
 
 
 def test_an_export_that_is_on_its_way_is_waited_for_with_a_line(

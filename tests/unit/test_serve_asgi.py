@@ -18,14 +18,14 @@ pytest.importorskip("httpx")
 
 from starlette.testclient import TestClient
 
-from pairwise_rm.evaluate.judging import PromptMaker
-from pairwise_rm.lengths import PromptFitter
+from pairwise_rm.contract.prompt import PairwiseComparisonTemplate
+from pairwise_rm.contract.prompt_fit import PromptFitter
+from pairwise_rm.evaluate.row_verdicts import PromptMaker
 from pairwise_rm.recipe.model import Recipe
-from pairwise_rm.serve.asgi import MOST_ITEMS, application
 from pairwise_rm.serve.exported import Exported
-from pairwise_rm.serve.judge import ServedJudge, completion_request
+from pairwise_rm.serve.http_api import MOST_ITEMS, application
+from pairwise_rm.serve.served_judge import ServedJudge, completion_request
 from pairwise_rm.serve.server_process import ServerProcess
-from pairwise_rm.template import PairwiseComparisonTemplate
 
 STAND_IN = Path(__file__).with_name("vllm_stand_in.py")
 ITEM = {"prompt": "Why are apples healthy?", "response_a": "Fibre.", "response_b": "They are red."}
@@ -109,7 +109,7 @@ def test_samples_of_a_prompt_follow_each_other_and_are_seeded_on_a_gpu(
     make_recipe: Callable[..., Recipe], tmp_path: Path
 ) -> None:
     recipe = make_recipe(device="cuda", evaluate={"samples": 3}, seed=7)
-    from pairwise_rm.evaluate.judging import sampling_of
+    from pairwise_rm.evaluate.row_verdicts import sampling_of
 
     request = completion_request(Exported(tmp_path, recipe, 1, {}), [[1]], sampling_of(recipe))
     assert (request["n"], request["temperature"], request["seed"]) == (3, 1.0, 7)

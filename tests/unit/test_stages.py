@@ -14,16 +14,16 @@ from pathlib import Path
 
 import pytest
 
+from pairwise_rm.atomic_io import write_json
+from pairwise_rm.cluster import input_wait
+from pairwise_rm.cluster.gpu_request import Demand, demand_of
+from pairwise_rm.cluster.input_wait import Earlier, await_stage
+from pairwise_rm.cluster.recipe_mount import await_recipe, digest_of
+from pairwise_rm.cluster.state_file import LOST_SECONDS, Reporter, StageState, read_state, state_file
+from pairwise_rm.cluster.upload import check_target, upload
 from pairwise_rm.errors import InputError, StageError
-from pairwise_rm.files import write_json
 from pairwise_rm.recipe.load import load_recipe, recipe_yaml
 from pairwise_rm.recipe.model import Recipe
-from pairwise_rm.stages import order
-from pairwise_rm.stages.capacity import Demand, demand_of
-from pairwise_rm.stages.order import Earlier, await_stage
-from pairwise_rm.stages.recipe_file import await_recipe, digest_of
-from pairwise_rm.stages.state import LOST_SECONDS, Reporter, StageState, read_state, state_file
-from pairwise_rm.stages.upload import check_target, upload
 
 
 def put(path: Path, **changed: object) -> Path:
@@ -47,7 +47,7 @@ def test_a_stage_leaves_succeeded_behind(tmp_path: Path) -> None:
 
 
 def test_the_last_message_is_written_with_the_heartbeat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pairwise_rm.stages.state.HEARTBEAT_SECONDS", 0.02)
+    monkeypatch.setattr("pairwise_rm.cluster.state_file.HEARTBEAT_SECONDS", 0.02)
     path = tmp_path / "train.json"
     with Reporter(path, "train", "d1") as reporter:
         reporter.say("step 1/2")
@@ -99,7 +99,7 @@ def test_only_a_stage_that_should_be_writing_can_be_lost() -> None:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    monkeypatch.setattr(order, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(input_wait, "POLL_SECONDS", 0.01)
     return []
 
 
@@ -127,8 +127,8 @@ def waited_for_another_recipe(
 @pytest.fixture
 def settling(quick: list[str], monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """An upgrade takes 0.5 s here, and an end stands after 0.1 s."""
-    monkeypatch.setattr(order, "GRACE_SECONDS", 0.5)
-    monkeypatch.setattr(order, "SETTLE_SECONDS", 0.1)
+    monkeypatch.setattr(input_wait, "GRACE_SECONDS", 0.5)
+    monkeypatch.setattr(input_wait, "SETTLE_SECONDS", 0.1)
     return quick
 
 
@@ -184,7 +184,7 @@ def test_a_run_with_another_recipe_that_began_after_this_stage_and_ended_is_a_mi
 def test_an_end_with_another_recipe_over_which_the_right_run_writes_is_no_mismatch(
     tmp_path: Path, settling: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(order, "SETTLE_SECONDS", 5)
+    monkeypatch.setattr(input_wait, "SETTLE_SECONDS", 5)
     path = put(tmp_path / "t.json", digest=OTHER)
     for after, changed in [(0.6, {"digest": OTHER, "state": "succeeded"}), (0.7, {}), (0.8, {"state": "succeeded"})]:
         threading.Timer(after, put, [path], changed).start()
@@ -228,7 +228,7 @@ def test_a_failure_from_before_is_given_time_to_be_retried(
     path = put(tmp_path / "t.json", state="failed", since=time.time() - 600, error="an earlier attempt's")
     with pytest.raises(StageError, match="was not done"):
         await_stage(Earlier("train", "d1"), path, 0.1, quick.append)
-    monkeypatch.setattr(order, "GRACE_SECONDS", 0.05)
+    monkeypatch.setattr(input_wait, "GRACE_SECONDS", 0.05)
     with pytest.raises(StageError, match=r"train failed.*an earlier attempt's"):
         await_stage(Earlier("train", "d1"), path, 10, quick.append)
 
@@ -237,7 +237,7 @@ def test_an_earlier_stage_whose_pod_is_gone_is_not_waited_for(
     tmp_path: Path, quick: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = put(tmp_path / "t.json", message="step 3/20", heartbeat=time.time() - LOST_SECONDS - 5)
-    monkeypatch.setattr(order, "LOST_SECONDS", 0.05)
+    monkeypatch.setattr(input_wait, "LOST_SECONDS", 0.05)
     with pytest.raises(StageError, match=r"train has not been heard of for 0:10:0\d \(it was running: step 3/20\)"):
         await_stage(Earlier("train", "d1"), path, 10, quick.append)
 
@@ -245,7 +245,7 @@ def test_an_earlier_stage_whose_pod_is_gone_is_not_waited_for(
 def test_a_line_of_progress_comes_when_something_is_new_and_then_at_a_pace(
     tmp_path: Path, quick: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(order, "TELL_SECONDS", 0.2)
+    monkeypatch.setattr(input_wait, "TELL_SECONDS", 0.2)
     with pytest.raises(StageError):
         await_stage(Earlier("train", "d1"), put(tmp_path / "t.json"), 0.5, quick.append)
     assert 2 <= len(quick) <= 4
@@ -268,7 +268,7 @@ def test_a_recipe_that_is_mounted_already_is_taken_at_once(tmp_path: Path) -> No
 
 
 def test_a_recipe_that_comes_later_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pairwise_rm.stages.recipe_file._POLL_SECONDS", 0.01)
+    monkeypatch.setattr("pairwise_rm.cluster.recipe_mount._POLL_SECONDS", 0.01)
     path = tmp_path / "train.yaml"
     path.write_text("old")
     threading.Timer(0.1, path.write_text, ["new"]).start()

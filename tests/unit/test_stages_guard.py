@@ -14,7 +14,7 @@ pytest.importorskip("ray")
 REFUSED = {**os.environ, "RAY_ADDRESS": "http://head:8265"}
 BEGIN = """
 import os, pathlib, signal
-from pairwise_rm.stages.guard import Guard
+from pairwise_rm.cluster.gpu_request_guard import Guard
 guard = Guard()
 """
 TRIED = "the stage ended, and the request for GPUs that it left could not be withdrawn: RAY_ADDRESS=http://head:8265"

@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pairwise_rm.errors import InputError
-from pairwise_rm.template import (
+from pairwise_rm.contract.prompt import (
     DEFAULT_RUBRIC,
     OUR_TAGS,
     BaseHelpfulnessPairWiseReward,
     PairwiseComparisonTemplate,
     thinking_of,
 )
-from pairwise_rm.verdict import extract_preference_from_response
+from pairwise_rm.contract.verdict import extract_preference_from_response
+from pairwise_rm.errors import InputError
 
 SPECIAL = ("<|im_start|>", "<|im_end|>", "[INST]")
 JUDGE = PairwiseComparisonTemplate(special_tokens=SPECIAL)

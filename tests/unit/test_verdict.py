@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pairwise_rm.rows import PREFERENCES
-from pairwise_rm.verdict import INVALID_REASONS, Thinking, extract_preference_from_response
+from pairwise_rm.contract.rows import PREFERENCES
+from pairwise_rm.contract.verdict import INVALID_REASONS, Thinking, extract_preference_from_response
 
 TAGS = ("<think>", "</think>", "<preference>", "</preference>")
 PIECES = (*TAGS, "A", "B", "tie", " ", "\n", "why", "é", "<", "/")

@@ -19,9 +19,8 @@ from pairwise_rm.errors import InputError
 from pairwise_rm.recipe.load import load_recipe, shipped_recipes
 from pairwise_rm.recipe.model import Recipe
 from pairwise_rm.run_folder import RunFolder
-from pairwise_rm.train.launch import dry_run, resolve
-from pairwise_rm.train.overrides import Setting, as_overrides, recipe_key_for
-from pairwise_rm.train.verl_names import to_recipe_overrides
+from pairwise_rm.train.run import dry_run, resolve
+from pairwise_rm.train.verl_settings import Setting, as_overrides, recipe_key_for, to_recipe_overrides
 
 MakeRecipe = Callable[..., Recipe]
 PLATFORM_KEYS = (
@@ -39,7 +38,7 @@ def keys(recipe: Recipe) -> dict[str, Any]:
 def tree() -> Any:
     if importlib.util.find_spec("verl") is None:
         pytest.skip("needs verl")
-    from pairwise_rm.train.verl_config import load_tree
+    from pairwise_rm.train.verl_schema import load_tree
 
     return load_tree()
 
@@ -221,7 +220,7 @@ def test_any_other_key_of_verl_can_be_set_also_below_open_mappings(
 def test_all_settings_merge_into_verls_tree(tree: Any) -> None:
     from omegaconf import OmegaConf
 
-    from pairwise_rm.train.verl_config import load_tree, merged
+    from pairwise_rm.train.verl_schema import load_tree, merged
 
     recipe = load_recipe("smoke", ["train.verl.trainer.critic_warmup=7"])
     found = resolve(recipe, RunFolder.of(recipe))
@@ -234,7 +233,7 @@ def test_all_settings_merge_into_verls_tree(tree: Any) -> None:
 
 def test_reading_verls_tree_does_not_import_verl(tree: Any) -> None:
     code = (
-        "import sys; from pairwise_rm.train.verl_config import load_tree; assert load_tree().trainer;"
+        "import sys; from pairwise_rm.train.verl_schema import load_tree; assert load_tree().trainer;"
         "print([name for name in ('torch', 'verl', 'ray') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

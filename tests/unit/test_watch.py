@@ -14,8 +14,8 @@ import pytest
 from pairwise_rm.errors import StageError
 from pairwise_rm.recipe.load import load_recipe
 from pairwise_rm.run_folder import RunFolder
-from pairwise_rm.train.metrics import append_step
-from pairwise_rm.train.watch import Progress, _cause, _ended, _Follower, run_driver
+from pairwise_rm.train.metrics_file import append_step
+from pairwise_rm.train.watchdog import Progress, _cause, _ended, _Follower, run_driver
 
 # As Ray and verl print them.
 RAY_HEAD = "2026-11-23 16:22:37,412 INFO worker.py:1998 -- Started a local Ray instance."
@@ -28,7 +28,7 @@ OURS = f"""\
 {ACTOR}    trainer.fit()
 Error executing job with overrides: []
 ray.exceptions.RayTaskError(StageError): {ACTOR.strip().replace("(", "ray::").replace(")", "")}
-  File "/x/pairwise_rm/train/hooks.py", line 33, in _compute_old_log_prob
+  File "/x/pairwise_rm/train/verl_trainer.py", line 33, in _compute_old_log_prob
 pairwise_rm.errors.StageError: {STALE}
 """
 MEMORY = """\
@@ -228,7 +228,7 @@ def drive(tmp_path: Path, script: str, stall_timeout: int = 60) -> list[Progress
 
 def test_each_step_of_the_driver_is_told_once(tmp_path: Path) -> None:
     script = (
-        "import sys, pathlib; from pairwise_rm.train.metrics import append_step;"
+        "import sys, pathlib; from pairwise_rm.train.metrics_file import append_step;"
         "path = pathlib.Path(sys.argv[1]).parent / 'metrics.jsonl';"
         "[append_step(path, step, {'accuracy': step / 2}) for step in (1, 2)]"
     )

@@ -97,7 +97,7 @@ headGroupSpec:
           {{- include "pairwise-rm.headProbes" .root | nindent 10 }}
           env:
             {{- include (printf "%s.env" $of) .root | nindent 12 }}
-            - {name: RAY_START_HOOK, value: pairwise_rm.stages.ray_start.without_client_server}
+            - {name: RAY_START_HOOK, value: pairwise_rm.cluster.ray_start_hook.without_client_server}
             {{- /* Ray gives its dashboard 60 seconds and each part of it 30, too few on a loaded node. */}}
             - {name: RAY_DASHBOARD_STARTUP_TIMEOUT_S, value: {{ int $values.probes.startupSeconds | quote }}}
             - {name: RAY_DASHBOARD_SUBPROCESS_MODULE_WAIT_READY_TIMEOUT, value: {{ int $values.probes.startupSeconds | quote }}}
