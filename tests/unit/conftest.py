@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import yaml
-from follow_objects import AT, STEP, job, ray_cluster, submitter, worker
 from hypothesis import settings
+from k8s_objects import AT, STEP, job, ray_cluster, submitter, worker
 from kubernetes_stub import KubernetesStub, kubeconfig
 from rich.console import Console
 

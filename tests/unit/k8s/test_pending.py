@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from follow_objects import Object, container, ended, event, found, head, job, ray_cluster, waiting, worker
+from k8s_objects import Object, container, ended, event, found, head, job, ray_cluster, waiting, worker
 
 
 def refused(message: str) -> Object:

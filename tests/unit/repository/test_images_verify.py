@@ -14,7 +14,7 @@ import pytest
 
 import pairwise_rm
 
-REPO = Path(__file__).resolve().parents[2]
+REPO = Path(__file__).resolve().parents[3]
 DOCKERFILE = (REPO / "images" / "Dockerfile").read_text(encoding="utf-8")
 PYDANTIC = importlib.metadata.version("pydantic")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from calling import call
-from follow_objects import NOW, STARTED, Object, job, unschedulable, worker
+from k8s_objects import NOW, STARTED, Object, job, unschedulable, worker
 from kubernetes_stub import KubernetesStub
 
 from pairwise_rm.k8s.diagnosis import issues_of

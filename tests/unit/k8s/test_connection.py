@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from calling import call, refused
-from follow_objects import job
+from k8s_objects import job
 from kubernetes_stub import KubernetesStub, kubeconfig
 
 

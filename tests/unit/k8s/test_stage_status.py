@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from follow_objects import AT, NOW, STEP, head, job, submitter, worker
+from k8s_objects import AT, NOW, STEP, head, job, submitter, worker
 
 from pairwise_rm.k8s.pods import Gpus, gpus, gpus_of, is_accelerator
 from pairwise_rm.k8s.snapshot import Snapshot, newest_jobs, unix

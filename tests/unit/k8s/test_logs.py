@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import pytest
 from calling import call, refused
-from follow_objects import AT, STEP, job, submitter
+from k8s_objects import AT, STEP, job, submitter
 from kubernetes_stub import KubernetesStub
 
 from pairwise_rm.k8s import logs

@@ -22,7 +22,7 @@ from pairwise_rm.convert.split import normalised_prompt
 from pairwise_rm.convert.summary import describe
 from pairwise_rm.errors import InputError
 
-LLMBAR = Path(__file__).parents[3] / "shared/data/llmbar.jsonl"
+LLMBAR = Path(__file__).parents[4] / "shared/data/llmbar.jsonl"
 
 
 @pytest.fixture

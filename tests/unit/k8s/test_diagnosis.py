@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from follow_objects import (
+from k8s_objects import (
     NOW,
     Object,
     container,

@@ -12,7 +12,7 @@ import yaml
 from pairwise_rm.convert.run import convert
 from pairwise_rm.recipe.load import load_data_config, load_recipe, shipped_recipes
 
-REPO = Path(__file__).resolve().parents[2]
+REPO = Path(__file__).resolve().parents[3]
 README = (REPO / "README.md").read_text(encoding="utf-8")
 
 RUN_ELSEWHERE = {

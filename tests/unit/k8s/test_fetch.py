@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
-from follow_objects import NOW, head, job, ray_cluster
+from k8s_objects import NOW, head, job, ray_cluster
 from kubernetes.client import Configuration
 from websocket import ABNF
 

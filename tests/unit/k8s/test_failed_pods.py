@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from follow_objects import Object, container, ended, event, found, head, submitter, unschedulable, waiting, worker
+from k8s_objects import Object, container, ended, event, found, head, submitter, unschedulable, waiting, worker
 
 from pairwise_rm.k8s.pending import scheduler_message
 

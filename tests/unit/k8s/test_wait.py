@@ -6,7 +6,7 @@ import time
 
 import pytest
 from calling import call, refused
-from follow_objects import AT, container, job, submitter, worker
+from k8s_objects import AT, container, job, submitter, worker
 from kubernetes_stub import KubernetesStub
 
 from pairwise_rm.cli.wait import seconds_from

@@ -6,7 +6,7 @@ import json
 
 import pytest
 from calling import call, refused
-from follow_objects import NOW, STARTED, STEP, Object, container, ended, head, job, submitter
+from k8s_objects import NOW, STARTED, STEP, Object, container, ended, head, job, submitter
 from kubernetes_stub import KubernetesStub
 
 from pairwise_rm.k8s.diagnosis import issues_of

@@ -6,7 +6,7 @@ import json
 
 import pytest
 from calling import call, refused
-from follow_objects import container, job, ray_cluster, worker
+from k8s_objects import container, job, ray_cluster, worker
 from kubernetes_stub import KubernetesStub
 from rich.console import Console
 
