@@ -7,7 +7,8 @@ import subprocess
 from pathlib import Path
 
 import torch
-from conftest import STEPS, Run
+
+from tests.train.conftest import STEPS, Run
 
 
 def test_an_interrupted_run_exits_as_interrupted_and_leaves_no_process_behind(run: Run) -> None:

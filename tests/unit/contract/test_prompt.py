@@ -157,7 +157,7 @@ class ChatTemplate:
         self, messages: Any, add_generation_prompt: bool = False, tokenize: bool = True, **options: Any
     ) -> str:
         assert not tokenize
-        return self.template.render(messages=messages, add_generation_prompt=add_generation_prompt, **options)
+        return str(self.template.render(messages=messages, add_generation_prompt=add_generation_prompt, **options))
 
 
 TURNS = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from convert_samples import row
 
 from pairwise_rm.convert.converters import CONVERTERS, HelpSteer2PairwiseConverter, get_converter
 from pairwise_rm.convert.fields import RowError
 from pairwise_rm.errors import InputError
+from tests.unit.convert.samples import row
 
 HELPSTEER3 = {
     "domain": "stem",

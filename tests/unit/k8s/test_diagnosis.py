@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from k8s_objects import (
+
+from pairwise_rm.k8s.diagnosis import issues
+from pairwise_rm.k8s.issue import Issue, clipped, merged
+from pairwise_rm.k8s.kuberay import is_1_6
+from pairwise_rm.k8s.snapshot import Snapshot, newest_jobs
+from tests.unit.k8s_objects import (
     NOW,
     Object,
     container,
@@ -17,11 +22,6 @@ from k8s_objects import (
     waiting,
     worker,
 )
-
-from pairwise_rm.k8s.diagnosis import issues
-from pairwise_rm.k8s.issue import Issue, clipped, merged
-from pairwise_rm.k8s.kuberay import is_1_6
-from pairwise_rm.k8s.snapshot import Snapshot, newest_jobs
 
 
 def claim(name: str = "judge-runs", phase: str = "Pending") -> Object:

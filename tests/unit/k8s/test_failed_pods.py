@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 import pytest
-from k8s_objects import Object, container, ended, event, found, head, submitter, unschedulable, waiting, worker
 
 from pairwise_rm.k8s.pending import scheduler_message
+from tests.unit.k8s_objects import (
+    Object,
+    container,
+    ended,
+    event,
+    found,
+    head,
+    submitter,
+    unschedulable,
+    waiting,
+    worker,
+)
 
 
 @pytest.mark.parametrize(

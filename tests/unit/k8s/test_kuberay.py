@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 
 import pytest
-from calling import call, refused
-from k8s_objects import NOW, STARTED, STEP, Object, container, ended, head, job, submitter
-from kubernetes_stub import KubernetesStub
 
 from pairwise_rm.k8s.diagnosis import issues_of
 from pairwise_rm.k8s.issue import Issue
 from pairwise_rm.k8s.snapshot import Snapshot, newest_jobs
 from pairwise_rm.k8s.stage_status import StageView, view
+from tests.unit.command_line import call, refused
+from tests.unit.k8s_objects import NOW, STARTED, STEP, Object, container, ended, head, job, submitter
+from tests.unit.kubernetes_stub import KubernetesStub
 
 LONG_AGO = "2025-10-09T08:43:20Z"  # ten minutes before NOW
 EARLIER = "2025-10-09T08:48:20Z"  # five

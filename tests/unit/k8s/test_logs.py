@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 import pytest
-from calling import call, refused
-from k8s_objects import AT, STEP, job, submitter
-from kubernetes_stub import KubernetesStub
 
 from pairwise_rm.k8s import logs
 from pairwise_rm.k8s.api_errors import Unavailable
+from tests.unit.command_line import call, refused
+from tests.unit.k8s_objects import AT, STEP, job, submitter
+from tests.unit.kubernetes_stub import KubernetesStub
 
 
 def test_the_log_is_the_submitters_without_its_times(
