@@ -245,7 +245,7 @@ def test_converting_pulls_no_heavy_package(source: Path, output: Path) -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_the_guide_s_config_is_the_one_that_ships() -> None:
+def test_the_config_of_the_rm_gallery_tutorial_is_the_one_that_ships() -> None:
     import yaml
 
     from pairwise_rm.recipe.model import DataConfigFile

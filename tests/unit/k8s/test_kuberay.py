@@ -137,7 +137,7 @@ def test_an_operator_whose_log_may_not_be_read_is_told_as_far_as_it_is_known() -
         [line(TIMEOUT, rayjob="judge-export-0a1b2c3d"), line(NOT_YET)],
     ],
 )
-def test_an_operator_that_reaches_the_head_and_only_waits_is_no_trouble(log: list[str]) -> None:
+def test_an_operator_that_reaches_the_head_and_only_waits_is_no_issue(log: list[str]) -> None:
     assert found(f"{EARLIER} {WAITS}", log={"kuberay": log}) == []
 
 

@@ -60,7 +60,7 @@ def found(*workloads: Object, rayjob: Object | None = None, pods: list[Object] |
     return issues_of(snapshot(*workloads, rayjob=rayjob, pods=pods), "train")
 
 
-def test_a_stage_that_waits_for_quota_shows_kueues_words_and_is_no_trouble() -> None:
+def test_a_stage_that_waits_for_quota_shows_kueues_words_and_is_no_issue() -> None:
     assert shown(workload(pending(BUSY))) == f"suspended, in queue judges: {BUSY}"
     assert found(workload(pending(BUSY))) == []
 

@@ -63,7 +63,7 @@ def test_waiting_goes_on_without_gpus_and_tells_it(cluster: KubernetesStub, caps
     assert "train is not done after 1 s: it is starting, the head of judge is starting: worker pod" in err
 
 
-def test_a_trouble_that_only_lasts_longer_is_told_once(
+def test_an_issue_that_only_lasts_longer_is_told_once(
     cluster: KubernetesStub, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(k8s_wait, "POLL_SECONDS", 0.4)
