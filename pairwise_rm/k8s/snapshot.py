@@ -6,10 +6,10 @@ import datetime
 import time
 from dataclasses import dataclass, field
 
-from pairwise_rm.cluster import STAGES
 from pairwise_rm.errors import InputError
 from pairwise_rm.k8s.api_errors import Forbidden, NotFound
 from pairwise_rm.k8s.client import Cluster, Object
+from pairwise_rm.pipeline import STAGES
 
 INSTANCE = "app.kubernetes.io/instance"
 STAGE = "pairwise-rm.io/stage"

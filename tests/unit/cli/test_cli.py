@@ -163,7 +163,7 @@ def test_each_way_to_end_badly_has_its_exit_code(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("pairwise_rm.cli.run._run", fail)
+    monkeypatch.setattr("pairwise_rm.pipeline.run", fail)
     assert call(capsys, "run", "smoke")[::2] == (code, shown)
 
 
@@ -171,7 +171,7 @@ def test_a_defect_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -
     def fail(*_: object) -> None:
         raise ZeroDivisionError("ours")
 
-    monkeypatch.setattr("pairwise_rm.cli.run._run", fail)
+    monkeypatch.setattr("pairwise_rm.pipeline.run", fail)
     with pytest.raises(ZeroDivisionError, match="ours"):
         app.main(["run", "smoke"])
 

@@ -7,17 +7,28 @@ from typing import ClassVar
 
 import pytest
 from calling import call, refused
-from k8s_objects import AT, STEP, job, submitter
+from k8s_objects import AT, STEP, job, said, submitter
 from kubernetes_stub import KubernetesStub
 
 from pairwise_rm.k8s import logs
 from pairwise_rm.k8s.api_errors import Unavailable
+from pairwise_rm.progress import Failure
 
 
 def test_the_log_is_the_submitters_without_its_times(
     release: KubernetesStub, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call(capsys, "logs", "train") == (0, f"▸ train  a -> b\n  {STEP}\n", "")
+
+
+def test_what_the_command_prints_of_its_error_is_shown_once_and_other_lines_as_they_are(
+    cluster: KubernetesStub, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cluster.add("rayjobs", job("train", "Failed", "FAILED"))
+    cluster.add("pods", submitter(phase="Failed"))
+    logged = ["INFO -- Connecting", said("first step", v=2), said(Failure("no room")), "error: no room"]
+    cluster.logs["judge-train-0a1b2c3d-s1"] = "".join(f"{AT} {line}\n" for line in logged)
+    assert call(capsys, "logs", "train") == (0, "INFO -- Connecting\n  first step\nerror: no room\n", "")
 
 
 def test_following_the_log_of_a_stage_that_has_ended_ends(
