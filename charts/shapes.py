@@ -162,9 +162,7 @@ DEFINITIONS: dict[str, Schema] = {
         subPathExpr=_said("The same, with variables of the container", {"type": "string"}),
         readOnly=_said("Whether it cannot be written", {"type": "boolean"}),
         recursiveReadOnly=_said("Whether that holds for mounts below it", _enum("Disabled", "IfPossible", "Enabled")),
-        mountPropagation=_said(
-            "Whether mounts below it are shared", _enum("None", "HostToContainer", "Bidirectional")
-        ),
+        mountPropagation=_said("Whether mounts below it are shared", _enum("None", "HostToContainer", "Bidirectional")),
     ),
     "container": {
         "type": "object",

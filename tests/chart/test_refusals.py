@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from chart_sentences import sentences
+from chart_sentences import sentences, templates
 from rendering import CHART, RELEASE, Values, nested, over, refusal, rendered
 from value_table import ONE_JOB, OWN
 
-FILES = ("_plan.tpl", "_serve.tpl", "_validate.tpl")
+FILES = [file.name for file in templates() if not file.name.startswith("_check_cluster")]
+VOLUME = {"name": "ca", "emptyDir": {"sizeLimit": "1Mi"}}
+SIDECAR = {"name": "ray-head", "image": "x"}
 QWEN = {"name": "mine", "model": {"path": "Qwen/Qwen3-4B"}, "data": {"configs": {"type": "huggingface"}}}
 RULES = {**OWN, "batch": {"shutdownAfterJobFinishes": False}}
 SERVE: Values = {"serve": {"enabled": True}}
@@ -51,6 +53,13 @@ CASES: dict[str, Case] = {
         {}, 'the release\'s name: "1judge" must begin with a letter', release="1judge"
     ),
     "an old Ray": Case({"rayVersion": "2.52.1"}, "rayVersion: 2.52.1 is too old; 2.53.0 or later is needed"),
+    "a common label that is the chart's own": Case(
+        {"commonLabels": {"app.kubernetes.io/instance": "x"}},
+        "commonLabels: app.kubernetes.io/instance is set by the chart or by an operator; take another label",
+    ),
+    "a common label that KubeRay sets": Case(
+        {"commonLabels": {"ray.io/cluster": "x"}}, "commonLabels: ray.io/cluster is set by the chart or by an operator"
+    ),
     "a PriorityClass without a name": Case({"priorityClass.create": True}, "priorityClass.name: is missing"),
     # ---- the recipe
     "an unknown recipe": Case(
@@ -146,6 +155,38 @@ CASES: dict[str, Case] = {
     "a variable of NCCL that is there already": Case(
         {"poolDefaults.nccl.NCCL_DEBUG": "INFO", "poolDefaults.env": [{"name": "NCCL_DEBUG", "value": "WARN"}]},
         "pools.gpu.env: NCCL_DEBUG is given twice",
+    ),
+    # ---- what is added to the pods
+    "a volume of the chart's own": Case(
+        {"poolDefaults.extraVolumes": [{**VOLUME, "name": "shm"}]},
+        "pools.gpu.extraVolumes: shm is the name of a volume that the chart or KubeRay makes; take another name",
+    ),
+    "a volume twice": Case(
+        {"extraVolumes": [VOLUME], "head.extraVolumes": [VOLUME]},
+        "head.extraVolumes: ca is there twice; extraVolumes count too, so keep one",
+    ),
+    "a mount of a volume that is not added": Case(
+        {"head.extraVolumeMounts": [{"name": "runs", "mountPath": "/x"}]},
+        "head.extraVolumeMounts: there is no volume runs among extraVolumes",
+    ),
+    "a mount over the chart's own": Case(
+        {"extraVolumes": [VOLUME], "extraVolumeMounts": [{"name": "ca", "mountPath": "/mnt/runs/"}]},
+        "head.extraVolumeMounts: something is mounted at /mnt/runs/ already; take another path",
+    ),
+    "two mounts at one path": Case(
+        {"extraVolumes": [VOLUME], "pools.gpu.extraVolumeMounts": [{"name": "ca", "mountPath": "/x"}] * 2},
+        "pools.gpu.extraVolumeMounts: something is mounted at /x already; take another path",
+    ),
+    "a container with the name of Ray's": Case(
+        {"head.extraContainers": [SIDECAR]},
+        "head: a container ray-head is there already; take another name in extraContainers or extraInitContainers",
+    ),
+    "two containers of one name": Case(
+        {
+            "pools.gpu.extraContainers": [{**SIDECAR, "name": "x"}],
+            "pools.gpu.extraInitContainers": [{**SIDECAR, "name": "x"}],
+        },
+        "pools.gpu: a container x is there already",
     ),
     "GPUs that are only counted": Case(
         {"poolDefaults.gpuResource": ""},
@@ -317,7 +358,7 @@ def test_what_the_bad_input_is_added_to_is_good(base: Values) -> None:
 # ---- each of the chart's sentences has a case ----------------------------------------------------
 
 
-@pytest.mark.parametrize("pattern", [pytest.param(pattern, id=name) for name, pattern in sentences(*FILES)])
+@pytest.mark.parametrize("pattern", [pytest.param(pattern, id=name) for name, pattern in sentences(FILES)])
 def test_each_sentence_of_the_chart_is_shown_by_a_case(pattern: str) -> None:
     assert any(re.search(pattern, said(case)) for case in CASES.values())
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import yaml
-from chart_sentences import sentences
+from chart_sentences import sentences, templates
 from kube import CHART, Namespace, run, tool
 from rendering import nested
 
@@ -205,7 +205,7 @@ def test_each_sentence_of_the_chart_that_needs_a_cluster_is_shown_by_a_case(ther
     shown = "\n".join(SAID.values())
     missing = [
         name
-        for name, pattern in sentences("_cluster.tpl")
+        for name, pattern in sentences(file.name for file in templates() if file.name.startswith("_check_cluster"))
         if not re.search(pattern, shown) and not ELSEWHERE.search(name.partition(": ")[2])
     ]
     assert missing == []
