@@ -33,6 +33,14 @@ class Case(NamedTuple):
 
 
 CASES = {
+    # ---- accounts and classes of the pods
+    "a service account that is not there": Case(
+        {"serviceAccount.create": False, "serviceAccount.name": "cloud"},
+        'serviceAccount.name: namespace {} has no service account "cloud"',
+    ),
+    "a runtime class that is not there": Case(
+        {"head.runtimeClassName": "gvisor"}, 'head.runtimeClassName: this cluster has no RuntimeClass "gvisor"'
+    ),
     # ---- storage
     "a storage class that is not there": Case(
         {"storage.runs.storageClass": "fast"},

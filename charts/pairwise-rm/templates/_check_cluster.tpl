@@ -13,9 +13,11 @@ be forbidden is named by the remedy, since Helm prints the template's name.
     {{- include "pairwise-rm.checkOwner" . -}}
     {{- include "pairwise-rm.checkSecrets" . -}}
     {{- include "pairwise-rm.checkClaims" . -}}
+    {{- include "pairwise-rm.checkServiceAccount" . -}}
     {{- if .Values.checks.cluster -}}
       {{- include "set checks.cluster=false where you may not read storage classes" . -}}
       {{- include "set checks.cluster=false where you may not read priority classes" . -}}
+      {{- include "set checks.cluster=false where you may not read runtime classes" . -}}
       {{- if .Values.checks.nodes -}}
         {{- include "set checks.nodes=false where you may not read nodes" . -}}
       {{- end -}}

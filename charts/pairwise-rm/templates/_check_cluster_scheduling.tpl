@@ -14,6 +14,19 @@
   {{- end -}}
 {{- end -}}
 
+{{/* Fails when a RuntimeClass is not there: no pod would be made. Input: the root context. */}}
+{{- define "set checks.cluster=false where you may not read runtime classes" -}}
+  {{- $wanted := dict "head.runtimeClassName" .Values.head.runtimeClassName -}}
+  {{- range $name, $pool := include "pairwise-rm.pools" . | fromJson -}}
+    {{- $_ := set $wanted (printf "pools.%s.runtimeClassName" $name) $pool.runtimeClassName -}}
+  {{- end -}}
+  {{- range $value, $class := $wanted -}}
+    {{- if and $class (not (lookup "node.k8s.io/v1" "RuntimeClass" "" $class)) -}}
+      {{- fail (printf "%s: this cluster has no RuntimeClass %q; name one that is there, or leave it empty" $value $class) -}}
+    {{- end -}}
+  {{- end -}}
+{{- end -}}
+
 {{/* Fails when no node fits a pool, or none is left for the head. Input: the root context. */}}
 {{- define "set checks.nodes=false where you may not read nodes" -}}
   {{- $nodes := (lookup "v1" "Node" "" "").items | default list -}}
