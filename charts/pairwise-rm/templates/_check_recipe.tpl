@@ -18,7 +18,11 @@ pairs are converted. tests/chart/test_parity.py holds both together. Input: the 
   {{- end -}}
   {{- if and (has "wandb" $train.loggers) (not .Values.secrets.wandb.existingSecret) -}}
     {{- $names := list -}}
-    {{- range concat .Values.extraEnv .Values.head.env -}}{{- $names = append $names .name -}}{{- end -}}
+    {{- range concat .Values.extraEnv .Values.head.env -}}
+      {{- if or (ne .name "WANDB_MODE") (not .value) (has .value (list "offline" "disabled")) -}}
+        {{- $names = append $names .name -}}
+      {{- end -}}
+    {{- end -}}
     {{- if not (or (has "WANDB_API_KEY" $names) (has "WANDB_MODE" $names)) -}}
       {{- fail "secrets.wandb.existingSecret: is empty, and the recipe logs to W&B (train.loggers); name a secret, or set WANDB_MODE=offline in extraEnv" -}}
     {{- end -}}
