@@ -1,7 +1,8 @@
 {{/* Checks of the KubeRay operator that the policies let in. */}}
 
 {{/*
-Fails when the policies would keep the operator from the dashboard: it would never learn how a stage stands. Input: the root context.
+Fails when the policies would keep the operator from the dashboard: it would never learn how a stage stands.
+Input: the root context.
 */}}
 {{- define "set checks.operator=false where you may not read Deployments of other namespaces" -}}
   {{- $wanted := .Values.networkPolicy.ingress.operator -}}

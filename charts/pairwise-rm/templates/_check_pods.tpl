@@ -1,7 +1,8 @@
 {{/* Checks of what is added to the pods. */}}
 
 {{/*
-Fails when a variable is given twice, which the API server refuses under a path that no value has. Input: the root context.
+Fails when a variable is given twice, which the API server refuses under a path that no value has.
+Input: the root context.
 */}}
 {{- define "pairwise-rm.checkVariables" -}}
   {{- $shared := include "pairwise-rm.env" (dict "root" . "serve" false) | fromYamlArray -}}
