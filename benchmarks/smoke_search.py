@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     import torch
 
-    from pairwise_rm.models.sampler import Samples
-    from pairwise_rm.models.task import TopicPair
+    from pairwise_rm.toy.sampling import Samples
+    from pairwise_rm.toy.topic_pairs import TopicPair
 
 
 class Setting(NamedTuple):
@@ -59,7 +59,7 @@ def rewards(samples: Samples, judged: list[TopicPair], rollouts: int) -> torch.T
     """1 for the right verdict in the whole format, else 0; shape [prompts, rollouts]."""
     import torch
 
-    from pairwise_rm.verdict import extract_preference_from_response
+    from pairwise_rm.contract.verdict import extract_preference_from_response
 
     verdicts = [extract_preference_from_response(text).preference for text in samples.texts]
     right = [float(verdict == judged[row // rollouts].preferred) for row, verdict in enumerate(verdicts)]
@@ -72,8 +72,8 @@ def step(
     """One GRPO step over the batch; returns the mean reward."""
     import torch
 
-    from pairwise_rm.models.sampler import sample
-    from pairwise_rm.models.speech import prompt_ids
+    from pairwise_rm.toy.answers import prompt_ids
+    from pairwise_rm.toy.sampling import sample
 
     samples = sample(model, tokenizer, prompt_ids(tokenizer, judged), setting.temperature, setting.rollouts)
     paid = rewards(samples, judged, setting.rollouts)
@@ -104,7 +104,7 @@ def grpo(
     """Trains `model` in place; measures greedily on both orders of `held` every few steps."""
     import torch
 
-    from pairwise_rm.models.warmstart import make_model, measure
+    from pairwise_rm.toy.warm_start import make_model, measure
 
     torch.manual_seed(seed)
     reference = None
@@ -140,9 +140,9 @@ def grpo(
 def run_in_process(seed: int, setting: Setting, final: bool, every: int, cache: str | None) -> list[Point]:
     from pathlib import Path
 
-    from pairwise_rm.models.smoke import TRAIN_DRAWS
-    from pairwise_rm.models.task import pairs, topic_combinations
-    from pairwise_rm.models.warmstart import measure, speaking_model
+    from pairwise_rm.toy.smoke import TRAIN_DRAWS
+    from pairwise_rm.toy.topic_pairs import pairs, topic_combinations
+    from pairwise_rm.toy.warm_start import measure, speaking_model
 
     started = time.perf_counter()
     dev = set() if final else set(topic_combinations("dev"))

@@ -14,8 +14,8 @@ from pathlib import Path
 from charts.schema import values_schema
 from pairwise_rm.recipe.load import load_recipe, recipe_yaml, shipped_recipes
 from pairwise_rm.recipe.model import Recipe
-from pairwise_rm.recipe.source import dump_yaml
-from pairwise_rm.train.launch import MAY_CHANGE
+from pairwise_rm.recipe.yaml_file import dump_yaml
+from pairwise_rm.train.run import MAY_CHANGE
 
 CHART = Path(__file__).parent / "pairwise-rm"
 _NOTE = "# Written by `make chart` from the package; edit the recipe there.\n"

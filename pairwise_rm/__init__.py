@@ -10,23 +10,23 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pairwise_rm.contract.prompt import BaseHelpfulnessPairWiseReward, PairwiseComparisonTemplate
+    from pairwise_rm.contract.verdict import extract_preference_from_response
     from pairwise_rm.convert.converters import HelpSteer2PairwiseConverter
     from pairwise_rm.recipe.model import Recipe
-    from pairwise_rm.template import BaseHelpfulnessPairWiseReward, PairwiseComparisonTemplate
     from pairwise_rm.train.dataset import HelpfulnessPairwiseTrainDataset
     from pairwise_rm.train.reward import compute_score
-    from pairwise_rm.verdict import extract_preference_from_response
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "BaseHelpfulnessPairWiseReward": "pairwise_rm.template",
+    "BaseHelpfulnessPairWiseReward": "pairwise_rm.contract.prompt",
     "HelpSteer2PairwiseConverter": "pairwise_rm.convert.converters",
     "HelpfulnessPairwiseTrainDataset": "pairwise_rm.train.dataset",
-    "PairwiseComparisonTemplate": "pairwise_rm.template",
+    "PairwiseComparisonTemplate": "pairwise_rm.contract.prompt",
     "Recipe": "pairwise_rm.recipe.model",
     "compute_score": "pairwise_rm.train.reward",
-    "extract_preference_from_response": "pairwise_rm.verdict",
+    "extract_preference_from_response": "pairwise_rm.contract.verdict",
 }
 
 __all__ = [

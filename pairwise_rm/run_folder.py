@@ -14,8 +14,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from pairwise_rm.contract.rows import TEST_FILE, TRAIN_FILE
 from pairwise_rm.recipe.model import Recipe
-from pairwise_rm.rows import TEST_FILE, TRAIN_FILE
 
 
 @dataclass(frozen=True)

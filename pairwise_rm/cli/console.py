@@ -14,7 +14,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.status import Status
 
-from pairwise_rm.lines import CountLine, duration
+from pairwise_rm.progress import CountLine, duration
 
 QUIET_SECONDS = 10.0
 

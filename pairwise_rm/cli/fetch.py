@@ -11,7 +11,7 @@ import typer
 from pairwise_rm.cli.arguments import Context, Namespace, Release
 
 if TYPE_CHECKING:
-    from pairwise_rm.follow.fetching import Fetched
+    from pairwise_rm.k8s.fetch import Fetched
 
 
 def register(app: typer.Typer) -> None:
@@ -29,24 +29,24 @@ def fetch(
 ) -> None:
     """Fetch report, metrics, verdicts, model card and recipe of a run; all of it or nothing."""
     from pairwise_rm.cli.console import Stage
-    from pairwise_rm.follow import fetching
-    from pairwise_rm.follow.overview import follower
-    from pairwise_rm.follow.snapshot import take
+    from pairwise_rm.k8s import fetch as k8s_fetch
+    from pairwise_rm.k8s.snapshot import take
+    from pairwise_rm.k8s.status import follower
 
     found = follower(context, namespace, release)
     snapshot = take(found.cluster, found.release)
-    with Stage("fetch", f"{fetching.run_folder_of(snapshot)[1]} of {found.release}") as stage:
+    with Stage("fetch", f"{k8s_fetch.run_folder_of(snapshot)[1]} of {found.release}") as stage:
 
         def progress(came: int, total: int) -> None:
             stage.live(f"{came / 1e6:,.1f} of {total / 1e6:,.1f} MB")
 
-        fetched = fetching.fetch(found.cluster, snapshot, out, weights, stage.say, progress)
+        fetched = k8s_fetch.fetch(found.cluster, snapshot, out, weights, stage.say, progress)
         _tell(fetched, weights, stage.say)
 
 
 def _tell(fetched: Fetched, weights: bool, say: Callable[[str], None]) -> None:
     """What came, and what a whole run would have besides."""
-    from pairwise_rm.follow.fetching import CARD, REPORT
+    from pairwise_rm.k8s.fetch import CARD, REPORT
 
     say(f"{len(fetched.files)} files, {fetched.size / 1e6:,.1f} MB, in {fetched.folder}")
     for what, name in (("report", REPORT), ("model card", CARD)):

@@ -32,10 +32,10 @@ def judge(
 ) -> None:
     """Print the verdict with its reasoning, in both orders."""
     from pairwise_rm.cli.console import Stage, console
+    from pairwise_rm.hf_model import model_location
     from pairwise_rm.judge.items import Item, read_items
-    from pairwise_rm.judge.judging import judge as ask
+    from pairwise_rm.judge.run import judge as ask
     from pairwise_rm.judge.show import as_json_lines, print_judgements
-    from pairwise_rm.model_folder import model_location
     from pairwise_rm.recipe.load import load_recipe
     from pairwise_rm.run_folder import RunFolder
 

@@ -24,8 +24,8 @@ def logs(
     ] = False,
 ) -> None:
     """Print the log of a stage."""
-    from pairwise_rm.follow.logs import print_log
-    from pairwise_rm.follow.overview import follower
+    from pairwise_rm.k8s.logs import print_log
+    from pairwise_rm.k8s.status import follower
 
     def write(line: str) -> None:
         sys.stdout.write(f"{line}\n")

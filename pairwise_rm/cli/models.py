@@ -19,7 +19,7 @@ def models(
 ) -> None:
     """Make a small local model: smoke (tiny, with pairs to learn from) or smollm2 (SmolLM2-135M-Instruct)."""
     from pairwise_rm.cli.steps import model_step
-    from pairwise_rm.models import MAKERS
+    from pairwise_rm.toy import MAKERS
 
     if name is None:
         for known, text in MAKERS.items():

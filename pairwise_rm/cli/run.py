@@ -33,7 +33,7 @@ def run(
 def _run(recipe: Recipe, fresh: bool) -> None:
     from pairwise_rm.cli import steps
     from pairwise_rm.cli.console import console
-    from pairwise_rm.evaluate.stage import write_report
+    from pairwise_rm.evaluate.run import write_report
     from pairwise_rm.run_folder import RunFolder
 
     folder = RunFolder.of(recipe)

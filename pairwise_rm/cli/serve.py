@@ -20,7 +20,7 @@ def serve(
     """Serve a judge until interrupted: POST /judge, and OpenAI's API under /v1."""
     from pairwise_rm.cli.console import Stage
     from pairwise_rm.serve.exported import Exported, ServeArguments
-    from pairwise_rm.serve.local import serving
+    from pairwise_rm.serve.run import serving
 
     exported = Exported.of(ServeArguments.of({"model": str(folder)}))
     with Stage("serve", str(folder)) as stage:

@@ -17,8 +17,8 @@ import typer
 from pairwise_rm.errors import InputError
 
 if TYPE_CHECKING:
+    from pairwise_rm.cluster.gpu_request import Capacity
     from pairwise_rm.recipe.model import Recipe
-    from pairwise_rm.stages.capacity import Capacity
 
 DAY, HOUR = 86400.0, 3600.0
 
@@ -44,11 +44,11 @@ def stage(
 ) -> None:
     """Run one stage on a Ray cluster, in its order; what a RayJob of the chart starts."""
     from pairwise_rm.cli.console import console, observed
+    from pairwise_rm.cluster import STAGES
+    from pairwise_rm.cluster.input_wait import Earlier, await_stage
+    from pairwise_rm.cluster.recipe_mount import await_recipe, digest_of
+    from pairwise_rm.cluster.state_file import Reporter, read_state, state_file
     from pairwise_rm.recipe.load import load_recipe
-    from pairwise_rm.stages import STAGES
-    from pairwise_rm.stages.order import Earlier, await_stage
-    from pairwise_rm.stages.recipe_file import await_recipe, digest_of
-    from pairwise_rm.stages.state import Reporter, read_state, state_file
 
     if name not in STAGES:
         raise InputError(f"stage {name!r}: expected one of {', '.join(STAGES)}")
@@ -72,7 +72,7 @@ def stage(
             reporter.now("waiting", text)
 
         if upload:
-            from pairwise_rm.stages.upload import check_target
+            from pairwise_rm.cluster.upload import check_target
 
             check_target(upload)
         if earlier:
@@ -100,8 +100,8 @@ def _terminable() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _gpus(name: str, recipe: Recipe, timeout: float, tell: Callable[[str], None]) -> Iterator[Capacity | None]:
+    from pairwise_rm.cluster.gpu_request import Capacity, demand_of
     from pairwise_rm.ray_session import cluster_address
-    from pairwise_rm.stages.capacity import Capacity, demand_of
 
     demand = demand_of(name, recipe)
     if demand is None or cluster_address() is None:
@@ -131,8 +131,8 @@ def _work(name: str, recipe: Recipe, capacity: Capacity | None) -> None:
 
 
 def _upload(name: str, recipe: Recipe, uri: str, say: Callable[[str], None]) -> None:
+    from pairwise_rm.cluster.upload import upload
     from pairwise_rm.run_folder import RunFolder
-    from pairwise_rm.stages.upload import upload
 
     folder = RunFolder.of(recipe)
     if finished := {"evaluate": folder.evaluation, "export": folder.export}.get(name):

@@ -12,7 +12,7 @@ from pairwise_rm.cli.arguments import Context, Namespace, Release
 from pairwise_rm.errors import InputError
 
 if TYPE_CHECKING:
-    from pairwise_rm.follow.overview import Follower
+    from pairwise_rm.k8s.status import Follower
 
 _REFRESH_SECONDS = 2.0
 
@@ -32,8 +32,7 @@ def status(
 ) -> None:
     """Show the stages of a release: state, progress, GPUs, time, and what keeps them."""
     from pairwise_rm.cli.console import console
-    from pairwise_rm.follow.overview import follower
-    from pairwise_rm.follow.table import table
+    from pairwise_rm.k8s.status import follower, table
 
     if watch and as_json:
         raise InputError("--watch and --json exclude each other; keep one")
@@ -53,15 +52,15 @@ def _watch(found: Follower) -> None:
     from rich.text import Text
 
     from pairwise_rm.cli.console import console
-    from pairwise_rm.follow.patience import patiently
-    from pairwise_rm.follow.table import table
+    from pairwise_rm.k8s.api_errors import with_retries
+    from pairwise_rm.k8s.status import table
 
     with (
         contextlib.suppress(KeyboardInterrupt),  # the way to leave it
         Live(Text(""), console=console, auto_refresh=False, vertical_overflow="visible") as live,
     ):
         while True:
-            overview = patiently(found.look, lambda text: live.console.print(text, markup=False, style="yellow"))
+            overview = with_retries(found.look, lambda text: live.console.print(text, markup=False, style="yellow"))
             live.update(table(overview), refresh=True)
             if overview.ended:
                 return

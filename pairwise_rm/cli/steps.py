@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 from pairwise_rm.cli.console import Stage, console
 from pairwise_rm.errors import InputError
-from pairwise_rm.lines import StepLine
+from pairwise_rm.progress import StepLine
 from pairwise_rm.recipe.model import DatasetConfig, Recipe
 from pairwise_rm.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from pairwise_rm.evaluate.result import Evaluation
-    from pairwise_rm.train.launch import Trained
-    from pairwise_rm.train.watch import Progress
+    from pairwise_rm.train.run import Trained
+    from pairwise_rm.train.watchdog import Progress
 
 BEFORE, AFTER = "before", "after"
 
 
 def model_step(name: str, folder: Path, seed: int) -> None:
     """Makes a small local model where it is not there yet."""
-    from pairwise_rm.models import make
+    from pairwise_rm.toy import make
 
     with Stage("model", f"{name} at {folder}") as stage:
         make(name, folder, seed, stage.live)
@@ -30,7 +30,7 @@ def model_step(name: str, folder: Path, seed: int) -> None:
 
 def convert_step(config: DatasetConfig, output_dir: Path, overwrite: bool, recipe: Recipe | None = None) -> None:
     """Converts the pairs; makes the recipe's model first, since its pairs come with it."""
-    from pairwise_rm.convert.stage import convert
+    from pairwise_rm.convert.run import convert
     from pairwise_rm.convert.summary import describe
 
     if recipe is not None and recipe.data.files:
@@ -50,7 +50,7 @@ def convert_step(config: DatasetConfig, output_dir: Path, overwrite: bool, recip
 
 def train_step(recipe: Recipe, fresh: bool = False, holding: Callable[[], None] | None = None) -> Trained:
     """Trains with a line for each step. `holding` is called once verl's own actors hold the GPUs."""
-    from pairwise_rm.train.launch import train
+    from pairwise_rm.train.run import train
 
     folder = RunFolder.of(recipe)
     with Stage("train", f"{recipe.model.path} -> {folder.train}") as stage:
@@ -98,7 +98,7 @@ class _Steps:
 
 def evaluate_one(recipe: Recipe, model: str, label: str, data: Path, folder: Path, **options: Any) -> Evaluation:
     """Judges one model and says what came out."""
-    from pairwise_rm.evaluate.stage import evaluate
+    from pairwise_rm.evaluate.run import evaluate
 
     with Stage(f"evaluate {label}", model) as stage:
         done = evaluate(
@@ -110,7 +110,7 @@ def evaluate_one(recipe: Recipe, model: str, label: str, data: Path, folder: Pat
 
 def base_model(recipe: Recipe) -> str:
     """What training starts from, for vLLM and transformers. Raises InputError when it is not there."""
-    from pairwise_rm.model_folder import check_base_model, model_location
+    from pairwise_rm.hf_model import check_base_model, model_location
 
     check_base_model(recipe.model)
     return model_location(recipe.model.path)
@@ -143,8 +143,8 @@ def figure(estimate: dict[str, Any]) -> str:
 
 def evaluate_step(recipe: Recipe, models: list[str], data: Path | None, out: Path | None, replace: bool) -> None:
     """The base model and the trained one; or the models that were named, two of them in a paired comparison."""
-    from pairwise_rm.evaluate.stage import write_report
-    from pairwise_rm.model_folder import model_location
+    from pairwise_rm.evaluate.run import write_report
+    from pairwise_rm.hf_model import model_location
     from pairwise_rm.train import checkpoints
 
     folder = RunFolder.of(recipe)
@@ -173,7 +173,7 @@ def evaluate_step(recipe: Recipe, models: list[str], data: Path | None, out: Pat
 
 def merge_step(recipe: Recipe) -> Path:
     """The newest checkpoint as a Hugging Face folder, for evaluation and export."""
-    from pairwise_rm.export.stage import merge
+    from pairwise_rm.export.run import merge
 
     with Stage("merge", str(RunFolder.of(recipe).latest)):
         return merge(recipe)
@@ -181,7 +181,7 @@ def merge_step(recipe: Recipe) -> Path:
 
 def card_step(recipe: Recipe) -> None:
     """The card of an export that is there already carries the numbers of the newest evaluation."""
-    from pairwise_rm.export.stage import refresh_card
+    from pairwise_rm.export.run import refresh_card
 
     if card := refresh_card(recipe):
         console.print(f"model card: {card}", markup=False)
@@ -189,7 +189,7 @@ def card_step(recipe: Recipe) -> None:
 
 def export_step(recipe: Recipe, checkpoint: Path | None = None, out: Path | None = None) -> Path:
     """Writes the Hugging Face folder."""
-    from pairwise_rm.export.stage import export
+    from pairwise_rm.export.run import export
 
     with Stage("export", str(out or RunFolder.of(recipe).export)) as stage:
         target = export(recipe, checkpoint=checkpoint, out=out)

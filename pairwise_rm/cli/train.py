@@ -28,7 +28,7 @@ def train(
     """Train the judge; the same command again goes on from the newest checkpoint."""
     from pairwise_rm.cli.steps import train_step
     from pairwise_rm.recipe.load import load_recipe
-    from pairwise_rm.train.verl_names import to_recipe_overrides
+    from pairwise_rm.train.verl_settings import to_recipe_overrides
 
     loaded = load_recipe(recipe, overrides or [])
     if verl:
@@ -42,7 +42,7 @@ def train(
 def _print_dry_run(recipe: object) -> None:
     from pairwise_rm.recipe.load import recipe_yaml
     from pairwise_rm.recipe.model import Recipe
-    from pairwise_rm.train.launch import dry_run
+    from pairwise_rm.train.run import dry_run
 
     assert isinstance(recipe, Recipe)
     overrides, checked = dry_run(recipe)

@@ -36,8 +36,8 @@ def validate(
         return
     from pairwise_rm.convert.converters import get_converter
     from pairwise_rm.recipe.load import find_recipe, load_data_config, load_recipe, recipe_yaml, shipped_recipes
-    from pairwise_rm.recipe.source import read_yaml
-    from pairwise_rm.train.launch import resolve_keys
+    from pairwise_rm.recipe.yaml_file import read_yaml
+    from pairwise_rm.train.run import resolve_keys
 
     if names:
         for name in shipped_recipes():
@@ -64,8 +64,8 @@ def validate(
 
 
 def _validate_manifests(source: str, recipe: str | None) -> None:
-    from pairwise_rm.recipe.source import read_text
-    from pairwise_rm.stages.digests import check_digests
+    from pairwise_rm.cluster.manifest_digests import check_digests
+    from pairwise_rm.recipe.yaml_file import read_text
 
     if recipe is not None:
         raise InputError(f"--manifests and {recipe}: expected one of them")

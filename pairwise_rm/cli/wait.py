@@ -25,8 +25,8 @@ def wait(
     context: Context = None,
 ) -> None:
     """Wait for a stage. Exit 0: it has succeeded; 1, with the cause: it failed, cannot go on, or time is over."""
-    from pairwise_rm.follow.overview import follower
-    from pairwise_rm.follow.waiting import wait_for
+    from pairwise_rm.k8s.status import follower
+    from pairwise_rm.k8s.wait import wait_for
 
     seconds = seconds_from(timeout)
     wait_for(follower(context, namespace, release), stage, seconds, typer.echo)

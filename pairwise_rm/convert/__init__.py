@@ -1,1 +1,1 @@
-"""Convert: preference data of a source into the typed parquet files of `pairwise_rm.rows`."""
+"""Convert: preference data of a source into the typed parquet files of `pairwise_rm.contract.rows`."""

@@ -14,11 +14,11 @@ import re
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, Protocol
 
+from pairwise_rm.contract.rows import Message, Pair
 from pairwise_rm.convert import fields
 from pairwise_rm.convert.fields import RowError
 from pairwise_rm.convert.generic import generic_pair
 from pairwise_rm.errors import InputError
-from pairwise_rm.rows import Message, Pair
 
 Side = Literal["train", "test"]
 SIDES: tuple[Side, ...] = ("train", "test")

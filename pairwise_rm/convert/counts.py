@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Literal
 
+from pairwise_rm.contract.rows import PREFERENCES, Preference
 from pairwise_rm.convert.converters import Side
-from pairwise_rm.rows import PREFERENCES, Preference
 
 DropReason = Literal["duplicate", "contradictory", "tie", "weak"]
 DROP_REASONS: tuple[DropReason, ...] = ("duplicate", "contradictory", "tie", "weak")

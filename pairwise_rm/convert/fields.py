@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pairwise_rm.contract.rows import MAX_STRENGTH, Message, Preference
 from pairwise_rm.errors import InputError
-from pairwise_rm.rows import MAX_STRENGTH, Message, Preference
 
 ROLES = ("system", "user", "assistant")
 

@@ -14,9 +14,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast
 
+from pairwise_rm.contract.rows import MAX_STRENGTH, PREFERENCES, Message, Pair, Preference
 from pairwise_rm.convert import fields
 from pairwise_rm.convert.fields import RowError, shown
-from pairwise_rm.rows import MAX_STRENGTH, PREFERENCES, Message, Pair, Preference
 
 RESPONSE_FIELDS = (("response_1", "response_2"), ("response_a", "response_b"), ("chosen", "rejected"))
 CHOSEN = "chosen"

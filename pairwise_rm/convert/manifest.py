@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from pairwise_rm import __version__
+from pairwise_rm.atomic_io import sha256_of
+from pairwise_rm.contract.rows import MANIFEST_FILE
 from pairwise_rm.convert.counts import Counts
-from pairwise_rm.convert.place import OUTPUT_FILES
-from pairwise_rm.convert.sources import SourceFile
+from pairwise_rm.convert.output_folder import OUTPUT_FILES
+from pairwise_rm.convert.source_file import SourceFile
 from pairwise_rm.errors import InputError
-from pairwise_rm.files import sha256_of
 from pairwise_rm.recipe.model import DatasetConfig
-from pairwise_rm.rows import MANIFEST_FILE
 
 FORMAT = 1
 """Of the rows and of the manifest; raised when either changes, so that older outputs are made anew."""

@@ -10,11 +10,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
+from pairwise_rm.contract.rows import TEST_FILE, TRAIN_FILE, Message
 from pairwise_rm.convert.converters import Side
 from pairwise_rm.convert.fields import RowError
 from pairwise_rm.errors import InputError
 from pairwise_rm.recipe.model import OutputConfig
-from pairwise_rm.rows import TEST_FILE, TRAIN_FILE, Message
 
 _SPACES = b" \t\n\r\x0b\x0c\x1c\x1d\x1e\x1f"
 _SCALE = float(1 << 64)

@@ -7,7 +7,7 @@ from typing import Any
 
 from pairwise_rm.convert.converters import SIDES
 from pairwise_rm.convert.counts import SideCounts
-from pairwise_rm.convert.stage import ConvertResult
+from pairwise_rm.convert.run import ConvertResult
 
 
 def describe(result: ConvertResult) -> str:

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from pairwise_rm.errors import StageError
-from pairwise_rm.evaluate.failure import cause_of
-from pairwise_rm.evaluate.worker import EngineWorker
-from pairwise_rm.model_folder import model_location
+from pairwise_rm.evaluate.engine_failure import cause_of
+from pairwise_rm.evaluate.engine_worker import EngineWorker
+from pairwise_rm.hf_model import model_location
 from pairwise_rm.ray_session import ray_session, reserved
 from pairwise_rm.recipe.model import Recipe
 

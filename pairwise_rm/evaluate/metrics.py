@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from pairwise_rm.evaluate.estimate import Estimate, Measure, estimate
-from pairwise_rm.evaluate.table import INVALID, Table, swap_verdicts
-from pairwise_rm.rows import ORDERS, PREFERENCES
+from pairwise_rm.contract.rows import ORDERS, PREFERENCES
+from pairwise_rm.evaluate.bootstrap import Estimate, Measure, estimate
+from pairwise_rm.evaluate.verdict_table import INVALID, Table, swap_verdicts
 
 _A, _B, _TIE = range(len(PREFERENCES))
 

@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pairwise_rm.contract.rows import Message, Row
 from pairwise_rm.errors import InputError
-from pairwise_rm.rows import Message, Row
 
 if TYPE_CHECKING:
     import pyarrow
 
-    from pairwise_rm.evaluate.judging import Ruling
+    from pairwise_rm.evaluate.row_verdicts import RowVerdict
 
 
 def prompt_id(messages: Sequence[Message]) -> str:
@@ -26,14 +26,14 @@ def prompt_id(messages: Sequence[Message]) -> str:
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
-def verdict_columns(rows: Sequence[Row], rulings: Sequence[Ruling]) -> dict[str, list[Any]]:
+def verdict_columns(rows: Sequence[Row], verdicts: Sequence[RowVerdict]) -> dict[str, list[Any]]:
     """The columns of verdicts.parquet, by name."""
-    records = [_record(row, ruling) for row, ruling in zip(rows, rulings, strict=True)]
+    records = [_record(row, row_verdict) for row, row_verdict in zip(rows, verdicts, strict=True)]
     return {name: [record[name] for record in records] for name in _schema().names}
 
 
-def _record(row: Row, ruling: Ruling) -> dict[str, Any]:
-    right = [sample.preference == row["preferred"] for sample in ruling.samples]
+def _record(row: Row, row_verdict: RowVerdict) -> dict[str, Any]:
+    right = [sample.preference == row["preferred"] for sample in row_verdict.samples]
     return {
         "pair_id": row["pair_id"],
         "order": row["order"],
@@ -42,20 +42,20 @@ def _record(row: Row, ruling: Ruling) -> dict[str, Any]:
         "subset": row["subset"],
         "strength": row["strength"],
         "preferred": row["preferred"],
-        "verdict": ruling.verdict,
-        "valid": ruling.verdict is not None,
-        "correct": ruling.verdict == row["preferred"],
-        "reason": ruling.reason,
+        "verdict": row_verdict.verdict,
+        "valid": row_verdict.verdict is not None,
+        "correct": row_verdict.verdict == row["preferred"],
+        "reason": row_verdict.reason,
         "length_a": len(row["responses"][0]),
         "length_b": len(row["responses"][1]),
-        "cut": ruling.cut,
-        "prompt_tokens": ruling.prompt_tokens,
+        "cut": row_verdict.cut,
+        "prompt_tokens": row_verdict.prompt_tokens,
         "samples_right": sum(right) / len(right) if right else 0.0,
-        "sample_verdicts": [sample.preference for sample in ruling.samples],
-        "sample_reasons": [sample.reason for sample in ruling.samples],
-        "sample_tokens": ruling.tokens,
-        "reasoning": [sample.reasoning for sample in ruling.samples],
-        "text": ruling.texts,
+        "sample_verdicts": [sample.preference for sample in row_verdict.samples],
+        "sample_reasons": [sample.reason for sample in row_verdict.samples],
+        "sample_tokens": row_verdict.tokens,
+        "reasoning": [sample.reasoning for sample in row_verdict.samples],
+        "text": row_verdict.texts,
     }
 
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from pairwise_rm.rows import Preference
-from pairwise_rm.verdict import InvalidReason, Verdict
+from pairwise_rm.contract.rows import Preference
+from pairwise_rm.contract.verdict import InvalidReason, Verdict
 
 
 def majority(verdicts: Sequence[Verdict]) -> tuple[Preference | None, InvalidReason | None]:

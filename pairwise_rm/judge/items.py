@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pairwise_rm.contract.rows import Message, Pair, Row, both_orders
 from pairwise_rm.convert.fields import ROLES
 from pairwise_rm.errors import InputError
-from pairwise_rm.rows import Message, Pair, Row, both_orders
 
 _KEYS = {"id", "prompt", "messages", "response_a", "response_b"}
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from pairwise_rm.judge.judging import Judgement, OrderJudgement
+from pairwise_rm.judge.run import Judgement, OrderJudgement
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ValidationError
 
 from pairwise_rm.errors import InputError
 from pairwise_rm.recipe.model import DataConfigFile, DatasetConfig, Recipe
-from pairwise_rm.recipe.source import KeyPath, dump_yaml, parse_value, read_yaml
+from pairwise_rm.recipe.yaml_file import KeyPath, dump_yaml, parse_value, read_yaml
 
 Model = TypeVar("Model", bound=BaseModel)
 

@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pairwise_rm.serve.asgi import application
+from pairwise_rm.cluster.input_wait import Pace
+from pairwise_rm.cluster.state_file import read_state
 from pairwise_rm.serve.exported import Exported, ServeArguments
-from pairwise_rm.serve.judge import ServedJudge
-from pairwise_rm.stages.order import Pace
-from pairwise_rm.stages.state import read_state
+from pairwise_rm.serve.http_api import application
+from pairwise_rm.serve.served_judge import ServedJudge
 
 if TYPE_CHECKING:
     from ray.serve import Application

@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from pairwise_rm.errors import InputError
 from pairwise_rm.evaluate.engine import engine_arguments
-from pairwise_rm.model_folder import check_model_folder
+from pairwise_rm.hf_model import check_model_folder
 from pairwise_rm.recipe.load import load_recipe
 from pairwise_rm.recipe.model import Recipe, Section
 

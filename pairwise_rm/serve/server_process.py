@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pairwise_rm.errors import StageError
-from pairwise_rm.evaluate.failure import cause_in
+from pairwise_rm.evaluate.engine_failure import cause_in
 
 if TYPE_CHECKING:
     import httpx
@@ -41,7 +41,7 @@ class ServerProcess:
 
         self._folder = tempfile.mkdtemp(prefix="vllm-")
         socket = os.path.join(self._folder, "socket")
-        self._command = [sys.executable, "-m", "pairwise_rm.serve.bound", *command(socket)]
+        self._command = [sys.executable, "-m", "pairwise_rm.serve.end_with_parent", *command(socket)]
         self._environment = dict(environment)
         self._log: deque[str] = deque(maxlen=_KEPT_LINES)
         self._process: asyncio.subprocess.Process | None = None

@@ -10,8 +10,8 @@ import json
 import re
 from pathlib import Path
 
+from pairwise_rm.atomic_io import write_json
 from pairwise_rm.errors import InputError
-from pairwise_rm.files import write_json
 
 SEAL = "checkpoint.json"
 

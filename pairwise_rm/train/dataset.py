@@ -18,12 +18,11 @@ import torch
 from omegaconf import OmegaConf
 from verl.utils.dataset.rl_dataset import RLHFDataset
 
+from pairwise_rm.contract.prompt import BaseHelpfulnessPairWiseReward, PairwiseComparisonTemplate
+from pairwise_rm.contract.prompt_fit import TOO_LONG, PromptFitter
+from pairwise_rm.contract.rows import Message, Preference, Row, normalize_row, read_rows
 from pairwise_rm.errors import InputError
-from pairwise_rm.lengths import TOO_LONG, PromptFitter
-from pairwise_rm.reading import normalize_row, read_rows
 from pairwise_rm.recipe.model import PromptConfig
-from pairwise_rm.rows import Message, Preference, Row
-from pairwise_rm.template import BaseHelpfulnessPairWiseReward, PairwiseComparisonTemplate
 
 
 class HelpfulnessPairwiseTrainDataset(RLHFDataset):

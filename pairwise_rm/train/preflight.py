@@ -15,16 +15,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pairwise_rm.contract.prompt import PairwiseComparisonTemplate, thinking_of
+from pairwise_rm.contract.prompt_fit import PromptFitter
+from pairwise_rm.contract.rows import read_rows
+from pairwise_rm.contract.verdict import Thinking, extract_preference_from_response
 from pairwise_rm.errors import InputError, StageError
-from pairwise_rm.lengths import PromptFitter
-from pairwise_rm.model_folder import check_base_model, is_hub_name, load_tokenizer, model_location
+from pairwise_rm.hf_model import check_base_model, is_hub_name, load_tokenizer, model_location
 from pairwise_rm.ray_session import cluster_address, ray_session
-from pairwise_rm.reading import read_rows
 from pairwise_rm.recipe.model import Recipe
 from pairwise_rm.run_folder import RunFolder
-from pairwise_rm.template import PairwiseComparisonTemplate, thinking_of
-from pairwise_rm.train.overrides import storage_units
-from pairwise_rm.verdict import Thinking, extract_preference_from_response
+from pairwise_rm.train.verl_settings import storage_units
 
 GIB = 1 << 30
 # Bytes a weight: of a checkpoint (fp32 weight and two Adam moments), and of a CPU run in memory (weight,

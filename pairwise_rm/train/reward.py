@@ -1,6 +1,6 @@
 """The reward that verl calls for each response: an exact match pays 1, anything else 0.
 
-The parser is apart (`pairwise_rm.verdict`); what it cannot parse is its own class, measured as
+The parser is apart (`pairwise_rm.contract.verdict`); what it cannot parse is its own class, measured as
 `valid` and by reason, and never paid. Every call returns the same keys, which verl's validation insists on.
 An error is raised, never turned into a score.
 """
@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pairwise_rm.rows import MAX_STRENGTH, PREFERENCES
-from pairwise_rm.verdict import INVALID_REASONS, Thinking, extract_preference_from_response
+from pairwise_rm.contract.rows import MAX_STRENGTH, PREFERENCES
+from pairwise_rm.contract.verdict import INVALID_REASONS, Thinking, extract_preference_from_response
 
 
 def compute_score(
@@ -33,7 +33,7 @@ def compute_score(
         solution_str: the decoded response, without the prompt.
         ground_truth: `A`, `B` or `tie`.
         extra_info: the row's `strength` is read when rewards are weighted by it.
-        thinking: where the opening `<think>` stands (see `pairwise_rm.template.thinking_of`).
+        thinking: where the opening `<think>` stands (see `pairwise_rm.contract.prompt.thinking_of`).
         weight_by_strength, tie_credit, invalid_penalty: the recipe's reward section.
 
     Returns: `score` (the reward), `acc` (1 for an exact match), `valid`, `said_a`, `said_b`, `said_tie`, and one

@@ -19,7 +19,7 @@ from pod_security import container_violations, violations
 from rendering import STAGES, Object, clusters, helm, jobs, objects, pod_specs
 
 from charts import manifests
-from pairwise_rm.stages.digests import check_digests
+from pairwise_rm.cluster.manifest_digests import check_digests
 
 FOLDER = REPO / "manifests"
 OVERLAYS = ("kind", "a100")

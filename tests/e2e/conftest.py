@@ -16,7 +16,7 @@ import yaml
 from kube import CHART, ENDED, GPU, REPO, Namespace, Watcher, has_cluster, nodes_have_gpus, run
 from phases import report
 
-from pairwise_rm.stages import STAGES
+from pairwise_rm.cluster import STAGES
 
 RELEASE = "judge"
 STEPS_ALONE = 2

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pairwise_rm.errors import PairwiseError
-from pairwise_rm.follow.client import Cluster
+from pairwise_rm.k8s.client import Cluster
 
 REPO = Path(__file__).resolve().parents[2]
 CHART = REPO / "charts" / "pairwise-rm"
@@ -111,7 +111,7 @@ class Watcher:
 
     namespace: Namespace
     seen: list[Seen] = field(default_factory=list)
-    trouble: BaseException | None = None
+    issue: BaseException | None = None
     _end: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 

@@ -12,8 +12,8 @@ pytestmark = pytest.mark.skipif(os.environ.get("PAIRWISE_RM_SLOW") != "1", reaso
 def test_smollm2_answers_a_question_and_stops(tmp_path):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from pairwise_rm.models import make
-    from pairwise_rm.template import thinking_of
+    from pairwise_rm.contract.prompt import thinking_of
+    from pairwise_rm.toy import make
 
     folder = tmp_path / "smollm2"
     make("smollm2", folder)

@@ -85,10 +85,10 @@ def test_wandb_offline_holds_the_guides_metrics(run: Run) -> None:
 def test_the_export_loads_with_transformers_and_speaks_the_format(run: Run) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from pairwise_rm.reading import read_rows
+    from pairwise_rm.contract.prompt import PairwiseComparisonTemplate
+    from pairwise_rm.contract.rows import read_rows
+    from pairwise_rm.contract.verdict import extract_preference_from_response
     from pairwise_rm.recipe.load import load_recipe
-    from pairwise_rm.template import PairwiseComparisonTemplate
-    from pairwise_rm.verdict import extract_preference_from_response
 
     run.run("export", "smoke")
     folder = run.root / "export"

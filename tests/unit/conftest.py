@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 import yaml
-from follow_objects import AT, STEP, job, ray_cluster, submitter, worker
 from hypothesis import settings
+from k8s_objects import AT, STEP, job, ray_cluster, submitter, worker
 from kubernetes_stub import KubernetesStub, kubeconfig
 from rich.console import Console
 
+from pairwise_rm.contract.prompt import DEFAULT_RUBRIC, DEFAULT_TEMPLATE
+from pairwise_rm.contract.rows import Pair, Row, both_orders
 from pairwise_rm.recipe.model import Recipe
-from pairwise_rm.rows import Pair, Row, both_orders
-from pairwise_rm.template import DEFAULT_RUBRIC, DEFAULT_TEMPLATE
 
 # A loaded machine is slow, which is no fault of the code under test.
 settings.register_profile("unit", deadline=None)
@@ -109,7 +109,7 @@ def write_rows() -> Callable[..., Path]:
         pa = pytest.importorskip("pyarrow")
         from pyarrow import parquet
 
-        from pairwise_rm.rows import arrow_schema
+        from pairwise_rm.contract.rows import arrow_schema
 
         path.parent.mkdir(parents=True, exist_ok=True)
         parquet.write_table(pa.Table.from_pylist(rows, schema=arrow_schema()), path)
@@ -122,13 +122,14 @@ def write_rows() -> Callable[..., Path]:
 def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[KubernetesStub]:
     """A cluster with nothing in it, which the kubeconfig names."""
     from pairwise_rm.cli import console as console_module
-    from pairwise_rm.follow import logs, patience, waiting
+    from pairwise_rm.k8s import api_errors, logs
+    from pairwise_rm.k8s import wait as k8s_wait
 
     monkeypatch.setattr(console_module, "console", Console(width=140, highlight=False, soft_wrap=True))
     stub = KubernetesStub()
     (tmp_path / "kubeconfig").write_text(yaml.safe_dump(kubeconfig(stub.url)))
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
-    for module, name in ((waiting, "POLL_SECONDS"), (logs, "_PAUSE_SECONDS"), (patience, "_PAUSE_SECONDS")):
+    for module, name in ((k8s_wait, "POLL_SECONDS"), (logs, "_PAUSE_SECONDS"), (api_errors, "_PAUSE_SECONDS")):
         monkeypatch.setattr(module, name, 0.01)
     yield stub
     stub.close()

@@ -135,7 +135,7 @@ template:
         {{- include "pairwise-rm.probesReadyBy" (dict "root" .root "path" "/api/gcs_healthz" "port" 8265) | nindent 8 }}
         env:
           {{- include "pairwise-rm.env" (dict "root" .root "serve" .serve) | nindent 10 }}
-          - {name: RAY_START_HOOK, value: pairwise_rm.stages.ray_start.without_client_server}
+          - {name: RAY_START_HOOK, value: pairwise_rm.cluster.ray_start_hook.without_client_server}
           {{- /* Ray gives its dashboard 60 seconds and each part of it 30, too few on a loaded node. */}}
           - {name: RAY_DASHBOARD_STARTUP_TIMEOUT_S, value: {{ int $values.probes.startupSeconds | quote }}}
           - {name: RAY_DASHBOARD_SUBPROCESS_MODULE_WAIT_READY_TIMEOUT, value: {{ int $values.probes.startupSeconds | quote }}}

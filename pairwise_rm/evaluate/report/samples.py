@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pairwise_rm.atomic_io import sha256_of
+from pairwise_rm.contract.rows import ORDERS, Row, swapped
 from pairwise_rm.errors import InputError
-from pairwise_rm.files import sha256_of
-from pairwise_rm.rows import ORDERS, Row, swapped
 
 KINDS = {
     "right": "Right in both orders",
@@ -90,7 +90,7 @@ def _spread(pairs: Sequence[str]) -> list[str]:
 
 
 def _texts(data_file: Path, sha256: str) -> tuple[dict[str, Row], str | None]:
-    from pairwise_rm.reading import read_rows
+    from pairwise_rm.contract.rows import read_rows
 
     if not data_file.is_file() or sha256_of(data_file) != sha256:
         return (

@@ -1,0 +1,149 @@
+"""Waiting for an earlier stage on the head alone: no GPU is held, no Ray worker, one small process.
+
+All RayJobs start together. A stage reads the earlier one's state from the shared volume until it has succeeded
+with the right recipe. It fails at once, and names the stage, when that has failed or its pod is gone, and when it
+has ended with another recipe beside this stage, so that the right one will not come.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pairwise_rm.cluster import STAGES
+from pairwise_rm.cluster.state_file import LOST_SECONDS, StageState, read_state
+from pairwise_rm.errors import InputError, StageError
+from pairwise_rm.progress import WaitingLine, clock
+
+POLL_SECONDS = 3.0
+TELL_SECONDS = 60.0
+START_SECONDS = 60.0
+"""RayJobs that are made together begin within this time of each other."""
+GRACE_SECONDS = 120.0
+"""A failure from longer before this stage began may be an earlier attempt's, whose retry has not started yet.
+
+A run with another recipe that is alive when this stage begins and ends within this time was stopped by an upgrade.
+"""
+SETTLE_SECONDS = 60.0
+"""A run with another recipe has ended for good when no other one has written its state for this time."""
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """The stage to wait for. Without a digest any finished one of this run folder will do."""
+
+    stage: str
+    digest: str | None
+
+    @classmethod
+    def parse(cls, text: str, of: str) -> Earlier:
+        """From `train=3f2a...` or `train`. Raises InputError for a stage that does not come before `of`."""
+        stage, _, digest = text.partition("=")
+        before = STAGES[: STAGES.index(of)]
+        if stage not in before:
+            raise InputError(f"--after {text}: expected one of {', '.join(before) or 'none'} before {of}")
+        return cls(stage, digest or None)
+
+
+class Pace:
+    """Says what is waited for when that is new, and once a minute while it is not."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say, self._began = say, time.monotonic()
+        self._told, self._last = -TELL_SECONDS, ""
+
+    def tell(self, what: str) -> None:
+        now = time.monotonic()
+        if what != self._last or now - self._told >= TELL_SECONDS:
+            self._say(str(WaitingLine(what, now - self._began)))
+            self._told, self._last = now, what
+
+
+def await_stage(earlier: Earlier, path: Path, timeout: float, say: Callable[[str], None]) -> None:
+    """Returns when the earlier stage's state in `path` is `succeeded`.
+
+    Raises StageError when it failed, when it stopped writing, when it ended with another recipe beside this stage,
+    and after `timeout` seconds.
+    """
+    began, pace = time.time(), Pace(say)
+    others = OtherRecipe(earlier, read_state(path))
+    while True:
+        state = read_state(path)
+        waited = time.time() - began
+        where: str = state.state if state else "not begun"
+        if state and earlier.digest not in (None, state.digest):
+            others.check(state, waited)
+            where = _other(state)
+            state = None  # of another recipe; this one's has not begun
+        if state and state.state == "succeeded":
+            return
+        if state and state.state == "failed" and (state.since >= began - START_SECONDS or waited > GRACE_SECONDS):
+            raise StageError(f"{earlier.stage} failed, so there is nothing to do here: {state.error}")
+        if state and state.lost and waited > LOST_SECONDS:
+            silent = clock(time.time() - state.heartbeat)
+            raise StageError(
+                f"{earlier.stage} has not been heard of for {silent} (it was {_with_message(where, state)}); "
+                f"its pod is gone, see `pairwise-rm logs {earlier.stage}`"
+            )
+        if waited > timeout:
+            raise StageError(
+                f"{earlier.stage} was not done after {clock(waited)} (it is {_with_message(where, state)}); "
+                f"stages.<stage>.inputTimeout says how long to wait"
+            )
+        pace.tell(f"{earlier.stage} ({where})")
+        time.sleep(POLL_SECONDS)
+
+
+class OtherRecipe:
+    """Runs of the earlier stage with another recipe than this stage was made for.
+
+    An upgrade leaves the end of such a run behind, or stops the run while the stages of the new recipe begin. The
+    right run follows, after hours where it is queued, so the stage waits on. A run that ends later than that belongs
+    to RayJobs whose recipes were not rendered together, and no other one will follow.
+    """
+
+    def __init__(self, earlier: Earlier, first: StageState | None) -> None:
+        """`first`: the state when this stage began to wait. Clocks of two nodes are never compared."""
+        self._earlier, self._first = earlier, first
+        self._end: StageState | None = None
+        self._seen = 0.0
+
+    def check(self, state: StageState, waited: float) -> None:
+        """Raises StageError when the run has ended beside this stage, and no other one has begun since."""
+        if not state.ended:
+            self._end = None
+            return
+        if self._end is None or _run_of(self._end) != _run_of(state):
+            self._end, self._seen = state, waited
+        if self._is_replaced(state) or waited - self._seen < SETTLE_SECONDS:
+            return
+        raise StageError(
+            f"{self._earlier.stage} {state.state} with another recipe, {state.digest}, and this stage was made for "
+            f"{self._earlier.digest}: the recipe of one RayJob was changed without the others; render all of them from "
+            "the same values with `helm template` (`pairwise-rm validate --manifests FILE` says which disagree)"
+        )
+
+    def _is_replaced(self, end: StageState) -> bool:
+        """Whether it had ended before this stage began, or was stopped as this stage began."""
+        first = self._first
+        if first is None or first.digest != end.digest:
+            return False
+        return _run_of(first) == _run_of(end) if first.ended else self._seen <= GRACE_SECONDS
+
+
+def _run_of(end: StageState) -> tuple[str, float]:
+    return end.digest, end.since
+
+
+def _other(state: StageState) -> str:
+    """How the stage stands when its newest run has another recipe."""
+    if state.lost:
+        return "not begun"
+    known = f"{state.state} with another recipe, {state.digest}"
+    return f"not begun; {known}" if state.ended else known
+
+
+def _with_message(where: str, state: StageState | None) -> str:
+    return f"{where}: {state.message}" if state and state.message else where

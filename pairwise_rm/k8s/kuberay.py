@@ -1,0 +1,205 @@
+"""KubeRay: whether the cluster has its kinds, and whether its operator sees the jobs that run.
+
+NetworkPolicies may keep the operator from asking the head's dashboard how a job stands. A RayJob of KubeRay 1.6 does
+not tell: its status stays empty, as it also does while the operator waits, up to minutes, before it asks again. Since
+1.7 it has `jobStatusCheckFailureStartTime`. The operator's own log tells in both, where it may be read.
+
+What the stage itself says, in its submitter's log, is there at once. Only lines that are younger than the head that
+runs now count: those of an attempt whose head was lost are not news.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+from pairwise_rm.errors import StageError
+from pairwise_rm.k8s.api_errors import Forbidden, NotFound
+from pairwise_rm.k8s.client import Cluster, Object
+from pairwise_rm.k8s.issue import Issue, clipped
+from pairwise_rm.k8s.pods import condition, containers, statuses
+from pairwise_rm.k8s.snapshot import STAGE, Snapshot, cluster_name, created, labels, unix
+from pairwise_rm.progress import Found, NoteLine, newest, plain
+
+_HELP = "KubeRay 1.6 or later is needed: its CRDs (`kubectl apply --server-side -k` of config/crd) and its operator"
+_SINCE_1_6 = "preRunningDeadlineSeconds"
+OPERATOR = "app.kubernetes.io/name=kuberay-operator"
+VALUES = "networkPolicy.ingress.operator.namespace and networkPolicy.ingress.operator.podLabels"
+WHO = "KubeRay's operator"
+_TAIL = 2000
+_NOTICED_SECONDS = 60.0
+"""KubeRay asks every three seconds, so a job that it has not noticed for so long needs an explanation."""
+_CERTAIN_SECONDS = 120.0
+_NO_WAY = re.compile(r"dial tcp|i/o timeout|Client\.Timeout|context deadline exceeded")
+_ERROR = re.compile(r'"error": ?"((?:[^"\\]|\\.)*)"')
+_HEAD = "ray-head"
+_REQUEST = re.compile(r'^\w+ \\?"[^"]*": ')
+
+
+def check_kuberay(cluster: Cluster) -> None:
+    """Raises StageError when ray.io/v1 is absent or older than KubeRay 1.6.
+
+    Every account may ask which kinds there are, and RayCronJob came with 1.6. Only where that kind is absent, the
+    definition of RayJob itself is asked, which has `preRunningDeadlineSeconds` since 1.6; an account that may not
+    read it is given the benefit of the doubt.
+    """
+    try:
+        kinds = cluster.ray_resources()
+    except NotFound:
+        kinds = set()
+    absent = {"rayjobs", "rayclusters"} - kinds
+    if absent:
+        what = "ray.io/v1" if len(absent) == 2 else f"ray.io/v1 {absent.pop()}"
+        raise StageError(f"{cluster.place}: the cluster does not know {what}; {_HELP}")
+    if "raycronjobs" in kinds:
+        return
+    try:
+        definition = cluster.definition("rayjobs.ray.io")
+    except Forbidden:
+        return
+    if not is_1_6(definition):
+        raise StageError(
+            f"{cluster.place}: the RayJob CRD is older than KubeRay 1.6 (no spec.{_SINCE_1_6}); {_HELP}. "
+            "Helm leaves CRDs that are there as they are, so upgrade them by hand"
+        )
+
+
+def is_1_6(definition: Object) -> bool:
+    """Whether this definition of RayJob is that of KubeRay 1.6 or later."""
+    for version in definition["spec"]["versions"]:
+        if version["name"] == "v1":
+            spec = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
+            return _SINCE_1_6 in spec.get("properties", {})
+    return False
+
+
+def with_operators(cluster: Cluster, snapshot: Snapshot) -> Snapshot:
+    """With the logs of the operators, where a RayJob stays unnoticed and they may be read."""
+    jobs = snapshot.jobs.values()
+    if not any(_overdue(snapshot, job, _NOTICED_SECONDS) for job in jobs):
+        return snapshot
+    logs: dict[str, list[str]] = {}
+    try:
+        for pod in cluster.objects("pods", OPERATOR, everywhere=True):
+            space = pod["metadata"]["namespace"]
+            name, container = pod["metadata"]["name"], containers(pod)[0]["name"]
+            logs.setdefault(space, []).extend(cluster.log_tail(name, container, _TAIL, space))
+    except (NotFound, Forbidden):  # then it is told from the RayJob alone
+        return dataclasses.replace(snapshot, operators=logs)
+    return dataclasses.replace(snapshot, operators=logs)
+
+
+def out_of_touch(snapshot: Snapshot, job: Object) -> Issue | None:
+    """The issue of a RayJob whose job the operator does not get to see, though the head is ready."""
+    if not _overdue(snapshot, job, _NOTICED_SECONDS):
+        return None
+    who, where = f"RayJob {job['metadata']['name']}", f"the dashboard of RayCluster {cluster_name(job)} (port 8265)"
+    lines = _about(snapshot, job)
+    space, error = _refusal(lines)
+    checked = unix(job["status"].get("jobStatusCheckFailureStartTime"))
+    if error or (checked and checked >= (ready_since(snapshot, job) or 0.0)):
+        told = f": {clipped(error)}" if error else ""
+        home = f"to namespace {space} and the labels of its pods" if space else "to its namespace and its pods' labels"
+        return Issue(
+            WHO,
+            f"cannot reach {where}, so that {who} tells nothing of its job{told}; set {VALUES} {home}",
+            terminal=_overdue(snapshot, job, _CERTAIN_SECONDS),
+        )
+    if lines or checked:
+        return None  # it has been there and waits before it asks again, or Ray has lost the job with an earlier head
+    return Issue(
+        WHO,
+        f"has not seen the job of {who}, which was submitted: either it cannot reach {where}, for which see {VALUES}, "
+        "or it waits before it asks again, 17 minutes at most",
+    )
+
+
+def _overdue(snapshot: Snapshot, job: Object, seconds: float) -> bool:
+    since = _unnoticed_since(snapshot, job)
+    return since is not None and snapshot.now - since >= seconds
+
+
+def _unnoticed_since(snapshot: Snapshot, job: Object) -> float | None:
+    """Since when the operator should have seen the job, or has failed to see it again; None where all is well."""
+    status, ready = job.get("status", {}), ready_since(snapshot, job)
+    if ready is None or status.get("jobDeploymentStatus") != "Running":
+        return None
+    if checked := unix(status.get("jobStatusCheckFailureStartTime")):
+        return max(ready, checked)
+    tail = snapshot.tails.get(labels(job).get(STAGE, ""), [])
+    signs = [since for since in (speaks_since(snapshot, job, tail), submitter_ended(snapshot, job)) if since]
+    return max(ready, min(signs)) if signs and not status.get("jobStatus") else None
+
+
+def _about(snapshot: Snapshot, job: Object) -> list[tuple[str, str]]:
+    """The operators' lines on this RayJob since its head is ready, with the operator's namespace, in their order."""
+    since, name = ready_since(snapshot, job) or 0.0, job["metadata"]["name"]
+    return [
+        (space, line)
+        for space, lines in snapshot.operators.items()
+        for line in lines
+        if f'"{name}"' in line and (unix(line.partition(" ")[0]) or 0.0) >= since
+    ]
+
+
+def _refusal(lines: list[tuple[str, str]]) -> tuple[str, str]:
+    """The operator's namespace and its last error, when that is that it did not reach the head; else empty."""
+    for space, line in reversed(lines):
+        if error := _ERROR.search(line):
+            refused = ":8265" in error[1] and _NO_WAY.search(error[1])
+            return (space, _REQUEST.sub("", error[1]).replace('\\"', '"')) if refused else ("", "")
+    return "", ""
+
+
+def head_since(snapshot: Snapshot, job: Object) -> float | None:
+    """Since when the head runs that the stage is on; None where none runs."""
+    head = snapshot.head(job)
+    if head is None:
+        return None
+    starts = [
+        unix((status.get("state", {}).get("running") or {}).get("startedAt"))
+        for status in statuses(head)
+        if status["name"] == _HEAD
+    ]
+    return next(filter(None, [*starts, unix(head.get("status", {}).get("startTime"))]), created(head))
+
+
+def ready_since(snapshot: Snapshot, job: Object) -> float | None:
+    """Since when the running head is ready, its dashboard included; None where it is not."""
+    head = snapshot.head(job)
+    ready = condition(head, "Ready") if head else None
+    if head is None or ready is None or ready.get("status") != "True":
+        return None
+    return unix(ready.get("lastTransitionTime")) or head_since(snapshot, job)
+
+
+def present(snapshot: Snapshot, job: Object, tail: list[str]) -> list[str]:
+    """The lines that were written since the head runs; `tail` are a log's last lines, each behind its time."""
+    since = head_since(snapshot, job)
+    return [] if since is None else [line for line in tail if _time(line) >= since]
+
+
+def speaks_since(snapshot: Snapshot, job: Object, tail: list[str]) -> float | None:
+    """Since when the stage has been telling of itself on this head, as far back as the lines reach."""
+    lines = present(snapshot, job, tail)
+    return _time(lines[0]) if own_word([line.partition(" ")[2] for line in lines]) else None
+
+
+def own_word(texts: list[str]) -> Found | None:
+    """The stage's newest line. What `ray job submit` prints before it is indented as the stage's notes are."""
+    found = newest(texts)
+    begun = any(plain(text).startswith("▸ ") for text in texts)
+    return found if found and (begun or not isinstance(found.line, NoteLine)) else None
+
+
+def submitter_ended(snapshot: Snapshot, job: Object) -> float | None:
+    """When the submitter's pod has ended; None while it has not."""
+    pod = next(iter(snapshot.submitters(job)[-1:]), {})
+    if pod.get("status", {}).get("phase") not in ("Succeeded", "Failed"):
+        return None
+    ends = [unix((status.get("state", {}).get("terminated") or {}).get("finishedAt")) for status in statuses(pod)]
+    return max(filter(None, ends), default=created(pod))
+
+
+def _time(line: str) -> float:
+    return unix(line.partition(" ")[0]) or 0.0

@@ -1,0 +1,140 @@
+"""What Kueue says of a RayJob that it holds back: its Workload's own words, and the value to change."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from pairwise_rm.k8s.client import Object
+from pairwise_rm.k8s.issue import Issue, clipped
+from pairwise_rm.k8s.pods import condition
+from pairwise_rm.k8s.snapshot import QUEUE, Snapshot, created, labels, unix
+
+_SETTLED_SECONDS = 60.0
+"""A queue that is made together with the release comes within this time."""
+_UNMADE = (
+    "Kueue has made no Workload for it: see whether Kueue runs, whether its integrations.frameworks names "
+    "ray.io/rayjob, and whether priorityClass.name is there"
+)
+_OTHERS_USE_IT = "insufficient unused quota"
+_MAKE = "make it (manifests/kueue)"
+_REMEDIES = (
+    (
+        re.compile(r"LocalQueue \S+ doesn't exist"),
+        f"set batch.kueue.queueName to a LocalQueue of this namespace, or {_MAKE}",
+    ),
+    (re.compile(r"ClusterQueue \S+ doesn't exist"), f"its LocalQueue names a ClusterQueue that is not there: {_MAKE}"),
+    (
+        re.compile(r"resource \S+ unavailable in ClusterQueue"),
+        "the ClusterQueue must cover cpu, memory and nvidia.com/gpu, for the head's and the submitter's pod too",
+    ),
+    (
+        re.compile(r"> maximum capacity"),
+        "it can never fit: lower pools.<name>.gpus or resources, or raise the ClusterQueue's nominalQuota",
+    ),
+)
+_UNFIT = re.compile(r"doesn't match node affinity|untolerated taint")
+_IDLE = re.compile(r"(?:LocalQueue|ClusterQueue) \S+ is (?:inactive|stopped)")
+
+
+def workload_of(snapshot: Snapshot, job: Object) -> Object | None:
+    """Its Workload; of an elastic RayJob's, which has one for each size that it had, the newest that counts."""
+    mine = _current(snapshot, job)
+    return max(mine, key=lambda workload: (created(workload), workload["metadata"].get("uid", "")), default=None)
+
+
+def suspension(snapshot: Snapshot, job: Object) -> str:
+    """Why a RayJob is suspended, in Kueue's words unless a issue tells them."""
+    queue, workload = labels(job).get(QUEUE), workload_of(snapshot, job)
+    if not queue:
+        return "spec.suspend is true"
+    if workload is None:
+        return f"in queue {queue}"
+    message = _message(workload)
+    told = f": {clipped(message)}" if message and not _remedy(workload, message) else ""
+    if not _is(workload, "Evicted"):
+        return f"in queue {queue}{told}"
+    how = "preempted" if _reason(workload, "Evicted") == "Preempted" else "evicted"
+    return f"{how} in queue {queue}, goes on from its checkpoint when it is admitted again{told}"
+
+
+def held_back(snapshot: Snapshot, job: Object, suspended: bool) -> Iterator[Issue]:
+    """The issue of a RayJob that somebody must change something for, or that runs and waits for more."""
+    queue, who = labels(job).get(QUEUE), f"RayJob {job['metadata']['name']}"
+    if not queue or snapshot.workloads is None:
+        return
+    workload = workload_of(snapshot, job)
+    if workload is None:
+        if suspended and not _owned(snapshot, job) and snapshot.now - created(job) > _SETTLED_SECONDS:
+            yield Issue(who, f"is suspended in queue {queue}, and {_UNMADE}")
+        return
+    message = _message(workload)
+    remedy, runs = _remedy(workload, message), any(_is(each, "Admitted") for each in _current(snapshot, job))
+    if message and (remedy or runs):
+        what = "runs, and waits for more GPUs in" if runs else "is not admitted by"
+        text = f"{what} queue {queue}: {clipped(message)}{f'; {remedy}' if remedy else ''}"
+        yield Issue(who, text, terminal=not runs and _terminal(snapshot, workload, message))
+
+
+def _message(workload: Object) -> str:
+    """Why it is not admitted, as far as Kueue says it; nothing of one that is."""
+    if _is(workload, "Admitted"):
+        return ""
+    if _is(workload, "QuotaReserved"):
+        checks = workload.get("status", {}).get("admissionChecks") or []
+        waited = [check for check in checks if check.get("state") != "Ready"]
+        said = [f"{check['name']} is {check['state']} {check.get('message') or ''}".strip() for check in waited]
+        return f"its quota is reserved, admission checks are not done: {', '.join(said)}" if said else ""
+    found = condition(workload, "QuotaReserved") or condition(workload, "Evicted") or {}
+    return " ".join(found.get("message", "").split())
+
+
+def _remedy(workload: Object, message: str) -> str:
+    if workload.get("spec", {}).get("active") is False:
+        return f"set spec.active of Workload {workload['metadata']['name']} to true when the cause is gone"
+    lasting = _without_others_use(message)
+    for pattern, remedy in _REMEDIES:
+        if pattern.search(lasting):
+            return remedy
+    if _UNFIT.search(lasting):
+        return "the ResourceFlavor's labels and taints must fit pools.<name>.nodeSelector and pools.<name>.tolerations"
+    return "an administrator lets it run, or mends what its status says" if _IDLE.search(message) else ""
+
+
+def _without_others_use(message: str) -> str:
+    """What it says of the pod sets that would not fit either if all other workloads had ended."""
+    return "; ".join(part for part in message.split("; couldn't ") if _OTHERS_USE_IT not in part)
+
+
+def _terminal(snapshot: Snapshot, workload: Object, message: str) -> bool:
+    """Whether it has stood so for a while, and no workload that ends would change it."""
+    since = unix((condition(workload, "QuotaReserved") or {}).get("lastTransitionTime")) or created(workload)
+    inactive = workload.get("spec", {}).get("active") is False
+    lasting = inactive or any(pattern.search(_without_others_use(message)) for pattern, _ in _REMEDIES)
+    return lasting and snapshot.now - since >= _SETTLED_SECONDS
+
+
+def _current(snapshot: Snapshot, job: Object) -> list[Object]:
+    """Its Workloads that are not done with: of an elastic RayJob's, those that no newer one has replaced."""
+    return [workload for workload in _owned(snapshot, job) if not _is(workload, "Finished")]
+
+
+def _owned(snapshot: Snapshot, job: Object) -> list[Object]:
+    """All Workloads of a RayJob. One of the same name that is gone had another uid."""
+    owner = ("RayJob", job["metadata"]["name"], job["metadata"].get("uid"))
+    return [
+        workload
+        for workload in snapshot.workloads or []
+        if any(
+            (reference.get("kind"), reference.get("name"), reference.get("uid")) == owner
+            for reference in workload["metadata"].get("ownerReferences") or []
+        )
+    ]
+
+
+def _is(workload: Object, kind: str) -> bool:
+    return (condition(workload, kind) or {}).get("status") == "True"
+
+
+def _reason(workload: Object, kind: str) -> str:
+    return str((condition(workload, kind) or {}).get("reason", ""))

@@ -1,0 +1,121 @@
+"""A stage's log: what its submitter pod prints is what the stage itself prints on the head."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import NoReturn
+
+from pairwise_rm.errors import StageError
+from pairwise_rm.k8s.api_errors import NotFound, Unavailable, with_retries
+from pairwise_rm.k8s.client import Cluster, Object
+from pairwise_rm.k8s.pods import containers
+from pairwise_rm.k8s.snapshot import RUN_FOLDER, Snapshot, annotation, take
+from pairwise_rm.k8s.stage_status import ended, state_of
+from pairwise_rm.k8s.status import Follower
+
+_QUIET_SECONDS = 20.0
+_PAUSE_SECONDS = 2.0
+_OVERLAP_SECONDS = 60
+
+Say = Callable[[str], None]
+
+
+def print_log(follower: Follower, stage: str, follow: bool, write: Say, say: Say) -> None:
+    """Writes the log's lines; what there is, or with `follow` all until the job has ended."""
+    snapshot = take(follower.cluster, follower.release)
+    job = snapshot.job(stage)
+    _check_mode(snapshot, job)
+    if follow:
+        _follow(follower, stage, write, say)
+        return
+    pods = snapshot.submitters(job)
+    if not pods:
+        _no_pod(snapshot, job, follower, stage)
+    reading = _Reading(follower.cluster, write)
+    try:
+        reading.read(pods[-1], follow=False)
+    except NotFound as error:
+        raise StageError(f"{stage} has no log yet ({error}); -f waits for it") from error
+
+
+class _Reading:
+    """Where the reading of one pod's log stands, so that it goes on without a gap after the connection is lost."""
+
+    def __init__(self, cluster: Cluster, write: Say) -> None:
+        self.cluster, self.write = cluster, write
+        self.pod = ""
+        self._last, self._read_at = "", 0.0
+
+    def read(self, pod: Object, follow: bool) -> None:
+        """Writes the lines that are new. Raises NotFound where the container has not started."""
+        name = pod["metadata"]["name"]
+        if name != self.pod:
+            self.pod, self._last = name, ""
+        # By this machine's own clock, since the node's may differ; what overlaps is known by its time.
+        since = int(time.monotonic() - self._read_at) + _OVERLAP_SECONDS if self._last else None
+        known = self._last
+        for line in self.cluster.log(name, containers(pod)[0]["name"], follow, since, _QUIET_SECONDS):
+            stamp, _, text = line.partition(" ")
+            if known and stamp <= known:
+                continue
+            known = ""
+            self.write(text)
+            self._last, self._read_at = stamp, time.monotonic()
+
+
+def _follow(follower: Follower, stage: str, write: Say, say: Say) -> None:
+    reading, told = _Reading(follower.cluster, write), ""
+    while True:
+        snapshot = with_retries(lambda: take(follower.cluster, follower.release), say)
+        if stage not in snapshot.jobs:
+            raise StageError(f"{stage}: its RayJob is gone")
+        job = snapshot.job(stage)
+        over, pods = ended(state_of(job)), snapshot.submitters(job)
+        try:
+            if pods:
+                reading.read(pods[-1], follow=True)
+            elif over and not reading.pod:
+                _no_pod(snapshot, job, follower, stage)
+        except NotFound:
+            pods = []
+        except Unavailable:
+            continue  # quiet for a while, or the connection is lost: see how the job stands, and go on
+        if over:
+            view = follower.stage(snapshot, stage)
+            say(f"{stage} {view if view.state != 'succeeded' else view.state}")
+            return
+        view = follower.stage(snapshot, stage)
+        waits = f"waiting for the log of {stage} ({view})"
+        if not pods and waits != told:
+            say(waits)
+            told = waits
+        time.sleep(_PAUSE_SECONDS)
+
+
+def _check_mode(snapshot: Snapshot, job: Object) -> None:
+    mode = job.get("spec", {}).get("submissionMode", "K8sJobMode")
+    if mode != "K8sJobMode":
+        raise StageError(
+            f"RayJob {job['metadata']['name']} has no submitter pod, since submission.mode is {mode}; "
+            + _elsewhere(snapshot, job)
+        )
+
+
+def _no_pod(snapshot: Snapshot, job: Object, follower: Follower, stage: str) -> NoReturn:
+    view = follower.stage(snapshot, stage)
+    if not view.ended:
+        raise StageError(f"{stage} has no log yet ({view}); -f waits for it")
+    if not job.get("status", {}).get("jobId"):
+        raise StageError(f"{stage} has no log, since it was never submitted ({view})")
+    raise StageError(f"the submitter pod of {stage} is gone, and its log with it; {_elsewhere(snapshot, job)}")
+
+
+def _elsewhere(snapshot: Snapshot, job: Object) -> str:
+    """Where else a stage's words are: with Ray on the head, and training's in the run folder."""
+    head, ray_id = snapshot.head(job), job.get("status", {}).get("jobId")
+    if head and ray_id:
+        name, container = head["metadata"]["name"], containers(head)[0]["name"]
+        return f"`kubectl exec -n {snapshot.namespace} {name} -c {container} -- ray job logs {ray_id}` shows it"
+    folder = annotation(job, RUN_FOLDER)
+    return f"its RayCluster is gone too; the run folder {folder or 'in the volume'} keeps train/train.log"

@@ -1,0 +1,102 @@
+"""What a pod of a release is: its part, the chart value that shapes it, and the GPUs that it takes."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from pairwise_rm.k8s.client import Object
+from pairwise_rm.k8s.snapshot import labels
+
+AUTOSCALER = "autoscaler"
+# The resource names that KubeRay itself hands to Ray as accelerators, and NVIDIA's slices of a GPU.
+_ACCELERATORS = re.compile(r".*gpu|nvidia\.com/mig-.*|google\.com/tpu|aws\.amazon\.com/neuroncore|huawei\.com/Ascend.*")
+_RAY_GPUS = re.compile(r"--num-gpus[= ](\d+)")
+
+
+@dataclass(frozen=True)
+class Gpus:
+    """GPUs of pods that run, and of pods that are still waited for."""
+
+    held: int = 0
+    waited: int = 0
+
+    def __str__(self) -> str:
+        words = [f"{self.held} held"] if self.held else []
+        return " · ".join(words + ([f"{self.waited} waited for"] if self.waited else []))
+
+
+def gpus(pods: list[Object]) -> Gpus:
+    """Counted over pods that run or are Pending."""
+    count = {"Running": 0, "Pending": 0}
+    for pod in pods:
+        if (phase := pod.get("status", {}).get("phase")) in count:
+            count[phase] += gpus_of(pod)
+    return Gpus(held=count["Running"], waited=count["Pending"])
+
+
+def gpus_of(pod: Object) -> int:
+    """The accelerators that a pod asks for, or where it asks for none the GPUs that Ray is told to count."""
+    asked = 0
+    for container in containers(pod):
+        resources = container.get("resources", {})
+        wanted = {**(resources.get("requests") or {}), **(resources.get("limits") or {})}
+        asked += sum(int(count) for name, count in wanted.items() if is_accelerator(name))
+    if asked:
+        return asked
+    command = " ".join(text for container in containers(pod) for text in container.get("args") or [])
+    found = _RAY_GPUS.search(command)
+    return int(found[1]) if found else 0
+
+
+def is_accelerator(resource: str) -> bool:
+    return _ACCELERATORS.fullmatch(resource) is not None
+
+
+def containers(pod: Object) -> list[Object]:
+    return list(pod.get("spec", {}).get("containers") or [])
+
+
+def statuses(pod: Object) -> list[Object]:
+    """Of all containers, init containers first as they start first."""
+    status = pod.get("status", {})
+    return [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
+
+
+def limit_of(pod: Object, container: str, resource: str) -> Any:
+    """A container's limit, as it is written in the pod, or None."""
+    for item in containers(pod):
+        if item.get("name") == container:
+            return (item.get("resources", {}).get("limits") or {}).get(resource)
+    return None
+
+
+def part(pod: Object) -> str:
+    """`head pod`, `worker pod`, `submitter pod`, `pod`."""
+    kind = labels(pod).get("ray.io/node-type")
+    if kind in ("head", "worker"):
+        return f"{kind} pod"
+    return "submitter pod" if "job-name" in labels(pod) else "pod"
+
+
+def subject(pod: Object) -> str:
+    return f"{part(pod)} {pod['metadata']['name']}"
+
+
+def value_of(pod: Object, container: str | None = None) -> str:
+    """The section of the chart's values that shapes this pod, or this container of it."""
+    kind = part(pod)
+    if kind == "worker pod":
+        return f"pools.{labels(pod).get('ray.io/group', '<name>')}"
+    if kind == "head pod":
+        return "autoscaling" if container == AUTOSCALER else "head"
+    return "submission"
+
+
+def condition(item: Object, kind: str) -> Object | None:
+    """A condition of an object by its type."""
+    for found in item.get("status", {}).get("conditions") or []:
+        if found.get("type") == kind:
+            return dict(found)
+    return None

@@ -1,0 +1,171 @@
+"""How a stage stands, from its RayJob's own status; its submitter pod's log adds how far it is.
+
+Where the status does not know yet that the job runs, the stage's own word counts; of its outcome it never does.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from pairwise_rm.k8s.client import Object
+from pairwise_rm.k8s.issue import clipped, shortened
+from pairwise_rm.k8s.kuberay import VALUES, WHO, own_word, present, speaks_since, submitter_ended
+from pairwise_rm.k8s.kueue import suspension
+from pairwise_rm.k8s.pods import Gpus, gpus
+from pairwise_rm.k8s.snapshot import Snapshot, cluster_name, unix
+from pairwise_rm.progress import CountLine, NoteLine, StepLine, WaitingLine, duration, failure, newest
+
+State = Literal[
+    "submitted", "starting", "waiting", "running", "retrying", "suspended", "succeeded", "failed", "stopped"
+]
+_DEPLOYMENT: dict[str, State] = {
+    "": "submitted",
+    "Initializing": "starting",
+    "Waiting": "starting",
+    "Retrying": "retrying",
+    "Suspending": "suspended",
+    "Suspended": "suspended",
+    "Failed": "failed",
+    "ValidationFailed": "failed",
+}
+_GPUS = "GPUs"
+_INVALID = re.compile(r"^The RayJob \w+ is invalid: ")
+_UNAWARE = ("submitted", "starting")
+_NOTICED_SECONDS = 30.0
+_UNSEEN = ("JobStatusCheckTimeoutExceeded", "JobDeploymentStatusTransitionGracePeriodExceeded")
+
+
+def state_of(job: Object) -> State:
+    """The state by `.status`. A job that Ray calls done is done once KubeRay says so too."""
+    status = job.get("status", {})
+    deployment, ray = status.get("jobDeploymentStatus", ""), status.get("jobStatus", "")
+    if deployment == "Complete":
+        return "succeeded" if ray == "SUCCEEDED" else "stopped" if ray == "STOPPED" else "failed"
+    if deployment == "Running":
+        return "starting" if ray in ("", "PENDING") else "running"
+    return _DEPLOYMENT.get(deployment, "starting")
+
+
+def ended(state: State) -> bool:
+    return state in ("succeeded", "failed", "stopped")
+
+
+@dataclass(frozen=True)
+class StageView:
+    """A stage at one moment. `seconds`: how long it has run or ran; `left`: how long it will, where that is known;
+    `waits_for` is what a stage that waits has said itself.
+    """
+
+    stage: str
+    job: str
+    state: State
+    note: str
+    step: StepLine | None
+    gpus: Gpus
+    seconds: float | None
+    left: float | None
+    waits_for: str | None = None
+
+    @property
+    def ended(self) -> bool:
+        return ended(self.state)
+
+    def __str__(self) -> str:
+        """`waiting for convert (running), 12 s`, `failed: the disk is full`."""
+        if not self.note:
+            return self.state
+        between = " " if self.waits_for else ": " if self.ended else ", "
+        return f"{self.state}{between}{self.note}"
+
+
+def view(snapshot: Snapshot, stage: str, tail: list[str]) -> StageView:
+    """`tail`: the last lines of the submitter pod's log, each behind its time."""
+    job = snapshot.job(stage)
+    state, status = state_of(job), job.get("status", {})
+    unaware = state in _UNAWARE
+    if unaware:
+        tail = present(snapshot, job, tail)
+    texts = [line.partition(" ")[2] for line in tail]
+    found = own_word(texts) if unaware else newest(texts) if state not in ("retrying", "suspended") else None
+    line = found.line if found else None
+    age = max(0.0, snapshot.now - (unix(tail[found.index].partition(" ")[0]) or snapshot.now)) if found else 0.0
+    if unaware and found and submitter_ended(snapshot, job) is None:
+        state = "running"
+    if state == "running" and isinstance(line, WaitingLine):
+        state = "waiting"
+    working = state == "running" or (isinstance(line, WaitingLine) and line.what.startswith(_GPUS))
+    began = unix((status.get("rayJobInfo") or {}).get("startTime") or status.get("startTime"))
+    end = unix((status.get("rayJobInfo") or {}).get("endTime") or status.get("endTime")) if ended(state) else None
+    step = line if isinstance(line, StepLine) else None
+    return StageView(
+        stage=stage,
+        job=job["metadata"]["name"],
+        state=state,
+        note=_note(snapshot, job, state, line, age, texts) + (_unnoticed(snapshot, job, tail) if unaware else ""),
+        step=step,
+        gpus=gpus(snapshot.ray_pods(job)) if working and not ended(state) else Gpus(),
+        seconds=None if began is None else max(0.0, (end or snapshot.now) - began),
+        left=max(0.0, step.left - age) if step and state == "running" else None,
+        waits_for=line.what if isinstance(line, WaitingLine) and state == "waiting" else None,
+    )
+
+
+def _note(
+    snapshot: Snapshot,
+    job: Object,
+    state: State,
+    line: StepLine | CountLine | WaitingLine | NoteLine | None,
+    age: float,
+    texts: list[str],
+) -> str:
+    """A stage's progress in words, or why it has none."""
+    if state in ("failed", "stopped", "retrying"):
+        return cause(job, texts)
+    if state == "submitted":
+        return "waiting for KubeRay's operator"
+    if state == "starting":
+        return _starting(snapshot, job, texts)
+    if state == "suspended":
+        return suspension(snapshot, job)
+    if isinstance(line, WaitingLine):
+        # For an earlier stage it has waited as long as it runs, which is shown anyway.
+        since = f", {duration(line.seconds + age)}" if line.what.startswith(_GPUS) else ""
+        return f"for {line.what}{since}" if state == "waiting" else ""
+    if isinstance(line, StepLine):
+        return f"step {line.step}/{line.last}  reward {line.reward:.3f}  accuracy {line.accuracy:.3f}"
+    if state == "succeeded" and not (isinstance(line, NoteLine) and line.text.startswith("accuracy ")):
+        return ""
+    return shortened(line.text) if isinstance(line, NoteLine) else str(line or "")
+
+
+def _starting(snapshot: Snapshot, job: Object, texts: list[str]) -> str:
+    name = cluster_name(job)
+    if job.get("status", {}).get("jobDeploymentStatus") == "Running":
+        if submitter_ended(snapshot, job) is None:
+            return "being submitted to Ray"
+        return f"its submitter has ended{f' ({clipped(error)})' if (error := failure(texts)) else ''}"
+    return f"the head of {name} is starting" if name else "its RayCluster is being made"
+
+
+def _unnoticed(snapshot: Snapshot, job: Object, tail: list[str]) -> str:
+    since = speaks_since(snapshot, job, tail) or submitter_ended(snapshot, job)
+    late = since is not None and snapshot.now - since > _NOTICED_SECONDS
+    return " · KubeRay has not noticed it yet" if late else ""
+
+
+def cause(job: Object, texts: list[str]) -> str:
+    """Why a stage failed: the command's own error line, or else what KubeRay says."""
+    status = job.get("status", {})
+    message = status.get("message", "")
+    if status.get("jobDeploymentStatus") == "ValidationFailed":
+        return f"refused by KubeRay for good: {clipped(_INVALID.sub('', message))}; change the values"
+    own = failure(texts) or failure(message.splitlines())
+    if own:
+        return clipped(own)
+    first = next((line.strip() for line in message.splitlines() if line.strip()), "")
+    reason = status.get("reason") or status.get("jobStatus") or status.get("jobDeploymentStatus") or "failed"
+    blind = status.get("reason") in _UNSEEN and not (status.get("rayJobInfo") or {}).get("startTime")
+    never = f"; {WHO} never saw the job in Ray: see {VALUES}" if blind else ""
+    return (f"{reason}: {clipped(first)}" if first else str(reason)) + never

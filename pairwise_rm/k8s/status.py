@@ -1,0 +1,223 @@
+"""A release at one moment: its stages, its GPUs, what keeps it; as data, as JSON, and as a table."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from pairwise_rm.k8s.api_errors import Forbidden, NotFound
+from pairwise_rm.k8s.client import Cluster, Object
+from pairwise_rm.k8s.diagnosis import issues
+from pairwise_rm.k8s.issue import Issue, clipped
+from pairwise_rm.k8s.kuberay import check_kuberay, with_operators
+from pairwise_rm.k8s.pods import Gpus, containers, gpus
+from pairwise_rm.k8s.snapshot import (
+    RECIPE,
+    RUN_FOLDER,
+    Snapshot,
+    annotation,
+    cluster_name,
+    event_time,
+    find_release,
+    take,
+)
+from pairwise_rm.k8s.stage_status import StageView, State, ended, state_of, view
+from pairwise_rm.progress import duration
+
+_TAIL = 200
+_MARKS: dict[State, tuple[str, str]] = {
+    "submitted": ("·", "dim"),
+    "starting": ("·", "yellow"),
+    "waiting": ("·", "yellow"),
+    "running": ("▸", "cyan"),
+    "retrying": ("·", "yellow"),
+    "suspended": ("·", "dim"),
+    "succeeded": ("✓", "green"),
+    "failed": ("✗", "bold red"),
+    "stopped": ("✗", "bold red"),
+}
+
+
+@dataclass(frozen=True)
+class Overview:
+    """`last_event` is there when a stage does not start and no issue is known."""
+
+    snapshot: Snapshot
+    stages: list[StageView]
+    gpus: Gpus
+    issues: list[Issue]
+    last_event: str | None
+
+    @property
+    def ended(self) -> bool:
+        return bool(self.stages) and all(stage.ended for stage in self.stages)
+
+    def said(self, key: str) -> str | None:
+        """An annotation of the RayJobs."""
+        return next((text for job in self.snapshot.jobs.values() if (text := annotation(job, key))), None)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "release": self.snapshot.release,
+            "namespace": self.snapshot.namespace,
+            "recipe": self.said(RECIPE),
+            "run_folder": self.said(RUN_FOLDER),
+            "stages": [_stage_json(self.snapshot, stage) for stage in self.stages],
+            "gpus": {"held": self.gpus.held, "waited": self.gpus.waited},
+            "issues": [{"text": str(issue), "terminal": issue.terminal} for issue in self.issues],
+            "last_event": self.last_event,
+        }
+
+
+@dataclass
+class Follower:
+    """Looks at a release again and again; the log of a stage that has ended is read once."""
+
+    cluster: Cluster
+    release: str
+    _tails: dict[str, list[str]] = field(default_factory=dict)
+
+    def snapshot(self, only: str | None = None) -> Snapshot:
+        """The release now, with the ends of its logs, or of one stage's."""
+        found = take(self.cluster, self.release)
+        jobs = {stage: job for stage, job in found.jobs.items() if only in (None, stage)}
+        tails = {stage: self._tail(found, job) for stage, job in jobs.items()}
+        return with_operators(self.cluster, dataclasses.replace(found, tails=tails))
+
+    def look(self) -> Overview:
+        snapshot = self.snapshot()
+        stages = [self.stage(snapshot, stage) for stage in snapshot.jobs]
+        found = issues(snapshot)
+        return Overview(
+            snapshot=snapshot,
+            stages=stages,
+            gpus=gpus([pod for pod in snapshot.pods if "ray.io/cluster" in pod["metadata"].get("labels", {})]),
+            issues=found,
+            last_event=None if found else _last_event(snapshot, stages),
+        )
+
+    def stage(self, snapshot: Snapshot, stage: str) -> StageView:
+        job = snapshot.job(stage)
+        known = snapshot.tails.get(stage)
+        return view(snapshot, stage, self._tail(snapshot, job) if known is None else known)
+
+    def _tail(self, snapshot: Snapshot, job: Object) -> list[str]:
+        """The end of the submitter's log; nothing where there is none, or where it may not be read."""
+        name, pods = job["metadata"]["name"], snapshot.submitters(job)
+        if name in self._tails:
+            return self._tails[name]
+        if not pods or pods[-1].get("status", {}).get("phase") in (None, "Pending"):
+            return []
+        try:
+            lines = self.cluster.log_tail(pods[-1]["metadata"]["name"], containers(pods[-1])[0]["name"], _TAIL)
+        except (NotFound, Forbidden):
+            return []
+        if ended(state_of(job)):
+            self._tails[name] = lines
+        return lines
+
+
+def follower(context: str | None, namespace: str | None, release: str | None) -> Follower:
+    """The release that the user named, or the only one. Raises InputError and StageError, with a sentence."""
+    cluster = Cluster.connect(context, namespace)
+    check_kuberay(cluster)
+    return Follower(cluster, find_release(cluster, release))
+
+
+def _last_event(snapshot: Snapshot, stages: list[StageView]) -> str | None:
+    """The last thing that happened to a stage that does not start."""
+    names: set[str] = set()
+    for stage in stages:
+        job = snapshot.jobs[stage.stage]
+        if stage.state in ("submitted", "starting", "retrying"):
+            names |= {job["metadata"]["name"], cluster_name(job) or ""}
+            names |= {pod["metadata"]["name"] for pod in snapshot.ray_pods(job) + snapshot.submitters(job)}
+    events = snapshot.events_of(names)
+    if not events:
+        return None
+    last = events[-1]
+    involved = last.get("involvedObject", {})
+    ago = duration(max(0.0, snapshot.now - event_time(last)))
+    return f"{ago} ago, {involved.get('kind')} {involved.get('name')}: {clipped(last.get('message', ''))}"
+
+
+def _stage_json(snapshot: Snapshot, stage: StageView) -> dict[str, Any]:
+    status = snapshot.jobs[stage.stage].get("status", {})
+    step = stage.step
+    return {
+        "stage": stage.stage,
+        "state": stage.state,
+        "rayjob": stage.job,
+        "job_status": status.get("jobStatus"),
+        "deployment_status": status.get("jobDeploymentStatus"),
+        "note": stage.note,
+        "step": step and step.step,
+        "last_step": step and step.last,
+        "reward": _number(step.reward) if step else None,
+        "accuracy": _number(step.accuracy) if step else None,
+        "gpus": {"held": stage.gpus.held, "waited": stage.gpus.waited},
+        "seconds": stage.seconds and round(stage.seconds),
+        "seconds_left": stage.left and round(stage.left),
+    }
+
+
+def _number(value: float) -> float | None:
+    """JSON has no NaN."""
+    return value if math.isfinite(value) else None
+
+
+def table(overview: Overview) -> RenderableType:
+    """The whole picture of a release."""
+    rows = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    rows.add_column("stage", no_wrap=True)
+    rows.add_column("state", no_wrap=True)
+    rows.add_column("progress", overflow="fold", ratio=1)
+    rows.add_column("GPUs", overflow="fold")
+    for name in ("time", "left"):
+        rows.add_column(name, justify="right", no_wrap=True)
+    for stage in overview.stages:
+        rows.add_row(*_row(stage))
+    shown: list[RenderableType] = ["", rows] if overview.stages else []
+    return Group(_title(overview), *shown, *_notes(overview))
+
+
+def _title(overview: Overview) -> Text:
+    snapshot = overview.snapshot
+    title = Text.assemble((snapshot.release, "bold"), f" in namespace {snapshot.namespace}")
+    if recipe := overview.said(RECIPE):
+        title.append(f" · recipe {recipe}")
+    if folder := overview.said(RUN_FOLDER):
+        title.append(f"\n{folder}", "dim")
+    return title
+
+
+def _row(stage: StageView) -> list[Text]:
+    mark, style = _MARKS[stage.state]
+    return [
+        Text(stage.stage),
+        Text(f"{mark} {stage.state}", style, no_wrap=True),
+        Text(stage.note),
+        Text(str(stage.gpus)),
+        Text("" if stage.seconds is None else duration(stage.seconds)),
+        Text("" if stage.left is None else duration(stage.left)),
+    ]
+
+
+def _notes(overview: Overview) -> list[Text]:
+    notes = [
+        Text.assemble("\n", ("✗ " if issue.terminal else "! ", "bold red" if issue.terminal else "yellow"), str(issue))
+        for issue in overview.issues
+    ]
+    if overview.last_event:
+        notes.append(Text(f"\nlast event: {overview.last_event}", "dim"))
+    if not overview.stages:
+        notes.append(Text("\nno RayJob yet, so that no stage runs"))
+    elif not any(str(stage.gpus) for stage in overview.stages) and str(overview.gpus):
+        notes.append(Text(f"\nGPUs of its RayCluster: {overview.gpus}", "dim"))
+    return notes

@@ -1,0 +1,57 @@
+"""Waiting for a stage's end, for CI: by the RayJob's own status, with a line for each change."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+
+from pairwise_rm.errors import StageError
+from pairwise_rm.k8s.api_errors import with_retries
+from pairwise_rm.k8s.diagnosis import issues_of
+from pairwise_rm.k8s.stage_status import StageView
+from pairwise_rm.k8s.status import Follower
+from pairwise_rm.progress import duration
+
+POLL_SECONDS = 3.0
+_DURATION = re.compile(r"\d+ (?:h|min|s)\b")
+"""A issue that only lasts longer is not told again."""
+
+
+def wait_for(follower: Follower, stage: str, timeout: float, say: Callable[[str], None]) -> None:
+    """Returns when the stage has succeeded.
+
+    Raises StageError, with the cause, when it failed, when something keeps it that no waiting ends, and after
+    `timeout` seconds. GPUs that are lacking are only told of: a node may come for them.
+    """
+    end = time.monotonic() + timeout
+    told: set[str] = set()
+    last = None
+    while True:
+        snapshot = with_retries(lambda: follower.snapshot(stage), say)
+        if last and stage not in snapshot.jobs:
+            raise StageError(f"{stage}: RayJob {last.job} was deleted while it was {last.state}")
+        view = follower.stage(snapshot, stage)
+        if last is None or _told(view) != _told(last):
+            say(f"{time.strftime('%H:%M:%S')}  {stage} {view}")
+        last = view
+        if view.state == "succeeded":
+            return
+        if view.ended:
+            raise StageError(f"{stage} {view}")
+        found = issues_of(snapshot, stage)
+        for issue in found:
+            if issue.terminal and view.state != "running":
+                raise StageError(f"{stage} cannot go on ({view.state}): {issue}")
+            if (words := _DURATION.sub("", str(issue))) not in told:
+                say(f"! {issue}")
+                told.add(words)
+        if time.monotonic() >= end:
+            why = f": {found[0]}" if found else ""
+            raise StageError(f"{stage} is not done after {duration(timeout)}: it is {view}{why}")
+        time.sleep(min(POLL_SECONDS, max(0.0, end - time.monotonic())))
+
+
+def _told(view: StageView) -> tuple[str | None, ...]:
+    """What a line is printed for when it changes; a stage's progress is not that."""
+    return view.job, view.state, view.waits_for, view.note if view.state == "suspended" else None

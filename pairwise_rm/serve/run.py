@@ -1,0 +1,56 @@
+"""The same Serve application on one machine: a local Ray for as long as it serves."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterator
+
+from pairwise_rm.errors import StageError
+from pairwise_rm.evaluate.engine import worker_environment
+from pairwise_rm.evaluate.engine_failure import cause_in
+from pairwise_rm.ray_session import ray_session
+from pairwise_rm.serve.app import NAME, build
+from pairwise_rm.serve.exported import Exported
+
+_POLL_SECONDS = 1.0
+
+
+@contextlib.contextmanager
+def serving(exported: Exported, host: str, port: int) -> Iterator[Callable[[], None]]:
+    """Yields when the judge answers, with a function that returns only by raising.
+
+    Raises StageError when vLLM cannot start, and when it ended and could not be started again.
+    """
+    recipe = exported.recipe
+    with ray_session(recipe.device, gpus=exported.tensor_parallel, cpus=2, env=worker_environment(recipe)):
+        from ray import serve
+
+        # It tells what the console tells, in other words.
+        logging.getLogger("ray.serve").setLevel(logging.ERROR)
+        try:
+            serve.start(http_options={"host": host, "port": port})
+            try:
+                serve.run(build({"model": str(exported.folder)}), name=NAME, route_prefix="/")
+            except RuntimeError as error:
+                raise StageError(_cause(str(error))) from error
+            yield _watch
+        finally:
+            serve.shutdown()
+
+
+def _watch() -> None:
+    from ray import serve
+
+    while True:
+        application = serve.status().applications[NAME]
+        if application.status == "DEPLOY_FAILED":
+            raise StageError(_cause("\n".join(judge.message for judge in application.deployments.values())))
+        time.sleep(_POLL_SECONDS)
+
+
+def _cause(text: str) -> str:
+    """Serve's messages hold a traceback, in which the last error that is named is the cause."""
+    found = cause_in(text) or " ".join(text.split())[:400]
+    return found.removeprefix(f"{StageError.__module__}.{StageError.__name__}: ")

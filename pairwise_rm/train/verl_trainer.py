@@ -1,0 +1,91 @@
+"""What runs inside verl: its task runner and its trainer, with our metrics and our two stops.
+
+verl offers a task runner class, a trainer registry and a checkpoint callback for this; nothing of verl is
+patched on a GPU. A run stops when the rollout's weights are stale and when a rollout was lost: verl only logs
+an exception from a reward and fills the hole with padding.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import ray
+import transfer_queue as tq
+from verl.trainer.main_ppo import TaskRunnerV1
+from verl.trainer.ppo.checkpoint_callback import CheckpointCallback
+from verl.trainer.ppo.v1 import PPOTrainerSync
+from verl.trainer.ppo.v1.trainer_base import TRAINER_REGISTRY
+
+from pairwise_rm.atomic_io import atomic_symlink
+from pairwise_rm.errors import StageError
+from pairwise_rm.train.checkpoints import seal
+from pairwise_rm.train.metrics_file import append_step, check_fresh, with_guide_names
+from pairwise_rm.train.verl_settings import TASK_KEY
+
+
+class JudgeTrainer(PPOTrainerSync):
+    """verl's synchronous trainer, which also measures verdicts and refuses stale or lost rollouts."""
+
+    def _compute_old_log_prob(self, batch: Any, metrics: dict[str, Any]) -> Any:
+        batch = super()._compute_old_log_prob(batch, metrics=metrics)
+        check_fresh(metrics, self.config[TASK_KEY].max_probs_diff, self.global_steps)
+        return batch
+
+    def _compute_metrics(
+        self, batch: Any, metrics: dict[str, Any], timing_raw: Any, global_steps: int, epoch: int
+    ) -> None:
+        super()._compute_metrics(batch, metrics, timing_raw, global_steps=global_steps, epoch=epoch)
+        metrics.update(self._verdicts(batch))
+        metrics.update(with_guide_names(metrics))
+        append_step(Path(self.config[TASK_KEY].metrics_file), global_steps, metrics)
+
+    def _verdicts(self, batch: Any) -> dict[str, float]:
+        """Means of what `compute_score` returns, over this step's rollouts."""
+        keys = [key for key, tag in zip(batch.keys, batch.tags, strict=True) if not tag.get("is_padding", False)]
+        expected = self.config.data.train_batch_size * self.config.actor_rollout_ref.rollout.n
+        if len(keys) < expected:
+            raise StageError(
+                f"step {self.global_steps}: {expected - len(keys)} of {expected} rollouts failed; "
+                "the error of the reward or of vLLM stands above in train.log"
+            )
+        data = tq.kv_batch_get(keys=keys, partition_id=batch.partition_id, select_fields=["extra_fields"])
+        infos = [fields["reward_extra_info"] for fields in data.pop("extra_fields").tolist()]
+        return {f"rollout/{name}": sum(info[name] for info in infos) / len(infos) for name in infos[0]}
+
+
+class JudgeTaskRunner(TaskRunnerV1.__ray_metadata__.modified_class):
+    """verl's task runner, with JudgeTrainer as its synchronous trainer."""
+
+    def run(self, config: Any) -> None:
+        TRAINER_REGISTRY["sync"] = JudgeTrainer
+        super().run(config)
+
+
+def task_runner() -> Any:
+    """The Ray actor class that verl's `run_ppo` starts."""
+    return ray.remote(num_cpus=1)(JudgeTaskRunner)
+
+
+class LatestCheckpoint(CheckpointCallback):
+    """After each save: seal the checkpoint, point `latest` and `actor_latest` at it, prune what is older."""
+
+    def on_save(self, trainer: Any, global_step: int, checkpoint_dir: str, async_save: bool = False, **_: Any) -> None:
+        folder = Path(checkpoint_dir)
+        seal(folder)
+        train = folder.parent.parent
+        atomic_symlink(train / "latest", f"{folder.parent.name}/{folder.name}")
+        atomic_symlink(train / "actor_latest", f"{folder.parent.name}/{folder.name}/actor")
+        self._prune(folder.parent, global_step)
+
+    def _prune(self, checkpoints: Path, newest: int) -> None:
+        # verl keeps the newest actors but leaves the older folders with their data.pt behind.
+        steps = sorted(
+            int(match.group(1))
+            for entry in checkpoints.iterdir()
+            if (match := re.fullmatch(r"global_step_(\d+)", entry.name)) and int(match.group(1)) <= newest
+        )
+        for step in steps[: -self.config[TASK_KEY].keep_checkpoints]:
+            shutil.rmtree(checkpoints / f"global_step_{step}")

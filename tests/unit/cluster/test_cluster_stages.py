@@ -1,0 +1,386 @@
+"""A stage on the cluster, as far as files go: its state, the order, the recipe's ConfigMap, the upload."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pairwise_rm.atomic_io import write_json
+from pairwise_rm.cluster import input_wait
+from pairwise_rm.cluster.gpu_request import Demand, demand_of
+from pairwise_rm.cluster.input_wait import Earlier, await_stage
+from pairwise_rm.cluster.recipe_mount import await_recipe, digest_of
+from pairwise_rm.cluster.state_file import LOST_SECONDS, Reporter, StageState, read_state, state_file
+from pairwise_rm.cluster.upload import check_target, upload
+from pairwise_rm.errors import InputError, StageError
+from pairwise_rm.recipe.load import load_recipe, recipe_yaml
+from pairwise_rm.recipe.model import Recipe
+
+
+def put(path: Path, **changed: object) -> Path:
+    now = time.time()
+    value = {"stage": "train", "digest": "d1", "state": "running", "since": now, "heartbeat": now, **changed}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, value)
+    return path
+
+
+# ---- state ---------------------------------------------------------------------------------------
+
+
+def test_a_stage_leaves_succeeded_behind(tmp_path: Path) -> None:
+    with Reporter(tmp_path / "stages" / "train.json", "train", "d1") as reporter:
+        reporter.now("running")
+        reporter.say("step 1/2")
+    state = read_state(tmp_path / "stages" / "train.json")
+    assert state is not None
+    assert (state.stage, state.digest, state.state, state.error) == ("train", "d1", "succeeded", None)
+
+
+def test_the_last_message_is_written_with_the_heartbeat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pairwise_rm.cluster.state_file.HEARTBEAT_SECONDS", 0.02)
+    path = tmp_path / "train.json"
+    with Reporter(path, "train", "d1") as reporter:
+        reporter.say("step 1/2")
+        end = time.monotonic() + 10
+        while (state := read_state(path)) is None or state.message != "step 1/2":
+            assert time.monotonic() < end
+            time.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (StageError("verl died"), "verl died"),
+        (InputError("one\ntwo"), "one; two"),
+        (KeyError("messages"), "KeyError: 'messages'"),
+        (KeyboardInterrupt(), "stopped before it was done"),
+    ],
+)
+def test_an_error_becomes_the_failure_of_the_stage_and_goes_on(tmp_path: Path, error: BaseException, line: str) -> None:
+    with pytest.raises(type(error)), Reporter(tmp_path / "train.json", "train", "d1"):
+        raise error
+    state = read_state(tmp_path / "train.json")
+    assert state is not None
+    assert (state.state, state.error) == ("failed", line)
+
+
+def test_a_damaged_state_is_told_by_its_path(tmp_path: Path) -> None:
+    (tmp_path / "train.json").write_text('{"stage": "train"}')
+    with pytest.raises(StageError, match=r"train\.json: damaged: .*; remove it to run this stage again"):
+        read_state(tmp_path / "train.json")
+
+
+def test_the_state_of_convert_lies_beside_the_pairs_and_that_of_others_in_the_run_folder(
+    make_recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    recipe = make_recipe(data={"export": {"output_dir": str(tmp_path / "pairs")}})
+    assert state_file(recipe, "convert") == tmp_path / "pairs" / "stages" / "convert.json"
+    assert state_file(recipe, "train") == tmp_path / "run" / "stages" / "train.json"
+
+
+def test_only_a_stage_that_should_be_writing_can_be_lost() -> None:
+    long_ago = time.time() - LOST_SECONDS - 1
+    assert StageState("train", "d", "running", long_ago, long_ago).lost
+    assert not StageState("train", "d", "succeeded", long_ago, long_ago).lost
+
+
+# ---- order ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    monkeypatch.setattr(input_wait, "POLL_SECONDS", 0.01)
+    return []
+
+
+@pytest.mark.parametrize("digest", ["d1", None])
+def test_a_finished_earlier_stage_is_not_waited_for(tmp_path: Path, quick: list[str], digest: str | None) -> None:
+    await_stage(Earlier("train", digest), put(tmp_path / "t.json", state="succeeded"), 1, quick.append)
+    assert quick == []
+
+
+OTHER = "3f2a0b1c9d8e"
+
+
+def waited_for_another_recipe(
+    path: Path, said: list[str], *, then: dict[str, object], after: float, timeout: float = 30
+) -> str:
+    """What waiting for `d1` ends with when the file becomes `then` a moment later."""
+    timer = threading.Timer(after, put, [path], {"digest": OTHER, **then})
+    timer.start()
+    with pytest.raises(StageError) as raised:
+        await_stage(Earlier("train", "d1"), path, timeout, said.append)
+    timer.join()
+    return str(raised.value)
+
+
+@pytest.fixture
+def settling(quick: list[str], monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """An upgrade takes 0.5 s here, and an end stands after 0.1 s."""
+    monkeypatch.setattr(input_wait, "GRACE_SECONDS", 0.5)
+    monkeypatch.setattr(input_wait, "SETTLE_SECONDS", 0.1)
+    return quick
+
+
+MISMATCH = (
+    f"train {{}} with another recipe, {OTHER}, and this stage was made for d1: the recipe of one RayJob was changed "
+    "without the others; render all of them from the same values with `helm template` "
+    "(`pairwise-rm validate --manifests FILE` says which disagree)"
+)
+
+
+@pytest.mark.parametrize("state", ["succeeded", "failed"])
+def test_an_end_with_another_recipe_from_before_is_waited_over_since_an_upgrade_leaves_it(
+    tmp_path: Path, settling: list[str], state: str
+) -> None:
+    path = put(tmp_path / "t.json", state=state, digest=OTHER)
+    with pytest.raises(StageError, match=rf"was not done .*it is not begun; {state} with another recipe, {OTHER}\)"):
+        await_stage(Earlier("train", "d1"), path, 0.6, settling.append)
+    assert settling == [f"waiting for train (not begun; {state} with another recipe, {OTHER}) (0:00:00)"]
+
+
+def test_a_run_with_another_recipe_that_an_upgrade_stops_is_waited_over(tmp_path: Path, settling: list[str]) -> None:
+    path = put(tmp_path / "t.json", digest=OTHER)
+    stopped: dict[str, object] = {"state": "failed", "error": "stopped before it was done"}
+    assert "was not done" in waited_for_another_recipe(path, settling, then=stopped, after=0.05, timeout=1)
+
+
+def test_the_right_run_after_a_stopped_one_with_another_recipe_is_taken(tmp_path: Path, settling: list[str]) -> None:
+    path = put(tmp_path / "t.json", state="failed", digest=OTHER)
+    timers = [threading.Timer(0.2, put, [path]), threading.Timer(0.4, put, [path], {"state": "succeeded"})]
+    for timer in timers:
+        timer.start()
+    await_stage(Earlier("train", "d1"), path, 10, settling.append)
+    assert settling[-1] == "waiting for train (running) (0:00:00)"
+
+
+@pytest.mark.parametrize("state", ["succeeded", "failed"])
+def test_a_run_with_another_recipe_that_ends_long_after_this_stage_began_is_a_mismatch(
+    tmp_path: Path, settling: list[str], state: str
+) -> None:
+    path = put(tmp_path / "t.json", digest=OTHER)
+    assert waited_for_another_recipe(path, settling, then={"state": state}, after=0.6) == MISMATCH.format(state)
+    assert settling[0] == f"waiting for train (running with another recipe, {OTHER}) (0:00:00)"
+
+
+@pytest.mark.parametrize("before", [None, {"digest": "0ld"}, {"digest": OTHER, "state": "failed"}])
+def test_a_run_with_another_recipe_that_began_after_this_stage_and_ended_is_a_mismatch_at_once(
+    tmp_path: Path, settling: list[str], before: dict[str, object] | None
+) -> None:
+    path = put(tmp_path / "t.json", **before) if before else tmp_path / "t.json"
+    assert waited_for_another_recipe(path, settling, then={"state": "failed"}, after=0.05) == MISMATCH.format("failed")
+
+
+def test_an_end_with_another_recipe_over_which_the_right_run_writes_is_no_mismatch(
+    tmp_path: Path, settling: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(input_wait, "SETTLE_SECONDS", 5)
+    path = put(tmp_path / "t.json", digest=OTHER)
+    for after, changed in [(0.6, {"digest": OTHER, "state": "succeeded"}), (0.7, {}), (0.8, {"state": "succeeded"})]:
+        threading.Timer(after, put, [path], changed).start()
+    await_stage(Earlier("train", "d1"), path, 10, settling.append)
+    assert settling[0] == f"waiting for train (running with another recipe, {OTHER}) (0:00:00)"
+
+
+def test_a_run_with_another_recipe_whose_pod_is_gone_counts_as_not_begun(tmp_path: Path, settling: list[str]) -> None:
+    path = put(tmp_path / "t.json", digest=OTHER, heartbeat=time.time() - LOST_SECONDS - 5)
+    with pytest.raises(StageError, match=r"train was not done after 0:00:00 \(it is not begun\)"):
+        await_stage(Earlier("train", "d1"), path, 0.05, settling.append)
+    assert settling == ["waiting for train (not begun) (0:00:00)"]
+
+
+def test_the_end_of_the_earlier_stage_ends_the_waiting(tmp_path: Path, quick: list[str]) -> None:
+    path = put(tmp_path / "t.json")
+    timer = threading.Timer(0.1, put, [path], {"state": "succeeded"})
+    timer.start()
+    await_stage(Earlier("train", "d1"), path, 10, quick.append)
+    assert quick == ["waiting for train (running) (0:00:00)"]
+
+
+def test_a_failure_of_the_earlier_stage_fails_this_one_at_once_and_names_it(tmp_path: Path, quick: list[str]) -> None:
+    path = tmp_path / "t.json"
+    timer = threading.Timer(0.1, put, [path], {"state": "failed", "error": "out of memory"})
+    timer.start()
+    with pytest.raises(StageError, match="train failed, so there is nothing to do here: out of memory"):
+        await_stage(Earlier("train", "d1"), path, 10, quick.append)
+
+
+def test_a_failure_of_a_stage_that_began_a_moment_earlier_counts_at_once(tmp_path: Path, quick: list[str]) -> None:
+    path = put(tmp_path / "t.json", state="failed", since=time.time() - 20, error="no such file")
+    with pytest.raises(StageError, match="train failed, so there is nothing to do here: no such file"):
+        await_stage(Earlier("train", "d1"), path, 10, quick.append)
+    assert quick == []
+
+
+def test_a_failure_from_before_is_given_time_to_be_retried(
+    tmp_path: Path, quick: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = put(tmp_path / "t.json", state="failed", since=time.time() - 600, error="an earlier attempt's")
+    with pytest.raises(StageError, match="was not done"):
+        await_stage(Earlier("train", "d1"), path, 0.1, quick.append)
+    monkeypatch.setattr(input_wait, "GRACE_SECONDS", 0.05)
+    with pytest.raises(StageError, match=r"train failed.*an earlier attempt's"):
+        await_stage(Earlier("train", "d1"), path, 10, quick.append)
+
+
+def test_an_earlier_stage_whose_pod_is_gone_is_not_waited_for(
+    tmp_path: Path, quick: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = put(tmp_path / "t.json", message="step 3/20", heartbeat=time.time() - LOST_SECONDS - 5)
+    monkeypatch.setattr(input_wait, "LOST_SECONDS", 0.05)
+    with pytest.raises(StageError, match=r"train has not been heard of for 0:10:0\d \(it was running: step 3/20\)"):
+        await_stage(Earlier("train", "d1"), path, 10, quick.append)
+
+
+def test_a_line_of_progress_comes_when_something_is_new_and_then_at_a_pace(
+    tmp_path: Path, quick: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(input_wait, "TELL_SECONDS", 0.2)
+    with pytest.raises(StageError):
+        await_stage(Earlier("train", "d1"), put(tmp_path / "t.json"), 0.5, quick.append)
+    assert 2 <= len(quick) <= 4
+
+
+@pytest.mark.parametrize("text", ["evaluate", "train=d1", "serve"])
+def test_a_stage_waits_only_for_one_that_comes_before_it(text: str) -> None:
+    with pytest.raises(InputError, match=f"--after {text}: expected one of convert before train"):
+        Earlier.parse(text, "train")
+
+
+# ---- recipe --------------------------------------------------------------------------------------
+
+
+def test_a_recipe_that_is_mounted_already_is_taken_at_once(tmp_path: Path) -> None:
+    (tmp_path / "train.yaml").write_text("name: t\n")
+    said: list[str] = []
+    await_recipe(tmp_path / "train.yaml", digest_of(b"name: t\n"), said.append)
+    assert said == []
+
+
+def test_a_recipe_that_comes_later_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pairwise_rm.cluster.recipe_mount._POLL_SECONDS", 0.01)
+    path = tmp_path / "train.yaml"
+    path.write_text("old")
+    threading.Timer(0.1, path.write_text, ["new"]).start()
+    said: list[str] = []
+    await_recipe(path, digest_of(b"new"), said.append)
+    assert said == ["waiting for the recipe's ConfigMap to reach this pod (up to two minutes)"]
+
+
+def test_a_recipe_that_a_later_release_replaced_ends_the_job(tmp_path: Path) -> None:
+    (tmp_path / "train.yaml").write_text("newer")
+    with pytest.raises(StageError, match="a later release has replaced the recipe"):
+        await_recipe(tmp_path / "train.yaml", "0123456789ab", lambda text: None, timeout=0)
+
+
+def test_a_config_map_that_is_not_mounted_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="the recipe's ConfigMap is not mounted"):
+        await_recipe(tmp_path / "no" / "train.yaml", "0123456789ab", pytest.fail)
+
+
+# ---- GPUs and upload -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("stage", "demand"),
+    [("convert", None), ("train", Demand(2, 8)), ("evaluate", Demand(4, 4)), ("export", None)],
+)
+def test_each_stage_asks_for_the_gpus_of_the_recipe(stage: str, demand: Demand | None) -> None:
+    assert demand_of(stage, load_recipe("qwen3-32b-2x8x80g")) == demand
+
+
+def test_an_upload_is_complete_when_its_manifest_is_there(tmp_path: Path) -> None:
+    folder = tmp_path / "export"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "deep" / "a.txt").write_text("abc")
+    assert upload(folder, f"file://{tmp_path}/store") == f"file://{tmp_path}/store/export"
+    assert (tmp_path / "store" / "export" / "deep" / "a.txt").read_text() == "abc"
+    manifest = json.loads((tmp_path / "store" / "export" / "manifest.json").read_text())
+    assert manifest == {"files": {"deep/a.txt": 3}}
+
+
+@pytest.mark.parametrize("uri", ["bucket/path", "nosuch://bucket"])
+def test_a_target_that_is_no_store_is_told_before_anything_runs(uri: str) -> None:
+    with pytest.raises(InputError, match=r"storage\.upload: "):
+        check_target(uri)
+
+
+def test_a_store_that_refuses_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "export").mkdir()
+    (tmp_path / "export" / "a").write_text("x")
+    (tmp_path / "store").write_text("a file stands in the way")
+    with pytest.raises(StageError, match=r"storage\.upload: file://.*Error"):
+        upload(tmp_path / "export", f"file://{tmp_path}/store")
+
+
+# ---- the command ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def convert_recipe(make_recipe: Callable[..., Recipe], tmp_path: Path) -> Path:
+    row = {"prompt": "q", "response_1": "a", "response_2": "b", "preference_strength": 1}
+    rows = [{**row, "prompt": f"q{n}", "split": split} for n, split in enumerate(["train", "val"])]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    configs = {"path": str(tmp_path / "pairs.jsonl"), "source": "helpsteer2_pairwise"}
+    export = {"output_dir": str(tmp_path / "data"), "split": "official"}
+    path = tmp_path / "convert.yaml"
+    path.write_text(recipe_yaml(make_recipe(data={"configs": configs, "export": export})))
+    return path
+
+
+def stage(*arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+    command = [sys.executable, "-m", "pairwise_rm", "stage", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, check=False)
+
+
+def test_a_stage_runs_records_itself_and_is_not_done_twice(convert_recipe: Path, tmp_path: Path) -> None:
+    first = stage("convert", "--recipe", str(convert_recipe))
+    assert first.returncode == 0, first.stderr
+    state = read_state(tmp_path / "data" / "stages" / "convert.json")
+    assert state is not None
+    assert (state.state, state.digest) == ("succeeded", digest_of(convert_recipe.read_bytes()))
+    second = stage("convert", "--recipe", str(convert_recipe))
+    assert second.returncode == 0
+    assert "already done with this recipe" in second.stdout
+
+
+def test_a_stage_that_fails_says_why_in_its_state(convert_recipe: Path, tmp_path: Path) -> None:
+    (tmp_path / "pairs.jsonl").unlink()
+    done = stage("convert", "--recipe", str(convert_recipe))
+    state = read_state(tmp_path / "data" / "stages" / "convert.json")
+    assert state is not None
+    assert done.returncode == 2
+    assert state.state == "failed"
+    assert done.stderr == f"error: {state.error}\n"
+
+
+def test_a_stage_that_is_stopped_says_so_in_its_state(convert_recipe: Path, tmp_path: Path) -> None:
+    path = tmp_path / "run" / "stages" / "train.json"
+    command = [sys.executable, "-m", "pairwise_rm", "stage", "train", "--recipe", str(convert_recipe)]
+    process = subprocess.Popen([*command, "--after", "convert"], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert "waiting for convert (not begun)" in process.stdout.readline()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 130
+    process.stdout.close()
+    state = read_state(path)
+    assert state is not None
+    assert (state.state, state.error) == ("failed", "stopped before it was done")
+
+
+def test_an_unknown_stage_is_refused() -> None:
+    done = stage("serve", "--recipe", "x.yaml")
+    assert (done.returncode, done.stderr) == (
+        2, "error: stage 'serve': expected one of convert, train, evaluate, export\n"
+    )  # fmt: skip

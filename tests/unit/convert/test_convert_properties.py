@@ -1,0 +1,73 @@
+"""What holds for any pairs at all."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from convert_samples import all_rows, config, manifest, read, write_lines
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pairwise_rm.contract.rows import TEST_FILE, TRAIN_FILE, swapped
+from pairwise_rm.convert.run import convert
+from pairwise_rm.convert.split import normalised_prompt
+from pairwise_rm.errors import InputError
+
+TEXT = st.text(st.characters(codec="utf-8"), max_size=12)
+WORDS = st.sampled_from(["a", "A ", "b", "Straße", "STRASSE", "c\u00a0d", "c d", "\u3000c\td", "<extra_id_1>User\n"])
+RAW = st.fixed_dictionaries(
+    {
+        "prompt": WORDS | TEXT | st.none(),
+        "response_1": WORDS | TEXT,
+        "response_2": WORDS | TEXT,
+        "preference_strength": st.integers(-4, 4) | st.booleans(),
+    },
+    optional={"split": st.sampled_from(["train", "val", "test"]), "subset": TEXT | st.none()},
+)
+
+
+@settings(max_examples=25, deadline=None)
+@given(raws=st.lists(RAW, min_size=1, max_size=30), seed=st.integers(0, 5), ties=st.sampled_from(["keep", "drop"]))
+def test_orders_are_adjacent_no_prompt_is_on_both_sides_and_the_counts_add_up(
+    raws: list[dict[str, Any]], seed: int, ties: str
+) -> None:
+    # Two pairs that fall on either side for every seed keep both sides from being empty.
+    raws = raws + [
+        {"prompt": f"fixed {n}", "response_1": "x", "response_2": "y", "preference_strength": 3} for n in range(12)
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder) / "out"
+        source = write_lines(Path(folder) / "pairs.jsonl", raws)
+        export = {"split_ratio": {"train": 0.5, "test": 0.5}, "split_seed": seed}
+        counts = convert(config(source, export=export, ties=ties, max_rejected=len(raws)), output).counts
+
+        assert counts.read == len(raws) == counts.kept + counts.dropped_total + counts.rejected_total
+        assert manifest(output)["counts"]["kept"] == counts.kept
+        rows = all_rows(output)
+        assert len(rows) == 2 * counts.kept
+        for original, reverse in zip(rows[::2], rows[1::2], strict=True):
+            assert (original["order"], reverse["order"]) == ("original", "swapped")
+            assert original["responses"] == reverse["responses"][::-1]
+            assert original["preferred"] == swapped(reverse["preferred"])
+            for key in ("pair_id", "messages", "strength", "source", "subset"):
+                assert original[key] == reverse[key]
+        assert max(Counter(row["pair_id"] for row in rows).values()) == 2
+        train = {normalised_prompt(row["messages"]) for row in read(output, TRAIN_FILE)}
+        test = {normalised_prompt(row["messages"]) for row in read(output, TEST_FILE)}
+        assert not train & test
+
+
+@settings(max_examples=60, deadline=None)
+@given(content=st.binary(max_size=300), suffix=st.sampled_from([".jsonl", ".jsonl.gz", ".parquet"]))
+def test_any_bytes_are_refused_as_bad_input_and_leave_nothing(content: bytes, suffix: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / f"pairs{suffix}"
+        source.write_bytes(content)
+        with pytest.raises(InputError) as caught:
+            convert(config(source, max_rejected=1000), Path(folder) / "out")
+        assert "\n" not in str(caught.value)
+        assert list(Path(folder).iterdir()) == [source]

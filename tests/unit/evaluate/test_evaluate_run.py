@@ -1,0 +1,284 @@
+"""The evaluate stage around vLLM. The one seam is the engine: `Answers` stands for the pool of vLLM replicas."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("numpy")
+pytest.importorskip("transformers")
+pa = pytest.importorskip("pyarrow")
+
+from pyarrow import parquet  # noqa: E402
+
+from pairwise_rm.contract.rows import Pair, Row, arrow_schema, both_orders  # noqa: E402
+from pairwise_rm.errors import InputError, StageError  # noqa: E402
+from pairwise_rm.evaluate import row_verdicts  # noqa: E402
+from pairwise_rm.evaluate.engine import Generation, Sampling, engine_arguments  # noqa: E402
+from pairwise_rm.evaluate.result import Evaluation  # noqa: E402
+from pairwise_rm.evaluate.run import evaluate, spread, write_report  # noqa: E402
+from pairwise_rm.evaluate.verdicts_file import prompt_id, read_verdicts  # noqa: E402
+from pairwise_rm.recipe.model import Recipe  # noqa: E402
+
+GOOD = "<think>One helps more.</think><preference>{}</preference>"
+TEMPLATE = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder that passes preflight, with a real byte-level tokenizer and no real weights."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("model")
+    vocabulary = {letter: at for at, letter in enumerate(["<eos>", *sorted(pre_tokenizers.ByteLevel.alphabet())])}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<eos>")
+    fast.chat_template = TEMPLATE
+    fast.save_pretrained(folder)
+    header = json.dumps({"w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
+    (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + b"\0" * 4)
+    (folder / "config.json").write_text("{}")
+    return str(folder)
+
+
+def recipe(model: str, **sections: Any) -> Recipe:
+    given: dict[str, Any] = {
+        "name": "t",
+        "device": "cpu",
+        "model": {"path": model, "dtype": "float32", "attention": "sdpa"},
+        "train": {"tensor_parallel": 1, "gpus_per_node": 1},
+        "evaluate": {"bootstrap": 100},
+    }
+    for name, values in sections.items():
+        given[name] = {**given.get(name, {}), **values}
+    return Recipe.model_validate(given)
+
+
+def pairs(count: int) -> list[Row]:
+    made = [Pair([{"role": "user", "content": f"q{at}"}], ("yes", f"no {at}"), "A", 1, "test") for at in range(count)]
+    return [row for pair in made for row in both_orders(pair)]
+
+
+def write_rows(path: Path, rows: Sequence[Row]) -> Path:
+    parquet.write_table(pa.Table.from_pylist(list(rows), schema=arrow_schema()), path)
+    return path
+
+
+class Answers:
+    """The seam: answers each prompt by a function of its text, and remembers what it was asked."""
+
+    def __init__(self, answer: Callable[[str], str]) -> None:
+        self.answer, self.asked, self.starts = answer, [], 0
+
+    @contextlib.contextmanager
+    def engines(self, recipe: Recipe, model: str) -> Iterator[Answers]:
+        self.starts += 1
+        yield self
+
+    def generate(self, prompts: list[list[int]], sampling: Sampling, done: Callable[[int], None]) -> list[Generation]:
+        self.asked = [bytes_of(ids) for ids in prompts]
+        done(len(prompts))
+        return [Generation([self.answer(text)] * sampling.samples, [3] * sampling.samples) for text in self.asked]
+
+
+def bytes_of(ids: list[int]) -> str:
+    from tokenizers import pre_tokenizers
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    return "".join(alphabet[at - 1] for at in ids).replace("Ġ", " ").replace("Ċ", "\n")
+
+
+def prefers_yes(prompt: str) -> str:
+    return GOOD.format("A" if "# Response A\nyes" in prompt else "B")
+
+
+@pytest.fixture
+def answers(monkeypatch: pytest.MonkeyPatch) -> Answers:
+    pool = Answers(prefers_yes)
+    monkeypatch.setattr(row_verdicts, "engines", pool.engines)
+    return pool
+
+
+def run(model: str, folder: Path, data: Path, label: str = "after", **more: Any) -> Evaluation:
+    sections = more.pop("sections", {})
+    return evaluate(recipe(model, **sections), model=model, label=label, data_file=data, folder=folder, **more)
+
+
+def test_a_judge_that_is_always_right_scores_1_in_both_orders(model: str, tmp_path: Path, answers: Answers) -> None:
+    data = write_rows(tmp_path / "d.parquet", pairs(4))
+    told: list[tuple[str, int, int]] = []
+    found = run(model, tmp_path / "evaluation", data, progress=lambda *what: told.append(what))
+    assert found.accuracy == found.metrics["both_orders_right"]["value"] == 1.0
+    assert found.metrics["share_a"]["value"] == 0.5
+    assert told[-1] == ("judge", 8, 8)
+    columns = read_verdicts(found.folder / "verdicts.parquet")
+    assert columns["verdict"] == ["A", "B"] * 4
+    assert columns["reasoning"][0] == ["One helps more."]
+    assert set(columns["prompt_id"]) == {prompt_id([{"role": "user", "content": f"Q{at} "}]) for at in range(4)}
+
+
+def test_the_prompt_that_vllm_gets_is_the_template_with_both_responses(
+    model: str, tmp_path: Path, answers: Answers
+) -> None:
+    run(model, tmp_path / "e", write_rows(tmp_path / "d.parquet", pairs(1)))
+    assert "# Response A\nyes\n\n# Response B\nno 0" in answers.asked[0]
+    assert "# Response A\nno 0\n\n# Response B\nyes" in answers.asked[1]
+
+
+def test_an_evaluation_that_is_there_is_not_repeated(model: str, tmp_path: Path, answers: Answers) -> None:
+    data = write_rows(tmp_path / "d.parquet", pairs(2))
+    first, second = run(model, tmp_path / "e", data), run(model, tmp_path / "e", data)
+    assert (first.skipped, second.skipped, answers.starts) == (False, True, 1)
+    assert first.metrics == second.metrics
+
+
+def test_another_configuration_under_the_same_label_is_refused_and_the_old_one_stays(
+    model: str, tmp_path: Path, answers: Answers
+) -> None:
+    data = write_rows(tmp_path / "d.parquet", pairs(2))
+    before = (run(model, tmp_path / "e", data).folder / "metrics.json").read_bytes()
+    with pytest.raises(InputError, match=r"another configuration \(differs in prompt\.rubric\)"):
+        run(model, tmp_path / "e", data, sections={"prompt": {"rubric": "The shorter one."}})
+    assert (tmp_path / "e/after/metrics.json").read_bytes() == before
+    assert not run(model, tmp_path / "e", data, sections={"prompt": {"rubric": "x"}}, replace=True).skipped
+
+
+def test_a_run_that_fails_leaves_the_earlier_evaluation(model: str, tmp_path: Path, answers: Answers) -> None:
+    data = write_rows(tmp_path / "d.parquet", pairs(2))
+    run(model, tmp_path / "e", data)
+
+    def dies(prompt: str) -> str:
+        raise StageError("vLLM: no GPU left")
+
+    answers.answer = dies
+    with pytest.raises(StageError, match="no GPU left"):
+        run(model, tmp_path / "e", data, sections={"evaluate": {"samples": 2}}, replace=True)
+    assert Evaluation.read(tmp_path / "e/after").accuracy == 1.0
+    assert [item.name for item in (tmp_path / "e").iterdir()] == ["after"]
+
+
+def test_a_prompt_that_does_not_fit_is_counted_and_not_lost(model: str, tmp_path: Path, answers: Answers) -> None:
+    long = both_orders(Pair([{"role": "user", "content": "q " * 4000}], ("yes", "no"), "A", 1, "test"))
+    data = write_rows(tmp_path / "d.parquet", [*pairs(1), *long])
+    found = run(model, tmp_path / "e", data, sections={"prompt": {"max_prompt_length": 3000, "overlong": "drop"}})
+    assert found.metrics["invalid_by_reason"] == {"prompt_too_long": 2}
+    assert (found.accuracy, len(answers.asked)) == (0.5, 2)
+
+
+def test_several_samples_are_put_to_the_vote(model: str, tmp_path: Path, answers: Answers) -> None:
+    found = run(
+        model, tmp_path / "e", write_rows(tmp_path / "d.parquet", pairs(1)), sections={"evaluate": {"samples": 3}}
+    )
+    assert found.metrics["voting"]["majority of 3"]["value"] == 1.0
+    assert found.metrics["manifest"]["sampling"]["temperature"] == 1.0
+
+
+def test_two_models_are_compared_on_the_same_rows(model: str, tmp_path: Path, answers: Answers) -> None:
+    data = write_rows(tmp_path / "d.parquet", pairs(3))
+    answers.answer = lambda prompt: GOOD.format("A")
+    before = run(model, tmp_path / "e", data, "before")
+    answers.answer = prefers_yes
+    after = run(model, tmp_path / "e", data, "after", against=before.folder)
+    assert (before.accuracy, after.accuracy) == (0.5, 1.0)
+    assert after.comparison is not None
+    assert after.comparison["difference"]["accuracy"]["value"] == 0.5
+    assert (after.comparison["pairs_fixed"], after.comparison["broken"]) == (3, 0)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "no such file"),
+        (b"PAR1", "not a readable parquet"),
+        (pa.table({"text": ["x"]}), "expected the columns messages, preferred, responses; found text"),
+        (arrow_schema().empty_table(), "no usable row"),
+    ],
+)
+def test_a_data_file_that_cannot_be_judged_is_refused_before_anything_starts(
+    model: str, tmp_path: Path, answers: Answers, content: Any, message: str
+) -> None:
+    data = tmp_path / "d.parquet"
+    if isinstance(content, bytes):
+        data.write_bytes(content)
+    elif content is not None:
+        parquet.write_table(content, data)
+    with pytest.raises(InputError, match=message):
+        run(model, tmp_path / "e", data)
+    assert answers.starts == 0
+    assert not (tmp_path / "e").exists()
+
+
+@pytest.mark.parametrize("label", ["", "..", "a/b"])
+def test_a_label_that_is_no_folder_name_is_refused(model: str, tmp_path: Path, label: str) -> None:
+    with pytest.raises(InputError, match="cannot name a folder"):
+        run(model, tmp_path, tmp_path / "d.parquet", label)
+
+
+def test_a_limit_takes_whole_pairs_from_all_over_the_file() -> None:
+    rows = pairs(10)
+    kept = spread(rows, 5)
+    assert [row["messages"][0]["content"] for row in kept[::2]] == ["q0", "q2", "q4", "q6", "q8"]
+    assert len(kept) == 10
+    assert spread(rows, None) == spread(rows, 99) == rows
+
+
+def test_the_engine_gets_the_recipes_dtype_and_room_for_prompt_and_response(model: str) -> None:
+    found = engine_arguments(recipe(model, prompt={"max_prompt_length": 100, "max_response_length": 20}), model)
+    assert (found["dtype"], found["max_model_len"], found["enforce_eager"]) == ("float32", 120, True)
+
+
+def test_the_report_escapes_what_responses_and_the_judge_wrote(model: str, tmp_path: Path, answers: Answers) -> None:
+    hostile = '<script>alert("x")</script>'
+    row = Pair([{"role": "user", "content": hostile}], (hostile + "yes", hostile + "no"), "A", 2, "test", hostile)
+    data = write_rows(tmp_path / "d.parquet", [*pairs(2), *both_orders(row)])
+    answers.answer = lambda prompt: f"<think>{hostile}</think><preference>A</preference>"
+    run(model, tmp_path / "e", data, "before")
+    answers.answer = prefers_yes
+    run(model, tmp_path / "e", data, "after")
+    curve = tmp_path / "metrics.jsonl"
+    curve.write_text('{"step": 1, "accuracy": 0.5}\n{"step": 2, "accuracy": 0.75, "kl_loss": NaN}\n{"step": 3, "acc')
+    page = write_report(
+        tmp_path / "e",
+        before=tmp_path / "e/before",
+        after=tmp_path / "e/after",
+        training_metrics=curve,
+        recipe=recipe(model),
+    )
+    html = page.read_text(encoding="utf-8")
+    assert "<script" not in html
+    assert "&lt;script&gt;alert(" in html
+    assert "http" not in html
+    assert html.count("<polyline") == 2
+    assert "+33.3 points" in html or "points</b>" in html
+
+
+def test_the_report_of_one_model_shows_no_comparison(model: str, tmp_path: Path, answers: Answers) -> None:
+    run(model, tmp_path / "e", write_rows(tmp_path / "d.parquet", pairs(2)))
+    html = write_report(tmp_path / "e", after=tmp_path / "e/after", recipe=recipe(model)).read_text(encoding="utf-8")
+    assert "100.0 %" in html
+    assert "before" not in html.split("</style>")[1]
+
+
+def test_a_report_without_an_evaluation_says_what_is_missing(model: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"metrics\.json: no such file"):
+        write_report(tmp_path, after=tmp_path / "after", recipe=recipe(model))
+
+
+def test_a_prompt_that_only_seems_to_fit_never_reaches_vllm(model: str, tmp_path: Path, answers: Answers) -> None:
+    """Every byte is a token here, twice what the length estimate expects of English."""
+    data = write_rows(tmp_path / "d.parquet", pairs(1))
+    run(model, tmp_path / "whole", data)
+    length = len(answers.asked[0])
+    found = run(
+        model, tmp_path / "e", data, sections={"prompt": {"max_prompt_length": length - 60, "overlong": "drop"}}
+    )
+    assert found.metrics["invalid_by_reason"] == {"prompt_too_long": 2}
+    assert answers.asked == []

@@ -1,0 +1,66 @@
+"""The card of an export that is there already, when its judge is evaluated again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pairwise_rm.cli.console import Stage, observed
+from pairwise_rm.cli.steps import _Steps
+from pairwise_rm.export.run import refresh_card
+from pairwise_rm.recipe.model import Recipe
+from pairwise_rm.train.watchdog import Progress
+
+
+@pytest.fixture
+def exported(tmp_path: Path) -> Path:
+    folder = tmp_path / "run" / "export"
+    folder.mkdir(parents=True)
+    merge = {"checkpoint": "c", "step": 20, "dtype": "float32", "sealed": 1}
+    record = {"merge": merge, "parameters": 7, "export": {"dtype": "bfloat16", "license": "apache-2.0"}}
+    (folder / "merged.json").write_text(json.dumps(record))
+    (folder / "README.md").write_text("an older card")
+    return folder
+
+
+def evaluated(tmp_path: Path, accuracy: float) -> None:
+    folder = tmp_path / "run" / "evaluation" / "after"
+    folder.mkdir(parents=True)
+    (folder / "metrics.json").write_text(json.dumps({"pairs": 3, "accuracy": {"value": accuracy}}))
+
+
+def test_a_new_evaluation_gives_the_card_its_numbers(
+    make_recipe: Callable[..., Recipe], exported: Path, tmp_path: Path
+) -> None:
+    evaluated(tmp_path, 0.9375)
+    assert refresh_card(make_recipe()) == exported / "README.md"
+    assert "| accuracy, both orders | - | 0.938 |" in (exported / "README.md").read_text()
+
+
+def test_the_card_keeps_what_was_exported_whatever_the_recipe_at_hand_says(
+    make_recipe: Callable[..., Recipe], exported: Path, tmp_path: Path
+) -> None:
+    evaluated(tmp_path, 0.5)
+    refresh_card(make_recipe(export={"license": None}))
+    card = (exported / "README.md").read_text()
+    assert "license: apache-2.0" in card
+    assert "7 parameters, bfloat16" in card
+    assert "20 steps" in card
+
+
+def test_without_an_export_there_is_no_card_to_write(make_recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+    evaluated(tmp_path, 0.5)
+    assert refresh_card(make_recipe()) is None
+    assert not (tmp_path / "run" / "export").exists()
+
+
+def test_the_gpus_that_were_asked_for_are_let_go_once_verl_holds_them() -> None:
+    said: list[str] = []
+    with Stage("train") as stage, observed(said.append):
+        steps = _Steps(stage, lambda: said.append("let go"))
+        for phase in ("Ray is up", "actor and reference loaded", "first step"):
+            steps(Progress(0, 2, phase, None))
+    assert said == ["Ray is up", "let go", "actor and reference loaded", "first step"]

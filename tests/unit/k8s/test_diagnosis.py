@@ -1,0 +1,240 @@
+"""What keeps a release beside its pods: claims, pods that are gone, KubeRay; and how issues are put together."""
+
+from __future__ import annotations
+
+import pytest
+from k8s_objects import (
+    NOW,
+    Object,
+    container,
+    ended,
+    event,
+    found,
+    head,
+    job,
+    ray_cluster,
+    unschedulable,
+    waiting,
+    worker,
+)
+
+from pairwise_rm.k8s.diagnosis import issues
+from pairwise_rm.k8s.issue import Issue, clipped, merged
+from pairwise_rm.k8s.kuberay import is_1_6
+from pairwise_rm.k8s.snapshot import Snapshot, newest_jobs
+
+
+def claim(name: str = "judge-runs", phase: str = "Pending") -> Object:
+    spec = {
+        "storageClassName": "nfs",
+        "accessModes": ["ReadWriteMany"],
+        "resources": {"requests": {"storage": "1Ti"}},
+    }
+    return {"metadata": {"name": name}, "spec": spec, "status": {"phase": phase}}
+
+
+def mounting(name: str, volume: str = "runs") -> Object:
+    pod = head("Pending")
+    pod["spec"]["volumes"] = [{"name": volume, "persistentVolumeClaim": {"claimName": name}}]
+    return unschedulable(pod, "0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims.")
+
+
+def test_a_storage_class_that_is_not_there_is_told_in_place_of_the_pod_that_waits_for_it() -> None:
+    refusal = event("judge-runs", "ProvisioningFailed", 'storageclass.storage.k8s.io "nfs" not found')
+    (issue,) = found(mounting("judge-runs"), events=[refusal], claims={"judge-runs": claim()})
+    assert str(issue) == (
+        'claim judge-runs gets no volume: storageclass.storage.k8s.io "nfs" not found; set storage.runs.storageClass'
+    )
+    assert issue.terminal
+
+
+def test_a_claim_that_no_volume_fits_is_told_with_what_it_asks_for() -> None:
+    refusal = event("judge-runs", "ProvisioningFailed", "no capacity")
+    (issue,) = found(mounting("judge-runs"), events=[refusal], claims={"judge-runs": claim()})
+    assert str(issue) == (
+        "claim judge-runs (1Ti, ReadWriteMany, storage class nfs) gets no volume: no capacity; "
+        "set storage.runs.storageClass, .size, .accessMode or .existingClaim"
+    )
+
+
+def test_a_claim_that_is_not_there_is_told() -> None:
+    (issue,) = found(mounting("my-claim"), claims={})
+    assert str(issue) == "claim my-claim is not there; make it, or set storage.runs.existingClaim"
+    assert issue.terminal
+
+
+def test_a_claim_that_extra_volumes_mount_is_told_without_a_store_that_it_is_not() -> None:
+    (issue,) = found(mounting("my-claim", volume="mine"), claims={})
+    assert str(issue).endswith("set storage.<name>.existingClaim")
+
+
+def test_a_cluster_without_a_default_storage_class_is_told() -> None:
+    refusal = event(
+        "judge-runs",
+        "FailedBinding",
+        "no persistent volumes available for this claim and no storage class is set",
+        type="Normal",
+    )
+    (issue,) = found(mounting("judge-runs"), events=[refusal], claims={"judge-runs": claim()})
+    assert str(issue) == (
+        "claim judge-runs gets no volume: no persistent volumes available for this claim and no storage class is set; "
+        "set storage.runs.storageClass"
+    )
+    assert issue.terminal
+
+
+def test_a_claim_that_waits_for_its_first_pod_is_no_trouble() -> None:
+    normal = event("judge-runs", "WaitForFirstConsumer", type="Normal")
+    assert [str(issue) for issue in found(mounting("judge-runs"), events=[normal], claims={"judge-runs": claim()})] == [
+        "head pod judge-head-x1 finds no node: 0/1 nodes are available: pod has unbound immediate "
+        "PersistentVolumeClaims; see storage.data, storage.runs and storage.cache"
+    ]
+
+
+def test_an_account_that_may_not_read_claims_misses_none() -> None:
+    assert all("is not there" not in str(issue) for issue in found(mounting("my-claim"), claims=None))
+
+
+DELETED = (
+    "Deleted {} Pod ml/{}; Pod status: Running; Pod restart policy: Never; Ray container terminated status: "
+    "&ContainerStateTerminated{{ExitCode:{},Signal:0,Reason:{},Message:,StartedAt:2025-10-09 08:00:00 +0000 UTC,}}"
+)
+
+
+@pytest.mark.parametrize(
+    ("kind", "pod", "value"),
+    [
+        ("worker", "judge-a100-80-worker-z", "pools.a100-80"),
+        ("worker", f"judge-{'a' * 44}-worker-z", "pools.<name>"),
+        ("head", "judge-head-z", "head"),
+    ],
+)
+def test_a_pod_that_ran_out_of_memory_and_is_gone_is_known_by_its_event(kind: str, pod: str, value: str) -> None:
+    gone = event(
+        "judge", "DeletedWorkerPod", DELETED.format(kind, pod, 137, "OOMKilled"), kind="RayCluster", seconds_ago=0
+    )
+    (issue,) = found(events=[gone])
+    assert str(issue) == (
+        f"pod {pod} ran out of memory: container of Ray was OOMKilled; raise {value}.resources.limits.memory"
+    )
+
+
+def test_a_head_that_fails_again_and_again_is_hopeless_and_says_why() -> None:
+    gone = event(
+        "judge", "DeletedHeadPod", DELETED.format("head", "judge-head-z", 1, "Error"), "RayCluster", 0, count=7
+    )
+    why = event("judge-head-z", "Failed", 'Error: exec: "/bin/bash": no such file', seconds_ago=0)
+    (issue,) = found(events=[why, gone])
+    assert str(issue) == (
+        'pod judge-head-z ended with exit code 1 and was replaced (7 times within the hour): Error: exec: "/bin/bash": '
+        "no such file"
+    )
+    assert issue.terminal
+
+
+def test_an_eviction_is_told_once_though_kuberay_removes_the_pod_too() -> None:
+    taken = event("judge-a100-worker-z", "Evicted", "The node was low on resource: memory.", seconds_ago=0)
+    gone = event(
+        "judge", "DeletedWorkerPod", DELETED.format("worker", "judge-a100-worker-z", 137, "Error"), "RayCluster", 0
+    )
+    (issue,) = found(events=[taken, gone])
+    assert "was evicted: The node was low on resource: memory; raise pools.a100.resources.requests.memory" in str(issue)
+
+
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        ("Deleted worker Pod ml/judge-a-worker-z; Pod status: Failed; Ray container terminated status: <nil>", True),
+        ("Deleted worker Pod ml/judge-a-worker-z; Pod status: Running; Ray container terminated status: <nil>", False),
+        ("Deleted pod ml/judge-a-worker-z", False),
+    ],
+)
+def test_a_pod_that_is_taken_away_when_idle_is_no_loss(message: str, told: bool) -> None:
+    assert bool(found(events=[event("judge", "DeletedWorkerPod", message, "RayCluster", 0)])) is told
+
+
+def test_what_was_lost_before_this_job_is_not_told() -> None:
+    old = event("judge", "DeletedHeadPod", DELETED.format("head", "judge-head-z", 1, "Error"), "RayCluster", 600)
+    assert found(events=[old]) == []
+
+
+def test_a_pod_that_pod_security_refuses_is_told_by_its_raycluster() -> None:
+    refused = ray_cluster(
+        conditions=[
+            {
+                "type": "ReplicaFailure",
+                "status": "True",
+                "message": 'pods "x" is forbidden: violates PodSecurity "restricted"',
+            }
+        ]
+    )
+    (issue,) = found(cluster=refused)
+    assert str(issue).startswith("RayCluster judge gets no pod: ")
+    assert issue.terminal
+
+
+def test_a_raycluster_that_gets_no_head_tells_its_last_warning() -> None:
+    (issue,) = found(events=[event("judge", "AccountMissing", "ServiceAccount judge-head is not found", "RayCluster")])
+    assert str(issue) == (
+        "RayCluster judge gets no pod: ServiceAccount judge-head is not found; set serviceAccount.create to true"
+    )
+    assert issue.terminal
+
+
+def test_a_quota_may_become_free() -> None:
+    full = ray_cluster(conditions=[{"type": "ReplicaFailure", "status": "True", "message": "exceeded quota: gpus"}])
+    (issue,) = found(cluster=full)
+    assert not issue.terminal
+
+
+def test_a_rayjob_that_no_operator_takes_up_is_told_after_a_minute() -> None:
+    untouched = job(deployment="", ray="")
+    assert found(rayjob=untouched) == []
+    untouched["metadata"]["creationTimestamp"] = "2025-10-09T08:51:20Z"
+    (issue,) = found(rayjob=untouched)
+    assert "has not been taken up for 2 min 00 s: see whether KubeRay's operator runs" in str(issue)
+
+
+def test_a_raycluster_that_is_not_there_is_told() -> None:
+    missing = event("judge-train-0a1b2c3d", "RayClusterNotFound", kind="RayJob")
+    (issue,) = found(events=[missing])
+    assert str(issue) == "RayJob judge-train-0a1b2c3d waits for RayCluster judge, which is not there"
+
+
+def test_a_stage_that_has_succeeded_has_no_trouble() -> None:
+    assert (
+        found(
+            worker(containerStatuses=[container("x", ended("OOMKilled"))]),
+            rayjob=job(deployment="Complete", ray="SUCCEEDED"),
+        )
+        == []
+    )
+
+
+def test_a_trouble_that_several_stages_share_is_told_once() -> None:
+    jobs = newest_jobs([job("train", "Initializing", ""), job("export", "Initializing", "")])
+    pod = worker("Pending", containerStatuses=[waiting("ImagePullBackOff")])
+    assert len(issues(Snapshot("judge", "ml", jobs, pods=[pod], now=NOW))) == 1
+
+
+def test_the_same_trouble_of_several_pods_is_one_and_hopeless_ones_come_first() -> None:
+    alike = [
+        Issue("pod a", "waits"),
+        Issue("pod b", "waits"),
+        Issue("pod a", "waits"),
+        Issue("pod c", "ends", True),
+    ]
+    assert [str(issue) for issue in merged(alike)] == ["pod c ends", "pod a (and 1 more like it) waits"]
+
+
+def test_a_long_message_keeps_its_beginning_and_its_end() -> None:
+    text = clipped("begin " + "x " * 400 + "cause")
+    assert len(text) <= 240
+    assert text.startswith("begin")
+    assert text.endswith("cause")
+
+
+@pytest.mark.parametrize(("fields", "yes"), [({"preRunningDeadlineSeconds": {}}, True), ({"suspend": {}}, False)])
+def test_kuberay_1_6_is_known_by_a_field_of_its_rayjob(fields: Object, yes: bool) -> None:
+    schema = {"openAPIV3Schema": {"properties": {"spec": {"properties": fields}}}}
+    assert is_1_6({"spec": {"versions": [{"name": "v1", "schema": schema}]}}) is yes

@@ -1,0 +1,167 @@
+"""What keeps a pod is told in the cluster's own words, with the value to change."""
+
+from __future__ import annotations
+
+import pytest
+from k8s_objects import Object, container, ended, event, found, head, submitter, unschedulable, waiting, worker
+
+from pairwise_rm.k8s.pending import scheduler_message
+
+
+@pytest.mark.parametrize(
+    ("pod", "message", "sentence"),
+    [
+        (
+            worker(gpus=8),
+            "0/3 nodes are available: 3 Insufficient nvidia.com/gpu. preemption: 0/3 nodes are available: 3 No …",
+            "worker pod judge-a100-worker-x1 waits for 8 nvidia.com/gpu: 0/3 nodes are available: 3 Insufficient "
+            "nvidia.com/gpu; set pools.a100.gpus to what one node has free, or add nodes",
+        ),
+        (
+            worker(),
+            "0/3 nodes are available: 1 Insufficient memory, 2 Insufficient cpu.",
+            "worker pod judge-a100-worker-x1 finds no node: 0/3 nodes are available: 1 Insufficient memory, "
+            "2 Insufficient cpu; lower pools.a100.resources, or add nodes",
+        ),
+        (
+            worker(),
+            "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector. preemption: …",
+            "worker pod judge-a100-worker-x1 finds no node: 0/1 nodes are available: 1 node(s) didn't match Pod's node "
+            "affinity/selector; set pools.a100.platform or pools.a100.gpuProduct or pools.a100.nodeSelector",
+        ),
+        (
+            head(),
+            "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector.",
+            "head pod judge-head-x1 finds no node: 0/1 nodes are available: 1 node(s) didn't match Pod's node "
+            "affinity/selector; set head.gpuNodes or head.affinity",
+        ),
+        (
+            worker(),
+            "0/1 nodes are available: 1 node(s) had untolerated taint(s).",
+            "worker pod judge-a100-worker-x1 finds no node: 0/1 nodes are available: 1 node(s) had untolerated "
+            "taint(s); set pools.a100.tolerations",
+        ),
+        (
+            submitter(),
+            "0/1 nodes are available: 1 Too many pods.",
+            "submitter pod judge-train-0a1b2c3d-s1 finds no node: 0/1 nodes are available: 1 Too many pods; "
+            "see submission",
+        ),
+    ],
+)
+def test_a_pod_without_a_node_is_told_with_the_schedulers_words(pod: Object, message: str, sentence: str) -> None:
+    (issue,) = found(unschedulable(pod, message))
+    assert str(issue) == sentence
+    assert not issue.terminal, "a node may come"
+
+
+def test_a_node_that_is_being_brought_up_is_told() -> None:
+    (issue,) = found(
+        unschedulable(worker(), "0/1 nodes are available: 1 Insufficient nvidia.com/gpu."),
+        events=[event("judge-a100-worker-x1", "TriggeredScaleUp")],
+    )
+    assert "waits for a node that is being brought up" in str(issue)
+
+
+def test_the_schedulers_asides_are_left_out() -> None:
+    said = "0/1 nodes are available: 1 Insufficient cpu. no new claims to deallocate, preemption: 0/1 nodes …"
+    assert scheduler_message(said) == "0/1 nodes are available: 1 Insufficient cpu"
+
+
+@pytest.mark.parametrize(
+    ("status", "sentence", "terminal"),
+    [
+        (
+            waiting(
+                "ImagePullBackOff", 'Back-off pulling image "repo/judge:1": ErrImagePull: failed to resolve "x": y'
+            ),
+            "cannot pull image repo/judge:1: y (ImagePullBackOff); set image.repository and image.tag, or "
+            "image.pullSecrets for a private registry",
+            True,
+        ),
+        (
+            waiting("ErrImagePull", 'failed to pull "repo/judge:1": not found'),
+            "cannot pull image repo/judge:1: not found (ErrImagePull); set image.repository and image.tag, or "
+            "image.pullSecrets for a private registry",
+            False,
+        ),
+        (
+            waiting("ErrImageNeverPull"),
+            "needs image repo/judge:1, which is not on its node, and may not pull it; set image.pullPolicy to "
+            "IfNotPresent, or load the image",
+            True,
+        ),
+        (
+            waiting("CreateContainerConfigError", 'secret "wandb" not found'),
+            'cannot start container ray-worker (CreateContainerConfigError): secret "wandb" not found; make secret '
+            "wandb, or set secrets.<name>.existingSecret",
+            True,
+        ),
+        (
+            container("ray-worker", ended("OOMKilled", 137)),
+            "ran out of memory: container ray-worker was OOMKilled at its limit of 64Gi; raise "
+            "pools.a100.resources.limits.memory",
+            False,
+        ),
+        (
+            container("ray-worker", {"running": {}}, last=ended("OOMKilled", 137), restartCount=1),
+            "ran out of memory: container ray-worker was OOMKilled at its limit of 64Gi; raise "
+            "pools.a100.resources.limits.memory",
+            False,
+        ),
+        (
+            container("ray-worker", {"waiting": {"reason": "CrashLoopBackOff"}}, last=ended("Error"), restartCount=5),
+            "failed: container ray-worker ended with exit code 1 (Error) and was started 6 times; see "
+            "`kubectl logs -n ml judge-a100-worker-x1 -c ray-worker --previous`",
+            True,
+        ),
+        (
+            container("ray-worker", ended("Error", 2, "no such option")),
+            "failed: container ray-worker ended with exit code 2 (no such option) and was started 1 time; see "
+            "`kubectl logs -n ml judge-a100-worker-x1 -c ray-worker`",
+            False,
+        ),
+    ],
+)
+def test_a_broken_container_is_told(status: Object, sentence: str, terminal: bool) -> None:
+    (issue,) = found(worker("Pending", containerStatuses=[status]))
+    assert str(issue) == f"worker pod judge-a100-worker-x1 {sentence}"
+    assert issue.terminal is terminal
+
+
+def test_two_containers_that_lack_one_image_are_told_once() -> None:
+    pod = head("Pending", containerStatuses=[waiting("ErrImagePull", name="a"), waiting("ImagePullBackOff", name="b")])
+    (issue,) = found(pod)
+    assert issue.terminal
+
+
+def test_an_evicted_pod_names_the_request_to_raise() -> None:
+    pod = worker("Failed", reason="Evicted", message="The node was low on resource: ephemeral-storage. Using 12Gi. ")
+    (issue,) = found(pod)
+    assert str(issue) == (
+        "worker pod judge-a100-worker-x1 was evicted: The node was low on resource: ephemeral-storage. Using 12Gi; "
+        "raise pools.a100.resources.requests.ephemeral-storage"
+    )
+
+
+@pytest.mark.parametrize(
+    ("message", "value"),
+    [
+        ('configmap "judge-recipe" not found', "`helm upgrade` of the release makes it"),
+        ("Multi-Attach error for volume", "set storage.<name>.accessMode to ReadWriteMany"),
+        ("timed out waiting for the condition", "see storage.data, storage.runs and storage.cache"),
+    ],
+)
+def test_a_volume_that_cannot_be_mounted_is_told(message: str, value: str) -> None:
+    pod = worker("Pending", containerStatuses=[waiting("ContainerCreating")])
+    (issue,) = found(pod, events=[event("judge-a100-worker-x1", "FailedMount", message)])
+    assert message in str(issue)
+    assert value in str(issue)
+
+
+def test_a_pod_that_is_just_starting_is_no_trouble() -> None:
+    assert found(worker("Pending", containerStatuses=[waiting("ContainerCreating")])) == []
+
+
+def test_a_submitter_that_failed_is_no_trouble_since_its_job_tells() -> None:
+    assert found(submitter(phase="Failed", containerStatuses=[container("ray-job-submitter", ended("Error"))])) == []

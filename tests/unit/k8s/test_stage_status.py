@@ -1,0 +1,171 @@
+"""How a stage stands follows from its RayJob's status alone; the log adds how far it is."""
+
+from __future__ import annotations
+
+import pytest
+from k8s_objects import AT, NOW, STEP, head, job, submitter, worker
+
+from pairwise_rm.k8s.pods import Gpus, gpus, gpus_of, is_accelerator
+from pairwise_rm.k8s.snapshot import Snapshot, newest_jobs, unix
+from pairwise_rm.k8s.stage_status import StageView, cause, state_of, view
+
+
+def seen(rayjob: dict[str, object], *lines: str, pods: list[dict[str, object]] | None = None) -> StageView:
+    snapshot = Snapshot("judge", "ml", newest_jobs([rayjob]), pods=pods or [], now=NOW)
+    return view(snapshot, "train", [f"{AT} {line}" for line in lines])
+
+
+@pytest.mark.parametrize(
+    ("deployment", "ray", "state"),
+    [
+        ("", "", "submitted"),
+        ("Initializing", "", "starting"),
+        ("Running", "", "starting"),
+        ("Running", "PENDING", "starting"),
+        ("Running", "RUNNING", "running"),
+        ("Running", "SUCCEEDED", "running"),
+        ("Complete", "SUCCEEDED", "succeeded"),
+        ("Complete", "STOPPED", "stopped"),
+        ("Complete", "FAILED", "failed"),
+        ("Failed", "FAILED", "failed"),
+        ("Failed", "RUNNING", "failed"),
+        ("Failed", "SUCCEEDED", "failed"),
+        ("ValidationFailed", "", "failed"),
+        ("Retrying", "FAILED", "retrying"),
+        ("Waiting", "", "starting"),
+        ("Suspending", "RUNNING", "suspended"),
+        ("Suspended", "", "suspended"),
+        ("ANewOne", "", "starting"),
+    ],
+)
+def test_the_state_is_that_of_the_rayjob(deployment: str, ray: str, state: str) -> None:
+    assert state_of(job(deployment=deployment, ray=ray)) == state
+
+
+def test_a_completed_submitter_pod_does_not_make_a_failed_job_succeed() -> None:
+    found = seen(job(deployment="Failed", ray="FAILED"), pods=[submitter(phase="Succeeded")])
+    assert found.state == "failed"
+
+
+def test_a_running_step_is_shown_with_the_time_that_is_left_since_it_was_written() -> None:
+    found = seen(job(), f"  {STEP}")
+    assert (found.state, found.note, found.step) == ("running", "step 3/20  reward 0.412  accuracy 0.500", STEP)
+    assert found.left == pytest.approx(150, abs=1)
+
+
+def test_a_stage_that_says_it_waits_is_waiting() -> None:
+    found = seen(job(), "▸ train  waiting for convert (running) (0:01:00)")
+    assert (found.state, found.waits_for) == ("waiting", "convert (running)")
+    assert str(found) == "waiting for convert (running)"
+
+
+def test_a_stage_that_waits_for_gpus_says_how_long() -> None:
+    found = seen(job(), "▸ train  waiting for GPUs: 8 wanted, 0 there (0:01:00)")
+    assert str(found) == "waiting for GPUs: 8 wanted, 0 there, 1 min 10 s"
+
+
+@pytest.mark.parametrize(
+    ("line", "note"),
+    [("accuracy 0.973 [0.948, 0.988]", "accuracy 0.973 [0.948, 0.988]"), ("test  128 pairs = 256 rows", "")],
+)
+def test_of_a_stage_that_is_done_only_its_result_is_shown(line: str, note: str) -> None:
+    assert seen(job(deployment="Complete", ray="SUCCEEDED"), f"  {line}").note == note
+
+
+def test_a_stage_that_has_ended_has_no_time_left_and_keeps_its_last_step() -> None:
+    found = seen(
+        job(deployment="Complete", ray="SUCCEEDED", endTime="2025-10-09T08:55:20Z"), f"  {STEP}", "  ✓ train 2 min 00 s"
+    )
+    assert (found.left, found.seconds, found.step) == (None, 120.0, STEP)
+
+
+def test_gpus_are_shown_for_the_stage_that_works_and_not_for_those_that_wait_for_it() -> None:
+    pods = [worker(gpus=8)]
+    assert seen(job(), f"  {STEP}", pods=pods).gpus == Gpus(held=8)
+    assert seen(job(), "▸ train  waiting for GPUs: 8 wanted, 0 there (0:00:10)", pods=pods).gpus == Gpus(held=8)
+    assert seen(job(), "▸ train  waiting for convert (running) (0:00:10)", pods=pods).gpus == Gpus()
+
+
+def test_running_pods_hold_gpus_and_pending_pods_wait_for_them() -> None:
+    assert gpus([worker(gpus=8), worker("Pending", gpus=8), worker("Failed", gpus=8), head()]) == Gpus(8, 8)
+    assert str(Gpus(8, 8)) == "8 held · 8 waited for"
+
+
+def test_where_no_device_is_asked_for_rays_own_count_is_taken() -> None:
+    pod = worker()
+    pod["spec"]["containers"][0] = {"name": "ray-worker", "args": ["ulimit -n 65536; ray start --num-gpus=2 --block"]}
+    assert gpus_of(pod) == 2
+
+
+@pytest.mark.parametrize(
+    ("resource", "yes"),
+    [
+        ("nvidia.com/gpu", True),
+        ("amd.com/gpu", True),
+        ("nvidia.com/mig-1g.10gb", True),
+        ("google.com/tpu", True),
+        ("memory", False),
+        ("rdma/rdma_shared_device_a", False),
+        ("nvidia.com/hostdev", False),
+    ],
+)
+def test_accelerators_are_known_by_their_resource(resource: str, yes: bool) -> None:
+    assert is_accelerator(resource) is yes
+
+
+@pytest.mark.parametrize(
+    ("status", "log", "words"),
+    [
+        ({"message": "x"}, ["error: the disk is full"], "the disk is full"),
+        ({"message": "Job failed, last logs:\n▸ train\nerror: no such folder\n"}, [], "no such folder"),
+        (
+            {"message": "Ray head pod not found.", "reason": "AppFailed"},
+            ["hello"],
+            "AppFailed: Ray head pod not found.",
+        ),
+        ({"reason": "DeadlineExceeded"}, [], "DeadlineExceeded"),
+        ({}, [], "FAILED"),
+    ],
+)
+def test_the_cause_is_the_commands_own_line_before_kuberays(status: dict[str, str], log: list[str], words: str) -> None:
+    assert cause(job(deployment="Failed", ray="FAILED", **status), log) == words
+
+
+def test_a_stage_that_a_queue_holds_back_names_the_queue() -> None:
+    held = job(deployment="Suspended", ray="")
+    held["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] = "a100"
+    assert str(seen(held)) == "suspended, in queue a100"
+
+
+@pytest.mark.parametrize(
+    ("message", "why"),
+    [
+        (
+            "The RayJob spec is invalid: BackoffLimit is incompatible with ClusterSelector mode",
+            "BackoffLimit is incompatible with ClusterSelector mode",
+        ),
+        (
+            "authOptions.mode is 'token' but RayVersion format is invalid: x, no version",
+            "authOptions.mode is 'token' but RayVersion format is invalid: x, no version",
+        ),
+    ],
+)
+def test_a_rayjob_that_kuberay_refuses_says_why(message: str, why: str) -> None:
+    refused = job(deployment="ValidationFailed", ray="", message=message, reason="ValidationFailed")
+    assert seen(refused).note == f"refused by KubeRay for good: {why}; change the values"
+
+
+def test_of_two_rayjobs_of_a_stage_the_newer_counts() -> None:
+    old, new = job(), job()
+    old["metadata"].update(name="judge-train-old", creationTimestamp="2025-10-08T08:53:20Z")
+    assert newest_jobs([new, old])["train"] is new
+
+
+def test_stages_stand_in_their_order_and_unknown_ones_behind() -> None:
+    assert list(newest_jobs([job("export"), job("other"), job("convert")])) == ["convert", "export", "other"]
+
+
+def test_times_of_the_api_are_read_with_and_without_fractions() -> None:
+    assert unix("2025-10-09T08:53:20Z") == NOW
+    assert unix("2025-10-09T08:53:20.500000000Z") == NOW + 0.5
+    assert unix(None) is None

@@ -1,0 +1,95 @@
+"""The table of a release, its JSON, and the live table, against an API server on a real socket."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from calling import call, refused
+from k8s_objects import container, job, ray_cluster, worker
+from kubernetes_stub import KubernetesStub
+from rich.console import Console
+
+from pairwise_rm.cli import console as console_module
+
+
+def test_the_table_shows_each_stage(release: KubernetesStub, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = call(capsys, "status")
+    assert (code, err) == (0, "")
+    assert "judge in namespace ml · recipe smoke" in out
+    rows = {line.split()[0]: line for line in out.splitlines() if line.startswith(("convert", "train", "export"))}
+    assert "✓ succeeded" in rows["convert"]
+    assert "▸ running" in rows["train"]
+    assert "step 3/20  reward 0.412  accuracy 0.500" in rows["train"]
+    assert "8 held" in rows["train"]
+    assert "· waiting" in rows["export"]
+    assert "for train (running)" in rows["export"]
+    assert "held" not in rows["export"]
+
+
+def test_the_table_of_a_narrow_terminal_keeps_every_word(
+    release: KubernetesStub, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console_module, "console", Console(width=60, highlight=False, soft_wrap=True))
+    _, out, _ = call(capsys, "status", "judge")
+    assert max(map(len, out.splitlines())) <= 60
+    assert all(word in out for word in ("step", "3/20", "0.412", "succeeded", "waiting")), out
+
+
+def test_a_live_table_ends_with_the_last_stage(
+    cluster: KubernetesStub, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console_module, "console", Console(width=100, force_terminal=True, color_system=None))
+    cluster.add("rayjobs", job("train", "Complete", "SUCCEEDED"), job("export", "Failed", "FAILED", message="no room"))
+    code, out, _ = call(capsys, "status", "--watch")
+    assert code == 0
+    assert "✓ succeeded" in out
+    assert "FAILED: no room" in out
+
+
+def test_live_and_json_exclude_each_other(release: KubernetesStub, capsys: pytest.CaptureFixture[str]) -> None:
+    assert refused(capsys, "status", "-w", "--json") == (2, "--watch and --json exclude each other; keep one")
+
+
+def test_json_has_the_same_as_numbers(release: KubernetesStub, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = call(capsys, "status", "judge", "--json")
+    found = json.loads(out)
+    train = found["stages"][1]
+    assert code == 0
+    assert (found["release"], found["run_folder"]) == ("judge", "/mnt/runs/judge/smoke-1")
+    assert (train["state"], train["step"], train["last_step"], train["reward"]) == ("running", 3, 20, 0.412)
+    assert train["gpus"] == {"held": 8, "waited": 0}
+    assert (train["job_status"], train["deployment_status"]) == ("RUNNING", "Running")
+
+
+def test_a_trouble_stands_under_the_table(cluster: KubernetesStub, capsys: pytest.CaptureFixture[str]) -> None:
+    status = container("ray-worker", {"waiting": {"reason": "ImagePullBackOff", "message": "not found"}})
+    cluster.add("rayjobs", job("train", "Initializing", ""))
+    cluster.add("pods", worker("Pending", containerStatuses=[status]))
+    _, out, _ = call(capsys, "status")
+    assert "✗ worker pod judge-a100-worker-x1 cannot pull image repo/judge:1: not found" in out
+    assert "GPUs of its RayCluster: 1 waited for" in out
+
+
+def test_without_logs_the_table_is_there(release: KubernetesStub, capsys: pytest.CaptureFixture[str]) -> None:
+    forbidden = {"message": 'User "ada" cannot get resource "pods/log"'}
+    release.answers["GET /api/v1/namespaces/ml/pods/judge-train-0a1b2c3d-s1/log"] = (403, forbidden)
+    release.answers["GET /api/v1/namespaces/ml/events"] = (403, {"message": "no"})
+    release.answers["GET /api/v1/namespaces/ml/persistentvolumeclaims"] = (403, {"message": "no"})
+    code, out, _ = call(capsys, "status")
+    assert code == 0
+    assert "▸ running" in out
+
+
+def test_only_what_belongs_to_the_release_is_counted(
+    release: KubernetesStub, capsys: pytest.CaptureFixture[str]
+) -> None:
+    serving = ray_cluster()
+    serving["metadata"]["name"] = "judge-serve-x"
+    serving["metadata"]["labels"]["ray.io/originated-from-crd"] = "RayService"
+    release.add("rayclusters", serving)
+    for name in ("another", "judge-serve-x"):
+        pod = worker(gpus=4)
+        pod["metadata"]["labels"]["ray.io/cluster"] = name
+        release.add("pods", pod)
+    assert json.loads(call(capsys, "status", "--json")[1])["gpus"]["held"] == 8
