@@ -49,7 +49,8 @@ def pods(items: list[Object]) -> Iterator[tuple[str, Object]]:
 def containers(items: list[Object]) -> Iterator[tuple[str, Object]]:
     """All containers; KubeRay makes one of `autoscalerOptions`."""
     for where, spec in pods(items):
-        yield from ((f"{where} {container['name']}", container) for container in spec["containers"])
+        for container in (*spec["containers"], *spec.get("initContainers", [])):
+            yield f"{where} {container['name']}", container
     for cluster in clusters(items):
         if cluster["enableInTreeAutoscaling"]:
             yield "autoscaler", cluster["autoscalerOptions"]
@@ -97,6 +98,13 @@ def test_the_head_takes_no_work_and_asks_for_no_device(items: list[Object]) -> N
         if "ray-worker" not in where:
             asked = {key for side in container["resources"].values() for key in side}
             assert asked <= NODE_RESOURCES, where
+
+
+def test_the_first_container_of_a_ray_pod_is_ray_s(items: list[Object]) -> None:
+    for cluster in clusters(items):
+        groups = {"ray-head": [cluster["headGroupSpec"]], "ray-worker": cluster.get("workerGroupSpecs", [])}
+        for name, specs in groups.items():
+            assert {group["template"]["spec"]["containers"][0]["name"] for group in specs} <= {name}
 
 
 def test_a_rayjob_says_its_stage_and_a_hash_within_47_characters(items: list[Object]) -> None:
@@ -199,7 +207,6 @@ def test_a_container_has_each_variable_and_each_port_once(items: list[Object]) -
 
 def test_every_object_has_all_labels_and_every_pod_those_that_policies_select(items: list[Object]) -> None:
     wanted = {
-        "app.kubernetes.io/name": "pairwise-rm",
         "app.kubernetes.io/instance": "judge",
         "app.kubernetes.io/version": VERSION["appVersion"],
         "app.kubernetes.io/managed-by": "Helm",
@@ -208,6 +215,8 @@ def test_every_object_has_all_labels_and_every_pod_those_that_policies_select(it
     }
     for item in items:
         assert wanted.items() <= item["metadata"]["labels"].items(), item["metadata"]["name"]
+    # The chart's name, or nameOverride.
+    assert {item["metadata"]["labels"]["app.kubernetes.io/name"] for item in items} in ({"pairwise-rm"}, {"judges"})
     ours = {key: wanted[f"app.kubernetes.io/{key}"] for key in ("instance", "part-of")}
     for stage, job in jobs(items).items():
         template = job["spec"].get("submitterPodTemplate", {"metadata": {"labels": {STAGE_LABEL: stage}}})
@@ -238,7 +247,7 @@ def test_what_a_pod_names_is_there(items: list[Object]) -> None:
             if "persistentVolumeClaim" in volume:
                 name = volume["persistentVolumeClaim"]["claimName"]
                 assert name in claims or name.startswith("my-"), where
-        for container in spec["containers"]:
+        for container in (*spec["containers"], *spec.get("initContainers", [])):
             mounted = {mount["name"] for mount in container.get("volumeMounts", [])}
             assert mounted <= set(volumes) | {"shm"}, where
         account = spec.get("serviceAccountName", "default")
@@ -247,7 +256,9 @@ def test_what_a_pod_names_is_there(items: list[Object]) -> None:
 
 def test_claims_outlive_the_release(items: list[Object]) -> None:
     for claim in of_kind(items, "PersistentVolumeClaim").values():
-        assert claim["metadata"]["annotations"] == {
+        # `note` is of commonAnnotations, see value_table.py.
+        own = {key: value for key, value in claim["metadata"]["annotations"].items() if key != "note"}
+        assert own == {
             "helm.sh/resource-policy": "keep",
             "argocd.argoproj.io/sync-options": "Prune=false,Delete=false",
             "argocd.argoproj.io/compare-options": "IgnoreExtraneous",
@@ -276,14 +287,14 @@ def test_only_the_autoscaler_s_container_has_a_token_of_the_kubernetes_api(items
 
 def test_a_head_is_ready_when_its_dashboard_answers(items: list[Object]) -> None:
     for cluster in clusters(items):
-        [head] = cluster["headGroupSpec"]["template"]["spec"]["containers"]
+        head = cluster["headGroupSpec"]["template"]["spec"]["containers"][0]
         assert head["readinessProbe"]["httpGet"] == {"path": "/api/gcs_healthz", "port": 8265}
 
 
 def test_a_head_without_a_dashboard_does_not_stay(items: list[Object]) -> None:
     for cluster in clusters(items):
         assert cluster["headGroupSpec"]["rayStartParams"]["include-dashboard"] == "true"
-        [head] = cluster["headGroupSpec"]["template"]["spec"]["containers"]
+        head = cluster["headGroupSpec"]["template"]["spec"]["containers"][0]
         waits = {variable["name"]: variable.get("value") for variable in head["env"] if "_TIMEOUT" in variable["name"]}
         startup = head["startupProbe"]
         assert waits == dict.fromkeys(DASHBOARD_WAITS, str(startup["periodSeconds"] * startup["failureThreshold"]))
@@ -291,7 +302,7 @@ def test_a_head_without_a_dashboard_does_not_stay(items: list[Object]) -> None:
 
 def test_a_head_starts_without_ray_s_client_server(items: list[Object]) -> None:
     for cluster in clusters(items):
-        [head] = cluster["headGroupSpec"]["template"]["spec"]["containers"]
+        head = cluster["headGroupSpec"]["template"]["spec"]["containers"][0]
         [hook] = [variable["value"] for variable in head["env"] if variable["name"] == "RAY_START_HOOK"]
         module, _, name = hook.rpartition(".")
         parameters = SimpleNamespace(ray_client_server_port=10001)

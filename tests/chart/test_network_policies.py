@@ -34,6 +34,13 @@ def test_a_network_that_is_named_is_meant_as_it_is() -> None:
     assert "10.0.0.0/8" in https(named)[1]["except"]
 
 
+def test_no_network_is_not_any_network() -> None:
+    # A rule with an empty `to` would allow any destination.
+    rules = policies({"networkPolicy.egress.cidrs": []})["judge"]["egress"]
+    assert [rule for rule in rules if rule.get("ports") == HTTPS] == []
+    assert all(rule["to"] for rule in rules)
+
+
 def test_an_operator_of_any_namespace_is_a_wish_that_has_to_be_said() -> None:
     def operator(settings: Values) -> Object:
         selector: Object = policies(settings)["judge-head"]["ingress"][0]["from"][0]["namespaceSelector"]
