@@ -22,7 +22,7 @@
     {{- if $given.enabled -}}
       {{- $own := include "pairwise-rm.stagesOf" (dict "root" $ "stage" $stage) | fromJsonArray -}}
       {{- $begun := false -}}
-      {{- range $other := list "convert" "train" "evaluate" "export" -}}
+      {{- range $other := include "pairwise-rm.stages" $ | fromJsonArray -}}
         {{- if has $other $own -}}{{- $begun = ne $other $stage -}}
         {{- else if and $begun (get $stages $other).enabled -}}
           {{- fail (printf "stages.%s.first: %s runs in between, in a RayJob of its own; list it too, with stages.%s.enabled=false" $stage $other $other) -}}

@@ -18,7 +18,7 @@ pairwise-rm stage {{ $stage }} --recipe /etc/pairwise-rm/{{ $stage }}.yaml
 {{- define "pairwise-rm.stagesOf" -}}
 {{- $first := (index .root.Values.stages .stage).first | default list -}}
 {{- $stages := list -}}
-{{- range list "convert" "train" "evaluate" -}}
+{{- range include "pairwise-rm.stages" . | fromJsonArray -}}
 {{- if has . $first -}}{{- $stages = append $stages . -}}{{- end -}}
 {{- end -}}
 {{- toJson (append $stages .stage) -}}
@@ -27,7 +27,7 @@ pairwise-rm stage {{ $stage }} --recipe /etc/pairwise-rm/{{ $stage }}.yaml
 {{/* All stages that run, in whichever RayJob, as JSON. Input: the root context. */}}
 {{- define "pairwise-rm.stagesThatRun" -}}
 {{- $stages := list -}}
-{{- range $stage := list "convert" "train" "evaluate" "export" -}}
+{{- range $stage := include "pairwise-rm.stages" $ | fromJsonArray -}}
 {{- if (index $.Values.stages $stage).enabled -}}
 {{- $stages = concat $stages (include "pairwise-rm.stagesOf" (dict "root" $ "stage" $stage) | fromJsonArray) -}}
 {{- end -}}
