@@ -29,7 +29,7 @@ _PATTERNS: list[tuple[str, re.Pattern[str]]] = [
     ("", re.compile(rf"\bpairwise-rm:{_X}\b")),
     ("", re.compile(rf"\bpairwise-rm-{_X}\.tgz")),
     ("", re.compile(rf"\bpairwise-rm\b.* --version {_X}\b")),
-    ("", re.compile(rf"\bVERSION={_X}\b")),
+    ("", re.compile(rf"\b(?:VERSION=|image\.tag=|refs/tags/v){_X}\b")),
     ("manifests/gitops/", re.compile(rf"\b(?:targetRevision: |tag: )v?{_X}\b")),
 ]
 # History, other projects' versions, and tests, whose cases name versions of their own.

@@ -58,6 +58,8 @@ def test_a_gitops_example_follows_main_or_the_packages_version(file: Path) -> No
         ("docs/x.md", "helm install judge oci://ghcr.io/pairwise-rm/charts/pairwise-rm --version {} --values x"),
         ("docs/x.md", "make image-gpu IMAGE=registry.example.com/pairwise-rm:{}-cpu"),
         ("docs/x.md", "make release-check VERSION={}"),
+        ("docs/x.md", "--set image.tag={}"),
+        ("docs/x.md", "release.yaml@refs/tags/v{}"),
         ("docs/x.md", "helm push dist/pairwise-rm-{}.tgz"),
     ],
 )
