@@ -15,11 +15,13 @@ UV := UV_COMPILE_BYTECODE=1 $(BIN)/uv
 # Pinned tools, built by Go into .tools
 TOOLS := .tools
 LOCK := $(UV) pip compile --quiet --no-annotate --no-header --override requirements/package.overrides
+# What a release is called: the package's version, unless another is asked for
+VERSION ?= $(shell sed -n 's/^__version__ = "\(.*\)"$$/\1/p' pairwise_rm/__init__.py)
 TORCH := $(shell sed -n 's/^torch==//p' requirements/cpu.overrides)
 
 .PHONY: help
 help: ## List the commands
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  \033[36m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  \033[36m%-13s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: install
 install: $(VENV)/.installed ## Make .venv with everything (verl, vLLM, torch; 6 GB)
@@ -45,7 +47,7 @@ test: lint unit chart-test train-test ## Lint, unit and chart tests, and one sho
 
 .PHONY: unit
 unit: install ## Unit tests alone
-	@$(BIN)/python -m pytest tests/unit -q -n auto
+	@$(BIN)/python -m pytest tests/unit tests/release -q -n auto
 
 .PHONY: chart-test
 chart-test: install tools ## Chart, manifests, GitOps, skaffold and workflows, rendered and held to their schemas
@@ -56,10 +58,8 @@ train-test: install ## One short real training: learning signal, resume, export
 	@$(BIN)/python -m pytest tests/train -q
 
 .PHONY: lint
-lint: install ## ruff and mypy
-	@$(BIN)/ruff check .
-	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy
+lint: install tools ## All hooks of pre-commit on all files: ruff, mypy, shellcheck, actionlint, generated files
+	@$(BIN)/pre-commit run --all-files --show-diff-on-failure
 
 .PHONY: format
 format: install ## Let ruff mend what it can
@@ -93,6 +93,27 @@ e2e: install $(TOOLS)/helm ## The tiny judge on a real cluster: KUBECONFIG's, or
 e2e-gitops: SUITES := e2e_gitops
 e2e-gitops: e2e ## Argo CD, Flux, Kueue and enforced policies on a real cluster (SHORT=1: minutes)
 
+IMAGE_BUILD = VERSION=$(VERSION) REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) images/build
+
+# BASE_IMAGE= and FLASH_ATTN= build on another base, BUILDER= with docker, podman or buildah: see images/README.md
+.PHONY: image-gpu
+image-gpu: ## Build the image for GPUs (IMAGE=REGISTRY/NAME:TAG), and print its layers and size
+	@$(IMAGE_BUILD) gpu $(or $(IMAGE),localhost/pairwise-rm:$(VERSION))
+
+.PHONY: image-cpu
+image-cpu: ## Build the image for machines without a GPU
+	@$(IMAGE_BUILD) cpu $(or $(IMAGE),localhost/pairwise-rm:$(VERSION)-cpu)
+
+.PHONY: release-check
+release-check: install $(TOOLS)/helm ## All of a release that needs no account (VERSION=X.Y.Z; CLUSTER=1: installed from a registry)
+	@$(BIN)/python -m release.check $(VERSION)
+	@$(if $(CLUSTER),$(MAKE) --no-print-directory e2e SUITES=e2e_release)
+
+.PHONY: bump
+bump: install ## Write VERSION=X.Y.Z into every file that names it
+	@$(BIN)/python -m release.versions $(VERSION)
+	@$(MAKE) --no-print-directory manifests
+
 .PHONY: chart
 chart: install $(TOOLS)/helm-docs ## Write the chart's recipes, schema and README from the package and values.yaml
 	@$(BIN)/python -m charts.generate
@@ -109,6 +130,8 @@ $(TOOLS)/helm: MODULE := helm.sh/helm/v4/cmd/helm@v4.3.1
 $(TOOLS)/kubeconform: MODULE := github.com/yannh/kubeconform/cmd/kubeconform@v0.8.0
 $(TOOLS)/helm-docs: MODULE := github.com/norwoodj/helm-docs/cmd/helm-docs@v1.14.2
 $(TOOLS)/actionlint: MODULE := github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
+# Signs what release.yaml pushes; nothing here calls it.
+$(TOOLS)/cosign: MODULE := github.com/sigstore/cosign/v3/cmd/cosign@v3.1.3
 $(TOOLS)/%:
 	@command -v go >/dev/null || { echo "$@: Go is needed to build it; install Go, or put the tool there"; exit 2; }
 	@echo "building $@"

@@ -12,7 +12,7 @@ HelpSteer2 itself (15,339,272 bytes for 9,125 rows).
 
 **Measured.** Whole processes, interpreter start and imports included, with byte code cached as pip leaves it:
 wall-clock time and peak resident memory (`os.wait4`), median of `--runs`, variants taken in turn.
-  ours        `pairwise_rm.convert.run.convert` with the guide's 80/20 split; reads, checks, hashes, deduplicates.
+  ours        `pairwise_rm.convert.run.convert` with RM-Gallery's 80/20 split; reads, checks, hashes, deduplicates.
   command     the same through the command line, `pairwise-rm convert`, where that is installed.
   floor       pyarrow alone: `pyarrow.json.read_json` of that file, both orders made by pyarrow kernels into the
               same rows and columns (pair_id is a row number, every prompt one turn), one parquet with the same

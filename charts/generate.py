@@ -3,15 +3,18 @@
 recipes/<name>.yaml     the shipped recipes, every key spelled out, since a template cannot ask pydantic
 recipes/defaults.yaml   the recipe's defaults, under an inline recipe
 recipes/continues.yaml  the keys with which a run goes on in the same folder
+templates/_stages.tpl   the stages in their order
 values.schema.json      see schema.py
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
 from charts.schema import values_schema
+from pairwise_rm.pipeline import STAGES
 from pairwise_rm.recipe.load import load_recipe, recipe_yaml, shipped_recipes
 from pairwise_rm.recipe.model import Recipe
 from pairwise_rm.recipe.yaml_file import dump_yaml
@@ -19,6 +22,11 @@ from pairwise_rm.train.run import MAY_CHANGE
 
 CHART = Path(__file__).parent / "pairwise-rm"
 _NOTE = "# Written by `make chart` from the package; edit the recipe there.\n"
+_STAGES = """{{/* The stages in their order, as JSON. Written by `make chart` from the package. Inputs: none. */}}
+{{- define "pairwise-rm.stages" -}}
+STAGES
+{{- end -}}
+"""
 
 
 def recipe_files() -> dict[str, str]:
@@ -34,6 +42,7 @@ def recipe_files() -> dict[str, str]:
 def written() -> dict[Path, str]:
     """Every file that is generated, with its content."""
     files = {CHART / "recipes" / name: text for name, text in recipe_files().items()}
+    files[CHART / "templates" / "_stages.tpl"] = _STAGES.replace("STAGES", json.dumps(STAGES))
     return {**files, CHART / "values.schema.json": values_schema(CHART / "values.yaml")}
 
 

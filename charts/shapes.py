@@ -12,6 +12,8 @@ _TEXT_MAP: Schema = {"type": "object", "additionalProperties": {"type": "string"
 _TEXTS: Schema = {"type": "array", "items": {"type": "string", "minLength": 1}}
 _SECONDS_OR_NULL: Schema = {"type": ["integer", "null"], "minimum": 1}
 _COUNT: Schema = {"type": "integer", "minimum": 0}
+# Of an object of Kubernetes, or empty; 5 of its 63 characters are left for `-head`.
+_DNS_NAME: Schema = {"type": "string", "pattern": "^([a-z0-9]([-a-z0-9.]{0,56}[a-z0-9])?)?$"}
 _PEERS: Schema = {"type": "array", "items": {"$ref": "#/definitions/networkPolicyPeer"}}
 _CIDRS: Schema = {"type": "array", "items": {"type": "string", "pattern": "^[0-9a-fA-F.:]+/[0-9]{1,3}$"}}
 
@@ -56,6 +58,14 @@ SHAPES: dict[str, Schema] = {
     r"(.+\.)?tolerations": {"type": "array", "items": _a("toleration")},
     r"(.+\.)?affinity": _a("affinity"),
     r"(.+\.)?(env|extraEnv)": {"type": "array", "items": _a("variable")},
+    r"(.+\.)?extraVolumes": {"type": "array", "items": _a("volume")},
+    r"(.+\.)?extraVolumeMounts": {"type": "array", "items": _a("volumeMount")},
+    r"(.+\.)?(extraInitContainers|extraContainers)": {"type": "array", "items": _a("container")},
+    r"(.+\.)?runtimeClassName": _DNS_NAME,
+    r"poolDefaults\.topologySpreadConstraints": {"type": "array", "items": _a("topologySpreadConstraint")},
+    r"nameOverride": {"type": "string", "pattern": "^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$"},
+    r"serviceAccount\.name": _DNS_NAME,
+    r"extraObjects": {"type": "array", "items": {"type": ["object", "string"]}},
     r"autoscaling\.idleTimeoutSeconds": _COUNT,
     r"autoscaling\.upscalingMode": _enum("Default", "Conservative", "Aggressive"),
     r"poolDefaults\.(gpus|minReplicas|maxReplicas|replicas)": _COUNT,
@@ -71,7 +81,7 @@ SHAPES: dict[str, Schema] = {
     r"storage\.[a-z]+\.size": _a("size"),
     r"storage\.[a-z]+\.accessMode": _enum("ReadWriteOnce", "ReadWriteMany"),
     r"storage\.upload": {"type": "string", "pattern": "^([a-z][a-z0-9+]*://[A-Za-z0-9._~:/@%+=,-]+)?$"},
-    r"(serviceAccount\.annotations|podAnnotations|podLabels|.+\.labels)": _TEXT_MAP,
+    r"(serviceAccount\.annotations|(pod|common)Annotations|(pod|common)Labels|.+\.labels)": _TEXT_MAP,
     r"networkPolicy\.ingress\.(dashboard|metrics|serve)": _PEERS,
     r"networkPolicy\.ingress\.operator\.podLabels": {**_TEXT_MAP, "minProperties": 1},
     r"networkPolicy\.egress\.dns": _PEERS,
@@ -137,6 +147,41 @@ DEFINITIONS: dict[str, Schema] = {
         name=_said("Name of the variable", {"type": "string", "minLength": 1}),
         value=_said("Its value", {"type": "string"}),
         valueFrom=_said("Where its value stands, a secretKeyRef say", _OPEN),
+    ),
+    "volume": {
+        "type": "object",
+        "required": ["name"],
+        "properties": {"name": _said("Its name", {"type": "string", "minLength": 1})},
+        "minProperties": 2,
+    },
+    "volumeMount": _closed(
+        ["name", "mountPath"],
+        name=_said("Name of the volume", {"type": "string", "minLength": 1}),
+        mountPath=_said("Folder or file of the container", {"type": "string", "pattern": "^/"}),
+        subPath=_said("Path within the volume", {"type": "string"}),
+        subPathExpr=_said("The same, with variables of the container", {"type": "string"}),
+        readOnly=_said("Whether it cannot be written", {"type": "boolean"}),
+        recursiveReadOnly=_said("Whether that holds for mounts below it", _enum("Disabled", "IfPossible", "Enabled")),
+        mountPropagation=_said("Whether mounts below it are shared", _enum("None", "HostToContainer", "Bidirectional")),
+    ),
+    "container": {
+        "type": "object",
+        "required": ["name", "image"],
+        "properties": {
+            "name": _said("Its name", {"type": "string", "minLength": 1}),
+            "image": _said("Its image", {"type": "string", "minLength": 1}),
+        },
+    },
+    "topologySpreadConstraint": _closed(
+        ["maxSkew", "topologyKey", "whenUnsatisfiable"],
+        maxSkew=_said("By how many pods two domains may differ", {"type": "integer", "minimum": 1}),
+        topologyKey=_said("Label of the nodes whose values are the domains", {"type": "string", "minLength": 1}),
+        whenUnsatisfiable=_said("What becomes of a pod that does not fit", _enum("DoNotSchedule", "ScheduleAnyway")),
+        labelSelector=_said("Pods that are counted", _OPEN),
+        matchLabelKeys=_said("Labels in which those pods are like this one", _TEXTS),
+        minDomains=_said("Domains at least", {"type": "integer", "minimum": 1}),
+        nodeAffinityPolicy=_said("Whether node affinity counts", _enum("Honor", "Ignore")),
+        nodeTaintsPolicy=_said("Whether taints count", _enum("Honor", "Ignore")),
     ),
     "networkPolicyPeer": _closed(
         namespaceSelector=_said("Namespaces by their labels", _OPEN),

@@ -1,32 +1,25 @@
-"""The lines by which a stage tells how it stands: how they are written, and how they are read back.
+"""What a stage says of its progress: events, each one JSON line, and the human line that is made from it.
 
-      step 3/20  reward 0.412  accuracy 0.412  valid 0.980  kl 0.0012  9.1 s  2 min 40 s left
-      vLLM loaded, ready to roll out
-      judged 120/640 18% (1 min 05 s)
-    ▸ train  waiting for GPUs: 8 wanted, 0 there (0:01:00)
+    {"v": 1, "stage": "train", "part": "train", "event": "step", "text": "step 3/20  reward 0.412 ...",
+     "step": 3, "of": 20, "reward": 0.412, "accuracy": 0.412, "valid": 0.98, "kl": null, "seconds": 9.1, "left": 160.0}
 
-The stage prints them on its console. On a cluster that is the submitter pod's log, where `pairwise-rm status`
-reads them. Writing and reading stand here together, so that neither can change alone; what cannot be read is None.
+On a terminal the text alone is shown. On a cluster a stage prints the JSON lines, and its state file holds the newest
+one; `pairwise-rm status`, `wait` and `logs` read them there. A stage may have several parts (evaluate judges one model
+and then another). `v` is the version of the fields: a reader of another version takes the fields that it knows, and
+the text where it knows none.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
 
-_UNITS = {"h": 3600, "min": 60, "s": 1}
-_DURATION = re.compile(r"(\d+) (h|min|s)\b")
-_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-_N = r"(-?(?:[\d.]+|nan|inf))"
-_STEP = re.compile(
-    rf"\s*step (\d+)/(\d+)  reward {_N}  accuracy {_N}  valid {_N}(?:  kl {_N})?  {_N} s  (\d[^()]*) left\s*"
-)
-_COUNT = re.compile(r"\s*([a-z][\w -]*) ([\d,]+)/([\d,]+)(?: \d+%)?(?: \(.*\))?\s*")
-_WAITING = re.compile(r"(?:▸ \S+  )?waiting for (.+?)(?: \((\d+):(\d\d):(\d\d)\))?\s*")
-_NOTE = re.compile(r"  ([^\W\d_].*?)(?: \(\d+ (?:s|min|h)\b[^()]*\))?\s*")
-_FOREIGN = re.compile(r"File \"|at 0x")
-_FAILURE = re.compile(r"error: (.+)")
+VERSION = 1
 
 
 def duration(seconds: float) -> str:
@@ -39,17 +32,20 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
-def seconds_of(text: str) -> float:
-    """The seconds that `duration` wrote, to the precision that it kept."""
-    return float(sum(int(count) * _UNITS[unit] for count, unit in _DURATION.findall(text)))
+def clock(seconds: float) -> str:
+    """`0:02:10`."""
+    whole = int(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
 
 
 @dataclass(frozen=True)
-class StepLine:
-    """A step of training. `left` is in seconds, as foreseen when the line was written."""
+class Step:
+    """A step of training. `seconds`: how long it took; `left`: seconds to the last step, as foreseen with this one."""
+
+    kind: ClassVar = "step"
 
     step: int
-    last: int
+    of: int
     reward: float
     accuracy: float
     valid: float
@@ -60,86 +56,189 @@ class StepLine:
     def __str__(self) -> str:
         kl = "" if self.kl is None else f"  kl {self.kl:.4f}"
         return (
-            f"step {self.step}/{self.last}  reward {self.reward:.3f}  accuracy {self.accuracy:.3f}"
+            f"step {self.step}/{self.of}  reward {self.reward:.3f}  accuracy {self.accuracy:.3f}"
             f"  valid {self.valid:.3f}{kl}  {self.seconds:.1f} s  {duration(self.left)} left"
         )
 
-    @classmethod
-    def parse(cls, line: str) -> StepLine | None:
-        if not (found := _STEP.fullmatch(line)):
-            return None
-        step, last, reward, accuracy, valid, kl, seconds, left = found.groups()
-        return cls(
-            step=int(step),
-            last=int(last),
-            reward=float(reward),
-            accuracy=float(accuracy),
-            valid=float(valid),
-            kl=None if kl is None else float(kl),
-            seconds=float(seconds),
-            left=seconds_of(left),
-        )
-
 
 @dataclass(frozen=True)
-class CountLine:
+class Count:
     """Something counted: rows read, pairs judged."""
+
+    kind: ClassVar = "count"
 
     what: str
     done: int
-    total: int
+    of: int
 
     def __str__(self) -> str:
-        share = f" {100 * self.done // self.total}%" if self.total else ""
-        return f"{self.what} {self.done:,}/{self.total:,}{share}"
-
-    @classmethod
-    def parse(cls, line: str) -> CountLine | None:
-        if not (found := _COUNT.fullmatch(line)):
-            return None
-        what, done, total = found.groups()
-        return cls(what, int(done.replace(",", "")), int(total.replace(",", "")))
+        share = f" {100 * self.done // self.of}%" if self.of else ""
+        return f"{self.what} {self.done:,}/{self.of:,}{share}"
 
 
 @dataclass(frozen=True)
-class WaitingLine:
-    """A stage that waits: for an earlier stage, for GPUs. It is printed behind the stage's name."""
+class Waiting:
+    """A stage that waits, since `seconds`: for an earlier stage, for GPUs."""
 
-    what: str
+    kind: ClassVar = "waiting"
+
+    waiting_for: str
     seconds: float
 
     def __str__(self) -> str:
-        return f"waiting for {self.what} ({clock(self.seconds)})"
-
-    @classmethod
-    def parse(cls, line: str) -> WaitingLine | None:
-        if not (found := _WAITING.fullmatch(line)):
-            return None
-        what, *parts = found.groups(default="0")
-        hours, minutes, seconds = map(int, parts)
-        return cls(what, float(hours * 3600 + minutes * 60 + seconds))
-
-
-def clock(seconds: float) -> str:
-    """`0:02:10`."""
-    whole = int(seconds)
-    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
+        return f"waiting for {self.waiting_for} ({clock(self.seconds)})"
 
 
 @dataclass(frozen=True)
-class NoteLine:
-    """Any other line of a stage, without the time it took: a phase of loading, a result."""
+class Note:
+    """Any other sentence: a phase of loading, a result."""
+
+    kind: ClassVar = "note"
 
     text: str
 
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True)
+class Begin:
+    """A part begins."""
+
+    kind: ClassVar = "begin"
+
+    note: str
+
+    def __str__(self) -> str:
+        return self.note
+
+
+@dataclass(frozen=True)
+class End:
+    """A part has ended well, after `seconds`."""
+
+    kind: ClassVar = "end"
+
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"done after {duration(self.seconds)}"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """The stage has ended with this error."""
+
+    kind: ClassVar = "error"
+
+    error: str
+
+    def __str__(self) -> str:
+        return self.error
+
+
+Event = Step | Count | Waiting | Note | Begin | End | Failure
+_EVENTS: dict[str, type[Event]] = {event.kind: event for event in (Step, Count, Waiting, Note, Begin, End, Failure)}
+
+
+class Part(Protocol):
+    """A part of a stage that is under way."""
+
+    def say(self, event: Event | str) -> None:
+        """A line that stays."""
+
+    def live(self, event: Event | str) -> None:
+        """What is going on right now; it may be left out where another follows soon."""
+
+
+class Reporter(Protocol):
+    """Where the stages say what they do: on a terminal, or in a cluster's logs and state files."""
+
+    def part(self, name: str, note: str = "") -> AbstractContextManager[Part]:
+        """A part of a stage for as long as the block runs."""
+
+    def say(self, text: str) -> None:
+        """A sentence outside of the parts."""
+
+
+def counting(part: Part) -> Callable[[str, int, int], None]:
+    """For functions that count: called with what is counted, how much is done, and how much there is."""
+    return lambda what, done, of: part.live(Count(what, done, of))
+
+
+@dataclass(frozen=True)
+class Line:
+    """One JSON line. `event` is None where this version knows neither its fields nor a text of it."""
+
+    stage: str
+    part: str
+    event: Event | None
+    version: int = VERSION
+
+    def __str__(self) -> str:
+        return json.dumps(self.as_json(), ensure_ascii=False)
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields, JSON's own types alone: what is no finite number is null."""
+        head: dict[str, Any] = {"v": self.version, "stage": self.stage, "part": self.part}
+        if self.event is None:
+            return head
+        fields = {key: _finite(value) for key, value in dataclasses.asdict(self.event).items()}
+        return {**head, "event": self.event.kind, "text": str(self.event), **fields}
+
     @classmethod
-    def parse(cls, line: str) -> NoteLine | None:
-        """Only what is indented as a stage's console does it; a traceback's lines are not that."""
-        found = _NOTE.fullmatch(line)
-        return cls(found[1]) if found and not _FOREIGN.match(found[1]) else None
+    def parse(cls, text: str) -> Line | None:
+        """A line of any version; None for what is no such line."""
+        if not text.startswith('{"v":'):
+            return None
+        try:
+            return cls.of(json.loads(text))
+        except ValueError:
+            return None
+
+    @classmethod
+    def of(cls, fields: Any) -> Line | None:
+        """From the fields of `as_json`."""
+        if not isinstance(fields, dict) or type(fields.get("v")) is not int or not isinstance(fields.get("stage"), str):
+            return None
+        stage, text = fields["stage"], fields.get("text")
+        event = _event(fields) or (Note(text) if isinstance(text, str) else None)
+        return cls(stage, str(fields.get("part") or stage), event, fields["v"])
+
+    @property
+    def human(self) -> str:
+        """As the terminal shows it."""
+        if isinstance(self.event, Begin):
+            return f"▸ {self.part}{f'  {self.event.note}' if self.event.note else ''}"
+        if isinstance(self.event, End):
+            return f"  ✓ {self.part} {duration(self.event.seconds)}"
+        if isinstance(self.event, Waiting):
+            return f"▸ {self.part}  {self.event}"
+        if isinstance(self.event, Failure):
+            return f"error: {self.event}"
+        return f"  {self.event or ''}"
 
 
-Line = StepLine | CountLine | WaitingLine | NoteLine
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _event(fields: dict[str, Any]) -> Event | None:
+    """The event, where its kind is known and all its fields are there, of their types."""
+    kind = _EVENTS.get(str(fields.get("event")))
+    if kind is None:
+        return None
+    values: dict[str, Any] = {}
+    for field in dataclasses.fields(kind):
+        value, wanted = fields.get(field.name), str(field.type)
+        if field.name not in fields:
+            return None
+        if value is None and "float" in wanted:
+            value = None if "None" in wanted else math.nan
+        elif not isinstance(value, int | float if "float" in wanted else int if wanted == "int" else str):
+            return None
+        values[field.name] = value
+    return kind(**values)
 
 
 @dataclass(frozen=True)
@@ -149,29 +248,40 @@ class Found:
     line: Line
     index: int
 
+    @property
+    def event(self) -> Event:
+        assert self.line.event is not None
+        return self.line.event
+
 
 def newest(lines: Iterable[str]) -> Found | None:
-    """The line that tells best how the stage stands: its last one, or the last step where there are steps."""
+    """The line that tells best how the stage stands: its last one, or the last step where its part has steps."""
     last = None
-    for index, text in reversed(list(enumerate(map(plain, lines)))):
-        if not text.startswith(("  ", "▸ ")):
+    for index, text in reversed(list(enumerate(lines))):
+        line = Line.parse(text)
+        if line is None or line.event is None or isinstance(line.event, End | Failure):
             continue
-        line = StepLine.parse(text) or WaitingLine.parse(text) or CountLine.parse(text) or NoteLine.parse(text)
-        if isinstance(line, StepLine):
-            return Found(line, index)
-        if line and not last:
-            last = Found(line, index)
-        if text.startswith("▸ "):
-            break  # where this part of the stage begins
+        if isinstance(line.event, Begin):
+            break
+        found = Found(line, index)
+        if isinstance(line.event, Step):
+            return found
+        last = last or found
     return last
 
 
+def begun(lines: Iterable[str]) -> bool:
+    """Whether the stage has said anything."""
+    return any(Line.parse(text) for text in lines)
+
+
 def failure(lines: Iterable[str]) -> str | None:
-    """What the command printed as its error: the last line that begins with `error: `."""
-    found = [match[1].strip() for line in lines if (match := _FAILURE.fullmatch(plain(line)))]
+    """The error that the stage has ended with."""
+    found = [line.event.error for text in lines if (line := Line.parse(text)) and isinstance(line.event, Failure)]
     return found[-1] if found else None
 
 
-def plain(line: str) -> str:
-    """Without colours and line ends."""
-    return _ESCAPES.sub("", line).rstrip("\r\n")
+def other_version(lines: Iterable[str]) -> int | None:
+    """The version of the last line that is of another one than this."""
+    versions = [line.version for text in lines if (line := Line.parse(text)) and line.version != VERSION]
+    return versions[-1] if versions else None

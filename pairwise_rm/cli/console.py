@@ -6,42 +6,38 @@ redrawn, a line is written at most every ten seconds.
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Callable, Iterator
 from types import TracebackType
 
 from rich.console import Console
 from rich.status import Status
 
-from pairwise_rm.progress import CountLine, duration
+from pairwise_rm.progress import Event, duration
 
 QUIET_SECONDS = 10.0
 
 console = Console(highlight=False, soft_wrap=True)
 
-_observers: list[Callable[[str], None]] = []
+
+class ConsoleReporter:
+    """What the stages say, on the terminal or in a log file."""
+
+    def part(self, name: str, note: str = "") -> ConsolePart:
+        return ConsolePart(name, note)
+
+    def say(self, text: str) -> None:
+        console.print(text, markup=False)
 
 
-@contextlib.contextmanager
-def observed(by: Callable[[str], None]) -> Iterator[None]:
-    """Tells `by` every line of every stage while the block runs, the live ones included."""
-    _observers.append(by)
-    try:
-        yield
-    finally:
-        _observers.remove(by)
-
-
-class Stage:
-    """A stage on the console: `with Stage("train") as stage: stage.live("step 3/30")`."""
+class ConsolePart:
+    """A part of a stage: `with ConsoleReporter().part("train") as part: part.live("step 3/30")`."""
 
     def __init__(self, name: str, note: str = "") -> None:
         self.name, self.note = name, note
         self.began = self._written = time.monotonic()
         self._status: Status | None = None
 
-    def __enter__(self) -> Stage:
+    def __enter__(self) -> ConsolePart:
         console.print(f"[bold cyan]▸ {self.name}[/]{f'  {self.note}' if self.note else ''}")
         if console.is_terminal:
             self._status = console.status("")
@@ -56,25 +52,13 @@ class Stage:
         if kind is None:
             console.print(f"  [green]✓[/] {self.name} [dim]{duration(time.monotonic() - self.began)}[/]")
 
-    def say(self, text: str) -> None:
-        """A line that stays."""
-        console.print(f"  {text}", markup=False)
-        self._told(text)
+    def say(self, event: Event | str) -> None:
+        console.print(f"  {event}", markup=False)
         self._written = time.monotonic()
 
-    def live(self, text: str) -> None:
-        """What is going on right now."""
+    def live(self, event: Event | str) -> None:
         now = time.monotonic()
-        self._told(text)
         if self._status:
-            self._status.update(f"{text} [dim]{duration(now - self.began)}[/]")
+            self._status.update(f"{event} [dim]{duration(now - self.began)}[/]")
         elif now - self._written >= QUIET_SECONDS:
-            self.say(f"{text} ({duration(now - self.began)})")
-
-    def _told(self, text: str) -> None:
-        for observer in _observers:
-            observer(text)
-
-    def count(self, what: str, done: int, total: int) -> None:
-        """Progress of a counted step."""
-        self.live(str(CountLine(what, done, total)))
+            self.say(f"{event} ({duration(now - self.began)})")

@@ -22,18 +22,19 @@ def convert(
     ] = None,
     overrides: Overrides = None,
     config: Annotated[
-        Path | None, typer.Option("--config", help="The guide's data_config.yaml, instead of a recipe.")
+        Path | None, typer.Option("--config", help="The RM-Gallery tutorial's data_config.yaml, instead of a recipe.")
     ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an output that was made from another config or input.")
     ] = False,
 ) -> None:
     """Convert preference pairs into preference_train.parquet and preference_test.parquet."""
-    from pairwise_rm.cli.steps import convert_step
+    from pairwise_rm import pipeline
+    from pairwise_rm.cli.console import ConsoleReporter
     from pairwise_rm.recipe.load import load_data_config, load_recipe
     from pairwise_rm.run_folder import RunFolder
 
-    given = list(overrides or [])
+    given, reporter = list(overrides or []), ConsoleReporter()
     if config is not None:
         # With --config there is no recipe: what stands in its place is the first override.
         if recipe and "=" not in recipe:
@@ -42,7 +43,7 @@ def convert(
         if dataset.export.output_dir is None:
             raise InputError(f"{config}: dataset.export.output_dir is missing")
         try:
-            convert_step(dataset, Path(dataset.export.output_dir), overwrite)
+            pipeline.convert(dataset, Path(dataset.export.output_dir), reporter, overwrite)
         except InputError as error:
             # The stage knows the keys as a recipe spells them.
             raise InputError(re.sub(r"\bdata\.(configs|export)\b", r"dataset.\1", str(error))) from error
@@ -50,4 +51,4 @@ def convert(
     if recipe is None:
         raise InputError("expected a recipe, or --config with a data config")
     loaded = load_recipe(recipe, given)
-    convert_step(loaded.data, RunFolder.of(loaded).data, overwrite, loaded)
+    pipeline.convert(loaded.data, RunFolder.of(loaded).data, reporter, overwrite, loaded)

@@ -30,7 +30,8 @@ def evaluate(
     ] = False,
 ) -> None:
     """Evaluate the base model and, once there is a checkpoint, the trained one against it."""
-    from pairwise_rm.cli.steps import evaluate_step
+    from pairwise_rm import pipeline
+    from pairwise_rm.cli.console import ConsoleReporter
     from pairwise_rm.recipe.load import load_recipe
 
-    evaluate_step(load_recipe(recipe, overrides or []), model or [], data, out, replace)
+    pipeline.evaluate(load_recipe(recipe, overrides or []), ConsoleReporter(), model, data, out, replace)

@@ -23,7 +23,8 @@ def export(
     out: Annotated[Path | None, typer.Option("--out", help="Folder to write; default: the run's export/.")] = None,
 ) -> None:
     """Merge the newest checkpoint into a Hugging Face folder with tokenizer and model card."""
-    from pairwise_rm.cli.steps import export_step
+    from pairwise_rm import pipeline
+    from pairwise_rm.cli.console import ConsoleReporter
     from pairwise_rm.recipe.load import load_recipe
 
-    export_step(load_recipe(recipe, overrides or []), checkpoint, out)
+    pipeline.export(load_recipe(recipe, overrides or []), ConsoleReporter(), checkpoint, out)

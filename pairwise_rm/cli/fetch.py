@@ -28,20 +28,20 @@ def fetch(
     context: Context = None,
 ) -> None:
     """Fetch report, metrics, verdicts, model card and recipe of a run; all of it or nothing."""
-    from pairwise_rm.cli.console import Stage
+    from pairwise_rm.cli.console import ConsoleReporter
     from pairwise_rm.k8s import fetch as k8s_fetch
     from pairwise_rm.k8s.snapshot import take
     from pairwise_rm.k8s.status import follower
 
     found = follower(context, namespace, release)
     snapshot = take(found.cluster, found.release)
-    with Stage("fetch", f"{k8s_fetch.run_folder_of(snapshot)[1]} of {found.release}") as stage:
+    with ConsoleReporter().part("fetch", f"{k8s_fetch.run_folder_of(snapshot)[1]} of {found.release}") as part:
 
         def progress(came: int, total: int) -> None:
-            stage.live(f"{came / 1e6:,.1f} of {total / 1e6:,.1f} MB")
+            part.live(f"{came / 1e6:,.1f} of {total / 1e6:,.1f} MB")
 
-        fetched = k8s_fetch.fetch(found.cluster, snapshot, out, weights, stage.say, progress)
-        _tell(fetched, weights, stage.say)
+        fetched = k8s_fetch.fetch(found.cluster, snapshot, out, weights, part.say, progress)
+        _tell(fetched, weights, part.say)
 
 
 def _tell(fetched: Fetched, weights: bool, say: Callable[[str], None]) -> None:

@@ -31,11 +31,12 @@ def judge(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object an item.")] = False,
 ) -> None:
     """Print the verdict with its reasoning, in both orders."""
-    from pairwise_rm.cli.console import Stage, console
+    from pairwise_rm.cli.console import ConsoleReporter, console
     from pairwise_rm.hf_model import model_location
     from pairwise_rm.judge.items import Item, read_items
     from pairwise_rm.judge.run import judge as ask
     from pairwise_rm.judge.show import as_json_lines, print_judgements
+    from pairwise_rm.progress import counting
     from pairwise_rm.recipe.load import load_recipe
     from pairwise_rm.run_folder import RunFolder
 
@@ -56,6 +57,6 @@ def judge(
     if as_json:
         typer.echo(as_json_lines(ask(loaded, chosen, items)), nl=False)
         return
-    with Stage("judge", chosen) as stage:
-        judgements = ask(loaded, chosen, items, stage.count)
+    with ConsoleReporter().part("judge", chosen) as part:
+        judgements = ask(loaded, chosen, items, counting(part))
     print_judgements(judgements, console)

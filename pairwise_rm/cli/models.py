@@ -18,11 +18,12 @@ def models(
     seed: Annotated[int, typer.Option("--seed", help="Draws the smoke model and its pairs.")] = 1,
 ) -> None:
     """Make a small local model: smoke (tiny, with pairs to learn from) or smollm2 (SmolLM2-135M-Instruct)."""
-    from pairwise_rm.cli.steps import model_step
+    from pairwise_rm.cli.console import ConsoleReporter
+    from pairwise_rm.pipeline import make_model
     from pairwise_rm.toy import MAKERS
 
     if name is None:
         for known, text in MAKERS.items():
             typer.echo(f"{known:<9} {text}")
         return
-    model_step(name, out or Path("models") / name, seed)
+    make_model(name, out or Path("models") / name, seed, ConsoleReporter())

@@ -18,13 +18,13 @@ def serve(
     host: Annotated[str, typer.Option("--host", help="0.0.0.0: for other machines too.")] = "127.0.0.1",
 ) -> None:
     """Serve a judge until interrupted: POST /judge, and OpenAI's API under /v1."""
-    from pairwise_rm.cli.console import Stage
+    from pairwise_rm.cli.console import ConsoleReporter
     from pairwise_rm.serve.exported import Exported, ServeArguments
     from pairwise_rm.serve.run import serving
 
     exported = Exported.of(ServeArguments.of({"model": str(folder)}))
-    with Stage("serve", str(folder)) as stage:
-        stage.say("vLLM starts")
+    with ConsoleReporter().part("serve", str(folder)) as part:
+        part.say("vLLM starts")
         with serving(exported, host, port) as wait:
-            stage.say(f"{exported.name} answers at http://{host}:{port}/judge and /v1; Ctrl-C ends it")
+            part.say(f"{exported.name} answers at http://{host}:{port}/judge and /v1; Ctrl-C ends it")
             wait()

@@ -26,7 +26,8 @@ def train(
     ] = None,
 ) -> None:
     """Train the judge; the same command again goes on from the newest checkpoint."""
-    from pairwise_rm.cli.steps import train_step
+    from pairwise_rm import pipeline
+    from pairwise_rm.cli.console import ConsoleReporter
     from pairwise_rm.recipe.load import load_recipe
     from pairwise_rm.train.verl_settings import to_recipe_overrides
 
@@ -36,7 +37,7 @@ def train(
     if dry_run:
         _print_dry_run(loaded)
     else:
-        train_step(loaded, fresh)
+        pipeline.train(loaded, ConsoleReporter(), fresh)
 
 
 def _print_dry_run(recipe: object) -> None:

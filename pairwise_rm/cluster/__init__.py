@@ -1,4 +1,4 @@
-"""A stage on a Ray cluster: it waits for its input and its GPUs, works, and tells the others how it stands."""
+"""What a stage does because it runs inside a cluster: its state file, waiting for its input, asking for GPUs.
 
-STAGES = ("convert", "train", "evaluate", "export")
-"""In their order."""
+What the stage works at is `pairwise_rm.pipeline`'s; what is seen of it from outside is `pairwise_rm.k8s`'s.
+"""

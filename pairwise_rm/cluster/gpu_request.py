@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pairwise_rm.cluster.gpu_request_guard import Guard, withdraw
-from pairwise_rm.cluster.input_wait import Pace
+from pairwise_rm.cluster.input_wait import WaitingNotes
 from pairwise_rm.errors import StageError
-from pairwise_rm.progress import clock
+from pairwise_rm.progress import Waiting, clock
 from pairwise_rm.ray_session import ray_session
 from pairwise_rm.recipe.model import Recipe
 
@@ -44,16 +44,16 @@ def demand_of(stage: str, recipe: Recipe) -> Demand | None:
     return None
 
 
-class Capacity:
+class GpuRequest:
     """Nodes of the Ray cluster that RAY_ADDRESS names."""
 
     def __init__(self, demand: Demand, device: Literal["cuda", "cpu"]) -> None:
         self.demand, self._device = demand, device
         self._guard: Guard | None = None
 
-    def acquire(self, timeout: float, say: Callable[[str], None]) -> None:
+    def acquire(self, timeout: float, say: Callable[[Waiting], None]) -> None:
         """Returns when the GPUs are there and free. Raises StageError after `timeout` seconds."""
-        pace, began = Pace(say), time.monotonic()
+        notes, began = WaitingNotes(say), time.monotonic()
         with ray_session(self._device, gpus=self.demand.total, cpus=1):
             self._guard = Guard()
             self._request()
@@ -61,7 +61,7 @@ class Capacity:
                 waited = time.monotonic() - began
                 if waited > timeout:
                     raise StageError(self._lack(there, waited))
-                pace.tell(f"GPUs: {self.demand.total} wanted, {there * self.demand.gpus} there")
+                notes.tell(f"GPUs: {self.demand.total} wanted, {there * self.demand.gpus} there")
                 time.sleep(_POLL_SECONDS)
                 self._request()  # anew: the guard of an earlier attempt may have withdrawn it with its own
 

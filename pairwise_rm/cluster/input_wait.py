@@ -12,10 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pairwise_rm.cluster import STAGES
 from pairwise_rm.cluster.state_file import LOST_SECONDS, StageState, read_state
 from pairwise_rm.errors import InputError, StageError
-from pairwise_rm.progress import WaitingLine, clock
+from pairwise_rm.pipeline import STAGES
+from pairwise_rm.progress import Waiting, clock
 
 POLL_SECONDS = 3.0
 TELL_SECONDS = 60.0
@@ -31,14 +31,14 @@ SETTLE_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
-class Earlier:
+class EarlierStage:
     """The stage to wait for. Without a digest any finished one of this run folder will do."""
 
     stage: str
     digest: str | None
 
     @classmethod
-    def parse(cls, text: str, of: str) -> Earlier:
+    def parse(cls, text: str, of: str) -> EarlierStage:
         """From `train=3f2a...` or `train`. Raises InputError for a stage that does not come before `of`."""
         stage, _, digest = text.partition("=")
         before = STAGES[: STAGES.index(of)]
@@ -47,27 +47,27 @@ class Earlier:
         return cls(stage, digest or None)
 
 
-class Pace:
+class WaitingNotes:
     """Says what is waited for when that is new, and once a minute while it is not."""
 
-    def __init__(self, say: Callable[[str], None]) -> None:
+    def __init__(self, say: Callable[[Waiting], None]) -> None:
         self._say, self._began = say, time.monotonic()
         self._told, self._last = -TELL_SECONDS, ""
 
     def tell(self, what: str) -> None:
         now = time.monotonic()
         if what != self._last or now - self._told >= TELL_SECONDS:
-            self._say(str(WaitingLine(what, now - self._began)))
+            self._say(Waiting(what, now - self._began))
             self._told, self._last = now, what
 
 
-def await_stage(earlier: Earlier, path: Path, timeout: float, say: Callable[[str], None]) -> None:
+def await_stage(earlier: EarlierStage, path: Path, timeout: float, say: Callable[[Waiting], None]) -> None:
     """Returns when the earlier stage's state in `path` is `succeeded`.
 
     Raises StageError when it failed, when it stopped writing, when it ended with another recipe beside this stage,
     and after `timeout` seconds.
     """
-    began, pace = time.time(), Pace(say)
+    began, notes = time.time(), WaitingNotes(say)
     others = OtherRecipe(earlier, read_state(path))
     while True:
         state = read_state(path)
@@ -92,7 +92,7 @@ def await_stage(earlier: Earlier, path: Path, timeout: float, say: Callable[[str
                 f"{earlier.stage} was not done after {clock(waited)} (it is {_with_message(where, state)}); "
                 f"stages.<stage>.inputTimeout says how long to wait"
             )
-        pace.tell(f"{earlier.stage} ({where})")
+        notes.tell(f"{earlier.stage} ({where})")
         time.sleep(POLL_SECONDS)
 
 
@@ -104,7 +104,7 @@ class OtherRecipe:
     to RayJobs whose recipes were not rendered together, and no other one will follow.
     """
 
-    def __init__(self, earlier: Earlier, first: StageState | None) -> None:
+    def __init__(self, earlier: EarlierStage, first: StageState | None) -> None:
         """`first`: the state when this stage began to wait. Clocks of two nodes are never compared."""
         self._earlier, self._first = earlier, first
         self._end: StageState | None = None
@@ -146,4 +146,5 @@ def _other(state: StageState) -> str:
 
 
 def _with_message(where: str, state: StageState | None) -> str:
-    return f"{where}: {state.message}" if state and state.message else where
+    text = state.said if state else ""
+    return f"{where}: {text}" if text else where

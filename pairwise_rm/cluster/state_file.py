@@ -2,11 +2,11 @@
 
     <run>/stages/train.json
     {"stage": "train", "digest": "3f2a...", "state": "running", "since": 1760000000.0, "heartbeat": 1760000310.2,
-     "message": "step 3/20  reward 0.412", "error": null}
+     "progress": {"v": 1, "stage": "train", "event": "step", "step": 3, ...}, "error": null, "v": 1}
 
 It is replaced as a whole and refreshed while the stage lives, so a reader on another node can tell a stage that
 works from one whose pod is gone. The digest is that of the recipe file that the stage was given: a state of
-another digest belongs to another recipe.
+another digest belongs to another recipe. `progress` is the newest line of `pairwise_rm.progress`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 from pairwise_rm.atomic_io import write_json
 from pairwise_rm.errors import PairwiseError, StageError
+from pairwise_rm.progress import Line
 from pairwise_rm.recipe.model import Recipe
 from pairwise_rm.run_folder import RunFolder
 
@@ -40,12 +41,19 @@ class StageState:
     state: State
     since: float
     heartbeat: float
-    message: str = ""
+    progress: dict[str, Any] | None = None
     error: str | None = None
+    v: int = 1
 
     @property
     def ended(self) -> bool:
         return self.state in ("succeeded", "failed")
+
+    @property
+    def said(self) -> str:
+        """What it was last at, in words; empty where that is not known."""
+        line = Line.of(self.progress)
+        return str(line.event) if line and line.event else ""
 
     @property
     def lost(self) -> bool:
@@ -63,20 +71,21 @@ def read_state(path: Path) -> StageState | None:
     """The state in a file, or None where no stage has written one. Raises StageError for a damaged file."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-        return StageState(**value)
+        known = {field.name for field in dataclasses.fields(StageState)}  # a later version may have more
+        return StageState(**{key: value for key, value in value.items() if key in known})
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, AttributeError) as error:
         raise StageError(f"{path}: damaged: {error}; remove it to run this stage again") from error
 
 
-class Reporter:
+class StateWriter:
     """Writes a stage's state while the block runs, and its outcome at the end.
 
-        with Reporter(path, "train", digest) as reporter:
-            reporter.now("waiting", "for convert")
+        with StateWriter(path, "train", digest) as state:
+            state.now("waiting")
             ...
-            reporter.now("running")
+            state.now("running")
 
     An error that leaves the block is recorded as the failure's one line and goes on.
     """
@@ -88,9 +97,9 @@ class Reporter:
         began = time.time()
         self._state = StageState(stage, digest, "waiting", began, began)
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
-        self._trouble: StageError | None = None
+        self._write_error: StageError | None = None
 
-    def __enter__(self) -> Reporter:
+    def __enter__(self) -> StateWriter:
         self._write()
         self._thread.start()
         return self
@@ -103,18 +112,18 @@ class Reporter:
         if error is None:
             self.now("succeeded")
         else:
-            self.now("failed", error=_line_of(error))
-        if error is None and self._trouble:
-            raise self._trouble
+            self.now("failed", error=sentence_of(error))
+        if error is None and self._write_error:
+            raise self._write_error
 
-    def now(self, state: State, message: str = "", error: str | None = None) -> None:
+    def now(self, state: State, line: Line | None = None, error: str | None = None) -> None:
         """The stage has come to this state."""
-        self._change(state=state, since=time.time(), message=message, error=error)
+        self._change(state=state, since=time.time(), progress=line and line.as_json(), error=error)
         self._write()
 
-    def say(self, message: str) -> None:
+    def say(self, line: Line) -> None:
         """What the stage is at; written with the next heartbeat."""
-        self._change(message=message)
+        self._change(progress=line.as_json())
 
     def _change(self, **changes: Any) -> None:
         with self._lock:
@@ -129,13 +138,14 @@ class Reporter:
         while not self._end.wait(HEARTBEAT_SECONDS):
             try:
                 self._write()
-                self._trouble = None
+                self._write_error = None
             except StageError as error:
                 # A volume that hiccups once must not end hours of training; one that stays away fails at the end.
-                self._trouble = error
+                self._write_error = error
 
 
-def _line_of(error: BaseException) -> str:
+def sentence_of(error: BaseException) -> str:
+    """Why the stage ended, in one line."""
     if isinstance(error, PairwiseError):
         return "; ".join(str(error).splitlines())
     if isinstance(error, KeyboardInterrupt):

@@ -1,6 +1,6 @@
 """The prompt of the judge: one jinja2 template, with a rubric and a body that a recipe may replace.
 
-The default asks for the guide's format: query, response A, response B, output requirement. The text of a
+The default asks for the RM-Gallery tutorial's format: query, response A, response B, output requirement. The text of a
 query or a response is data, never markup: our own tags, the tokenizer's special tokens and a line that
 looks like one of the template's headings are defused before they are inserted, so that a response which
 contains `<preference>A</preference>` or `<|im_end|>` cannot speak for the judge or end the turn.

@@ -60,7 +60,7 @@ class Verdict(NamedTuple):
 def extract_preference_from_response(response: str, thinking: Thinking = "response") -> Verdict:
     """Parses one response of a judge.
 
-    `thinking` tells where the opening `<think>` stands; the default is the guide's output format.
+    `thinking` tells where the opening `<think>` stands; the default is the RM-Gallery tutorial's output format.
     Never raises on any string.
     """
     body = response.strip()

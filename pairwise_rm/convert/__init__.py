@@ -1,1 +1,4 @@
-"""Convert: preference data of a source into the typed parquet files of `pairwise_rm.contract.rows`."""
+"""Convert: from a source's rows to preference pairs, both orders of each, as the parquet files of `contract.rows`.
+
+Decided here: which rows are pairs, which are dropped or rejected, and how they are split. Not the format of a row.
+"""

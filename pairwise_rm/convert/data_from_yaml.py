@@ -1,6 +1,6 @@
-"""The guide's name for `pairwise-rm convert`: `data_from_yaml.py --config data_config.yaml`.
+"""The RM-Gallery tutorial's name for `pairwise-rm convert`: `data_from_yaml.py --config data_config.yaml`.
 
-A thin door: everything after the name goes to the command line as it stands.
+Everything after the name goes to the command line as it stands.
 """
 
 from __future__ import annotations

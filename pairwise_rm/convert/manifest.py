@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from pairwise_rm.convert.counts import Counts
 from pairwise_rm.convert.output_folder import OUTPUT_FILES
 from pairwise_rm.convert.source_file import SourceFile
 from pairwise_rm.errors import InputError
+from pairwise_rm.recipe.load import flatten
 from pairwise_rm.recipe.model import DatasetConfig
 
 FORMAT = 1
@@ -30,7 +31,7 @@ _PATHS = ("data.configs.path", "data.export.output_dir")
 
 
 def digest(config: DatasetConfig, input_sha256: str) -> str:
-    settings = {key: value for key, value in _flat(_dumped(config)) if key not in _PATHS}
+    settings = {key: value for key, value in flatten(_dumped(config), "data.").items() if key not in _PATHS}
     content = json.dumps([FORMAT, settings, input_sha256], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
 
@@ -115,8 +116,8 @@ def refuse_other(manifest: Mapping[str, Any], config: DatasetConfig, input_sha25
 def _difference(manifest: Mapping[str, Any], config: DatasetConfig, input_sha256: str) -> str:
     if manifest["format"] != FORMAT:
         return f"format: {manifest['format']} -> {FORMAT}"
-    old = dict(_flat(manifest["config"]))
-    for key, value in _flat(_dumped(config)):
+    old = flatten(manifest["config"], "data.")
+    for key, value in flatten(_dumped(config), "data.").items():
         if key != "data.export.output_dir" and old.get(key) != value:
             return f"config: {key}: {json.dumps(old.get(key))} -> {json.dumps(value)}"
     return f"input: sha256 {manifest['input']['sha256'][:16]}... -> {input_sha256[:16]}..."
@@ -124,12 +125,3 @@ def _difference(manifest: Mapping[str, Any], config: DatasetConfig, input_sha256
 
 def _dumped(config: DatasetConfig) -> dict[str, Any]:
     return config.model_dump(mode="json")
-
-
-def _flat(value: Any, prefix: str = "data") -> Iterator[tuple[str, Any]]:
-    """Leaves of a config by their full key path."""
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield from _flat(item, f"{prefix}.{key}")
-    else:
-        yield prefix, value

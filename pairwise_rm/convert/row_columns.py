@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def both_orders_table(pairs: Sequence[Pair], ids: Sequence[str]) -> pyarrow.Table:
-    """The rows of `rows.both_orders` for each pair, of `ids` in the same order.
+    """The rows of `contract.rows.both_orders` for each pair, of `ids` in the same order.
 
     Its types are those of `arrow_schema()`, but for text, which is a dictionary.
     """

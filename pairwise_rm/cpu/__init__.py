@@ -1,10 +1,10 @@
-"""CPU as a platform of verl and vLLM: a plugin of this package, not a fork of theirs.
+"""verl and vLLM on a CPU: what is registered with them, and what is patched in them.
 
-verl 0.9 knows nvidia, huawei and rocm; vLLM's CPU build answers to another distribution name. What is
-missing is brought in through their own doors: verl loads `VERL_USE_EXTERNAL_MODULES` in every process,
-vLLM asks the entry points `vllm.platform_plugins` for a platform and a worker extension for its workers.
-Everything is switched by `PAIRWISE_RM_DEVICE=cpu`, which only recipes with `device: cpu` set, so on a GPU
-nothing of this package's platform code is imported.
+Registered, by the ways that they offer: a platform with verl (`VERL_USE_EXTERNAL_MODULES`, loaded in every process),
+a platform and a worker extension with vLLM (`vllm.platform_plugins`, `worker_extension_cls`).
+Patched, since they offer no way: in `verl_platform` the backend of verl's process groups, the version of the
+distribution "vllm", and FSDP's pinned memory; in `vllm_worker` that vLLM drops a layer's plain weight.
+All of it only where `PAIRWISE_RM_DEVICE=cpu`, which recipes with `device: cpu` set.
 """
 
 from __future__ import annotations

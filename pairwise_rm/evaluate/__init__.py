@@ -1,1 +1,4 @@
-"""Evaluation: vLLM judges a parquet of pairs in both orders; figures, verdicts and a report come out."""
+"""Evaluate: vLLM judges the held-out pairs in both orders; figures with intervals, verdicts and a report come out.
+
+Decided here: what is measured, and how certain it is. What counts as a verdict is decided in `contract.verdict`.
+"""

@@ -12,6 +12,7 @@ from pairwise_rm import __version__
 from pairwise_rm.atomic_io import sha256_of
 from pairwise_rm.evaluate.engine import Sampling, revision_of
 from pairwise_rm.hf_model import fingerprint, model_location
+from pairwise_rm.recipe.load import flatten
 from pairwise_rm.recipe.model import Recipe
 
 _WEIGHTS = "model.fingerprint"
@@ -35,7 +36,7 @@ def manifest_of(recipe: Recipe, model: str, label: str, data_file: Path, samplin
         "bootstrap": recipe.evaluate.bootstrap,
         "device": recipe.device,
     }
-    covered = _flat(content)
+    covered = flatten(content)
     covered.pop("data.path")
     digest = hashlib.blake2b(json.dumps([covered, __version__], sort_keys=True).encode(), digest_size=16).hexdigest()
     return {**content, "versions": _versions(), "digest": digest}
@@ -43,19 +44,9 @@ def manifest_of(recipe: Recipe, model: str, label: str, data_file: Path, samplin
 
 def other_configuration(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """Keys by which an earlier evaluation differs, new weights at the same path aside."""
-    first, second = _flat(old), _flat(new)
+    first, second = flatten(old), flatten(new)
     keys = sorted((first.keys() | second.keys()) - {"digest"})
     return [key for key in keys if first.get(key) != second.get(key) and not key.startswith(_FREE)]
-
-
-def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, item in value.items():
-        if isinstance(item, dict):
-            flat |= _flat(item, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = item
-    return flat
 
 
 def _versions() -> dict[str, str]:

@@ -46,3 +46,19 @@ def read_json(path: Path) -> dict[str, Any] | None:
     if not isinstance(value, dict):
         raise InputError(f"{path}: expected a JSON object; remove its folder to evaluate again")
     return value
+
+
+def headline(evaluation: Evaluation) -> str:
+    """The figures that matter, in one line."""
+    metrics = evaluation.metrics
+    return (
+        f"accuracy {figure(metrics['accuracy'])}  both orders right {figure(metrics['both_orders_right'])}  "
+        f"invalid {figure(metrics['invalid'])}  ({metrics['pairs']} pairs, both orders)"
+    )
+
+
+def figure(estimate: dict[str, Any]) -> str:
+    """`0.973 [0.948, 0.988]`, or `-` where nothing was counted."""
+    if estimate["value"] is None:
+        return "-"
+    return f"{estimate['value']:.3f} [{estimate['low']:.3f}, {estimate['high']:.3f}]"

@@ -1,6 +1,6 @@
 """What is asked of the cluster: objects as the plain dicts of the API, over the official client's own connection.
 
-The client finds the cluster, logs in, and speaks TLS. Its generated classes stay out of it: loading those of pods
+The client finds the cluster, logs in, and does TLS. Its generated classes stay out of it: loading those of pods
 alone takes seconds, and dicts carry fields that an older or newer client has no class for. What reads the dicts is
 pure, and its tests are a few lines.
 """
@@ -36,7 +36,7 @@ _CONNECT_SECONDS, _ANSWER_SECONDS = 5.0, 30.0
 
 
 class Cluster:
-    """A namespace of a cluster. Every method raises one of `faults`."""
+    """A namespace of a cluster. Every method raises one of `api_errors`."""
 
     def __init__(self, configuration: Any, place: Place) -> None:
         from kubernetes.client.rest import RESTClientObject

@@ -6,7 +6,6 @@ import contextlib
 import importlib.resources
 import io
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -20,6 +19,7 @@ from pairwise_rm.k8s.exec_stream import RemoteCommand
 from pairwise_rm.k8s.pods import containers
 from pairwise_rm.k8s.snapshot import RUN_FOLDER, Snapshot, annotation
 from pairwise_rm.k8s.tar_stream import MARK, check_target, free_space, unpack
+from pairwise_rm.signals import sigterm_raises
 
 REPORT = "evaluation/report.html"
 CARD = "export/README.md"
@@ -60,7 +60,7 @@ def fetch(
     check_target(target, run_folder, weights)
     command = ["python", "-c", _program(), run_folder, *(["weights"] if weights else [])]
     with (
-        _terminable(),
+        sigterm_raises(SystemExit(128 + signal.SIGTERM)),
         _source(cluster, snapshot, job, run_folder, say) as (pod, container),
         atomic_folder(target) as temporary,
     ):
@@ -107,20 +107,6 @@ def _source(
     place = fetch_pod.runs_volume(snapshot, job, run_folder)
     with fetch_pod.running_pod(cluster, snapshot.release, place, say) as pod:
         yield pod, fetch_pod.CONTAINER
-
-
-@contextlib.contextmanager
-def _terminable() -> Iterator[None]:
-    """SIGTERM, by which CI ends a command, leaves the block as an exit does: nothing stays, here or in the cluster."""
-
-    def leave(*_: Any) -> None:
-        sys.exit(128 + signal.SIGTERM)
-
-    previous = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
 
 
 def _program() -> str:

@@ -19,7 +19,7 @@ from pairwise_rm.k8s.client import Cluster, Object
 from pairwise_rm.k8s.issue import Issue, clipped
 from pairwise_rm.k8s.pods import condition, containers, statuses
 from pairwise_rm.k8s.snapshot import STAGE, Snapshot, cluster_name, created, labels, unix
-from pairwise_rm.progress import Found, NoteLine, newest, plain
+from pairwise_rm.progress import begun
 
 _HELP = "KubeRay 1.6 or later is needed: its CRDs (`kubectl apply --server-side -k` of config/crd) and its operator"
 _SINCE_1_6 = "preRunningDeadlineSeconds"
@@ -173,7 +173,7 @@ def ready_since(snapshot: Snapshot, job: Object) -> float | None:
     return unix(ready.get("lastTransitionTime")) or head_since(snapshot, job)
 
 
-def present(snapshot: Snapshot, job: Object, tail: list[str]) -> list[str]:
+def lines_since_head(snapshot: Snapshot, job: Object, tail: list[str]) -> list[str]:
     """The lines that were written since the head runs; `tail` are a log's last lines, each behind its time."""
     since = head_since(snapshot, job)
     return [] if since is None else [line for line in tail if _time(line) >= since]
@@ -181,15 +181,8 @@ def present(snapshot: Snapshot, job: Object, tail: list[str]) -> list[str]:
 
 def speaks_since(snapshot: Snapshot, job: Object, tail: list[str]) -> float | None:
     """Since when the stage has been telling of itself on this head, as far back as the lines reach."""
-    lines = present(snapshot, job, tail)
-    return _time(lines[0]) if own_word([line.partition(" ")[2] for line in lines]) else None
-
-
-def own_word(texts: list[str]) -> Found | None:
-    """The stage's newest line. What `ray job submit` prints before it is indented as the stage's notes are."""
-    found = newest(texts)
-    begun = any(plain(text).startswith("▸ ") for text in texts)
-    return found if found and (begun or not isinstance(found.line, NoteLine)) else None
+    lines = lines_since_head(snapshot, job, tail)
+    return _time(lines[0]) if begun(line.partition(" ")[2] for line in lines) else None
 
 
 def submitter_ended(snapshot: Snapshot, job: Object) -> float | None:

@@ -13,6 +13,7 @@ from pairwise_rm.k8s.pods import containers
 from pairwise_rm.k8s.snapshot import RUN_FOLDER, Snapshot, annotation, take
 from pairwise_rm.k8s.stage_status import ended, state_of
 from pairwise_rm.k8s.status import Follower
+from pairwise_rm.progress import Failure, Line
 
 _QUIET_SECONDS = 20.0
 _PAUSE_SECONDS = 2.0
@@ -60,7 +61,9 @@ class _Reading:
             if known and stamp <= known:
                 continue
             known = ""
-            self.write(text)
+            said = Line.parse(text)
+            if said is None or not isinstance(said.event, Failure):  # the command prints its error itself
+                self.write(said.human if said else text)
             self._last, self._read_at = stamp, time.monotonic()
 
 

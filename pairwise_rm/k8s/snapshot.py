@@ -6,16 +6,16 @@ import datetime
 import time
 from dataclasses import dataclass, field
 
-from pairwise_rm.cluster import STAGES
 from pairwise_rm.errors import InputError
 from pairwise_rm.k8s.api_errors import Forbidden, NotFound
 from pairwise_rm.k8s.client import Cluster, Object
+from pairwise_rm.pipeline import STAGES
 
 INSTANCE = "app.kubernetes.io/instance"
 STAGE = "pairwise-rm.io/stage"
 RUN_FOLDER = "pairwise-rm.io/run-folder"
 RECIPE = "pairwise-rm.io/recipe"
-OURS = "app.kubernetes.io/name=pairwise-rm"
+OURS = "app.kubernetes.io/part-of=pairwise-rm"
 RAY_CLUSTER = "ray.io/cluster"
 QUEUE = "kueue.x-k8s.io/queue-name"
 _JOB_NAME = "job-name"

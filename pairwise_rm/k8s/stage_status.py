@@ -6,16 +6,18 @@ Where the status does not know yet that the job runs, the stage's own word count
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from pairwise_rm import __version__
 from pairwise_rm.k8s.client import Object
 from pairwise_rm.k8s.issue import clipped, shortened
-from pairwise_rm.k8s.kuberay import VALUES, WHO, own_word, present, speaks_since, submitter_ended
+from pairwise_rm.k8s.kuberay import VALUES, WHO, lines_since_head, speaks_since, submitter_ended
 from pairwise_rm.k8s.kueue import suspension
 from pairwise_rm.k8s.pods import Gpus, gpus
 from pairwise_rm.k8s.snapshot import Snapshot, cluster_name, unix
-from pairwise_rm.progress import CountLine, NoteLine, StepLine, WaitingLine, duration, failure, newest
+from pairwise_rm.progress import VERSION, Event, Note, Step, Waiting, duration, failure, newest, other_version
 
 State = Literal[
     "submitted", "starting", "waiting", "running", "retrying", "suspended", "succeeded", "failed", "stopped"
@@ -55,18 +57,20 @@ def ended(state: State) -> bool:
 @dataclass(frozen=True)
 class StageView:
     """A stage at one moment. `seconds`: how long it has run or ran; `left`: how long it will, where that is known;
-    `waits_for` is what a stage that waits has said itself.
+    `waits_for` is what a stage that waits has said itself; `lines_version`: that of its lines, where this
+    pairwise-rm knows another one.
     """
 
     stage: str
     job: str
     state: State
     note: str
-    step: StepLine | None
+    step: Step | None
     gpus: Gpus
     seconds: float | None
     left: float | None
     waits_for: str | None = None
+    lines_version: int | None = None
 
     @property
     def ended(self) -> bool:
@@ -86,29 +90,43 @@ def view(snapshot: Snapshot, stage: str, tail: list[str]) -> StageView:
     state, status = state_of(job), job.get("status", {})
     unaware = state in _UNAWARE
     if unaware:
-        tail = present(snapshot, job, tail)
+        tail = lines_since_head(snapshot, job, tail)
     texts = [line.partition(" ")[2] for line in tail]
-    found = own_word(texts) if unaware else newest(texts) if state not in ("retrying", "suspended") else None
-    line = found.line if found else None
+    found = newest(texts) if state not in ("retrying", "suspended") else None
+    event = found.event if found else None
     age = max(0.0, snapshot.now - (unix(tail[found.index].partition(" ")[0]) or snapshot.now)) if found else 0.0
     if unaware and found and submitter_ended(snapshot, job) is None:
         state = "running"
-    if state == "running" and isinstance(line, WaitingLine):
+    if state == "running" and isinstance(event, Waiting):
         state = "waiting"
-    working = state == "running" or (isinstance(line, WaitingLine) and line.what.startswith(_GPUS))
+    working = state == "running" or (isinstance(event, Waiting) and event.waiting_for.startswith(_GPUS))
     began = unix((status.get("rayJobInfo") or {}).get("startTime") or status.get("startTime"))
     end = unix((status.get("rayJobInfo") or {}).get("endTime") or status.get("endTime")) if ended(state) else None
-    step = line if isinstance(line, StepLine) else None
+    step = event if isinstance(event, Step) else None
     return StageView(
         stage=stage,
         job=job["metadata"]["name"],
         state=state,
-        note=_note(snapshot, job, state, line, age, texts) + (_unnoticed(snapshot, job, tail) if unaware else ""),
+        note=_note(snapshot, job, state, event, age, texts) + (_unnoticed(snapshot, job, tail) if unaware else ""),
         step=step,
         gpus=gpus(snapshot.ray_pods(job)) if working and not ended(state) else Gpus(),
         seconds=None if began is None else max(0.0, (end or snapshot.now) - began),
         left=max(0.0, step.left - age) if step and state == "running" else None,
-        waits_for=line.what if isinstance(line, WaitingLine) and state == "waiting" else None,
+        waits_for=event.waiting_for if isinstance(event, Waiting) and state == "waiting" else None,
+        lines_version=other_version(texts),
+    )
+
+
+def other_version_note(views: Iterable[StageView]) -> str | None:
+    """A sentence where stages write their lines in another version than the one that is known here."""
+    versions = {view.lines_version for view in views} - {None}
+    if not versions:
+        return None
+    theirs = max(filter(None, versions))
+    age = "newer" if theirs > VERSION else "older"
+    return (
+        f"the image is {age} than this pairwise-rm {__version__}: its lines have version {theirs}, known here is "
+        f"{VERSION}; what is understood of them is shown. Install the pairwise-rm of the image's version"
     )
 
 
@@ -116,7 +134,7 @@ def _note(
     snapshot: Snapshot,
     job: Object,
     state: State,
-    line: StepLine | CountLine | WaitingLine | NoteLine | None,
+    event: Event | None,
     age: float,
     texts: list[str],
 ) -> str:
@@ -129,15 +147,15 @@ def _note(
         return _starting(snapshot, job, texts)
     if state == "suspended":
         return suspension(snapshot, job)
-    if isinstance(line, WaitingLine):
+    if isinstance(event, Waiting):
         # For an earlier stage it has waited as long as it runs, which is shown anyway.
-        since = f", {duration(line.seconds + age)}" if line.what.startswith(_GPUS) else ""
-        return f"for {line.what}{since}" if state == "waiting" else ""
-    if isinstance(line, StepLine):
-        return f"step {line.step}/{line.last}  reward {line.reward:.3f}  accuracy {line.accuracy:.3f}"
-    if state == "succeeded" and not (isinstance(line, NoteLine) and line.text.startswith("accuracy ")):
+        since = f", {duration(event.seconds + age)}" if event.waiting_for.startswith(_GPUS) else ""
+        return f"for {event.waiting_for}{since}" if state == "waiting" else ""
+    if isinstance(event, Step):
+        return f"step {event.step}/{event.of}  reward {event.reward:.3f}  accuracy {event.accuracy:.3f}"
+    if state == "succeeded" and not (isinstance(event, Note) and event.text.startswith("accuracy ")):
         return ""
-    return shortened(line.text) if isinstance(line, NoteLine) else str(line or "")
+    return shortened(event.text) if isinstance(event, Note) else str(event or "")
 
 
 def _starting(snapshot: Snapshot, job: Object, texts: list[str]) -> str:

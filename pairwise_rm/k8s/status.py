@@ -27,7 +27,7 @@ from pairwise_rm.k8s.snapshot import (
     find_release,
     take,
 )
-from pairwise_rm.k8s.stage_status import StageView, State, ended, state_of, view
+from pairwise_rm.k8s.stage_status import StageView, State, ended, other_version_note, state_of, view
 from pairwise_rm.progress import duration
 
 _TAIL = 200
@@ -158,10 +158,11 @@ def _stage_json(snapshot: Snapshot, stage: StageView) -> dict[str, Any]:
         "deployment_status": status.get("jobDeploymentStatus"),
         "note": stage.note,
         "step": step and step.step,
-        "last_step": step and step.last,
+        "last_step": step and step.of,
         "reward": _number(step.reward) if step else None,
         "accuracy": _number(step.accuracy) if step else None,
         "gpus": {"held": stage.gpus.held, "waited": stage.gpus.waited},
+        "lines_version": stage.lines_version,
         "seconds": stage.seconds and round(stage.seconds),
         "seconds_left": stage.left and round(stage.left),
     }
@@ -214,6 +215,8 @@ def _notes(overview: Overview) -> list[Text]:
         Text.assemble("\n", ("✗ " if issue.terminal else "! ", "bold red" if issue.terminal else "yellow"), str(issue))
         for issue in overview.issues
     ]
+    if version_note := other_version_note(overview.stages):
+        notes.append(Text(f"\n! {version_note}", "yellow"))
     if overview.last_event:
         notes.append(Text(f"\nlast event: {overview.last_event}", "dim"))
     if not overview.stages:

@@ -9,13 +9,13 @@ from collections.abc import Callable
 from pairwise_rm.errors import StageError
 from pairwise_rm.k8s.api_errors import with_retries
 from pairwise_rm.k8s.diagnosis import issues_of
-from pairwise_rm.k8s.stage_status import StageView
+from pairwise_rm.k8s.stage_status import StageView, other_version_note
 from pairwise_rm.k8s.status import Follower
 from pairwise_rm.progress import duration
 
 POLL_SECONDS = 3.0
 _DURATION = re.compile(r"\d+ (?:h|min|s)\b")
-"""A issue that only lasts longer is not told again."""
+"""An issue that only lasts longer is not told again."""
 
 
 def wait_for(follower: Follower, stage: str, timeout: float, say: Callable[[str], None]) -> None:
@@ -27,6 +27,7 @@ def wait_for(follower: Follower, stage: str, timeout: float, say: Callable[[str]
     end = time.monotonic() + timeout
     told: set[str] = set()
     last = None
+    version_told = False
     while True:
         snapshot = with_retries(lambda: follower.snapshot(stage), say)
         if last and stage not in snapshot.jobs:
@@ -34,6 +35,9 @@ def wait_for(follower: Follower, stage: str, timeout: float, say: Callable[[str]
         view = follower.stage(snapshot, stage)
         if last is None or _told(view) != _told(last):
             say(f"{time.strftime('%H:%M:%S')}  {stage} {view}")
+        if not version_told and (note := other_version_note([view])):
+            say(f"! {note}")
+            version_told = True
         last = view
         if view.state == "succeeded":
             return

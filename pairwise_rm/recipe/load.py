@@ -59,7 +59,7 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def load_data_config(path: Path, overrides: Sequence[str] = ()) -> DatasetConfig:
-    """The guide's `data_config.yaml`. Overrides start with `dataset.`"""
+    """The RM-Gallery tutorial's `data_config.yaml`. Overrides start with `dataset.`"""
     value, lines = read_yaml(path)
     if "model" in value and "dataset" not in value:
         raise InputError(f"{path}: a recipe, not a data config; give it without --config")

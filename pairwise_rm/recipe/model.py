@@ -1,7 +1,7 @@
 """The recipe: one strict description of data, prompt, model, training, evaluation and export.
 
-Nothing here speaks of a cluster: the same file trains on a laptop and on A100 pools. Defaults are the
-guide's hyper-parameters. Unknown keys are errors. Importing this module loads pydantic and nothing heavy.
+Nothing here is about a cluster: the same file trains on a laptop and on A100 pools. Defaults are the
+RM-Gallery tutorial's hyper-parameters. Unknown keys are errors. Importing this module loads pydantic and nothing heavy.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class Section(BaseModel):
     )
 
 
-# ---- data: the guide's `dataset` block, keys and all --------------------------------------------
+# ---- data: the RM-Gallery tutorial's `dataset` block, keys and all --------------------------------------------
 
 
 class SourceConfig(Section):
@@ -64,11 +64,11 @@ class OutputConfig(Section):
     formats: list[Literal["parquet"]] = ["parquet"]
     """Parquet is the one format that training reads."""
     preserve_structure: bool = True
-    """Accepted for the guide's sake; the columns are always the row contract."""
+    """Accepted for the RM-Gallery tutorial's sake; the columns are always the row contract."""
     split: Literal["official"] | None = None
     """`official`: the source's own train and val rows become the train and test files."""
     split_ratio: SplitRatio | None = None
-    """The guide's random split, by prompt: no prompt is on both sides."""
+    """The RM-Gallery tutorial's random split, by prompt: no prompt is on both sides."""
     split_seed: int = 42
     """Of the random split."""
 
@@ -80,7 +80,7 @@ class OutputConfig(Section):
 
 
 class DatasetConfig(Section):
-    """The guide's `dataset` block: `data_config.yaml` holds it under `dataset`, a recipe under `data`."""
+    """The RM-Gallery tutorial's `dataset` block: `data_config.yaml` holds it under `dataset`, a recipe under `data`."""
 
     name: str = "helpsteer2_pairwise"
     """Name of the data in the model card."""
@@ -91,7 +91,7 @@ class DatasetConfig(Section):
 
 
 class DataConfigFile(Section):
-    """The whole of the guide's `data_config.yaml`."""
+    """The whole of the RM-Gallery tutorial's `data_config.yaml`."""
 
     dataset: DatasetConfig
     """Source, conversion and split."""
@@ -105,7 +105,7 @@ class PairFiles(Section):
 
 
 class RecipeData(DatasetConfig):
-    """A recipe's `data`: the guide's `dataset` block, or files that are converted already."""
+    """A recipe's `data`: the RM-Gallery tutorial's `dataset` block, or files that are converted already."""
 
     files: PairFiles | None = None
     """Train and evaluate on these instead of converting; `convert` then has nothing to do."""

@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pairwise_rm.cluster.input_wait import Pace
+from pairwise_rm.cluster.input_wait import WaitingNotes
 from pairwise_rm.cluster.state_file import read_state
+from pairwise_rm.progress import Line
 from pairwise_rm.serve.exported import Exported, ServeArguments
 from pairwise_rm.serve.http_api import application
 from pairwise_rm.serve.served_judge import ServedJudge
@@ -55,10 +56,10 @@ def await_export(arguments: ServeArguments) -> None:
 
     A failed export is waited for too: its next RayJob may mend it, and nothing else could be served.
     """
-    pace = Pace(lambda line: print(f"▸ serve  {line}", flush=True))
+    notes = WaitingNotes(lambda event: print(Line("serve", "serve", event), flush=True))
     folder = Path(arguments.model).expanduser()
     while lack := _lacking(folder, arguments.export):
-        pace.tell(f"the judge in {folder}: {lack}")
+        notes.tell(f"the judge in {folder}: {lack}")
         time.sleep(_POLL_SECONDS)
 
 

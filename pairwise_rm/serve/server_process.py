@@ -34,7 +34,7 @@ _CHUNK = 1 << 16
 
 
 class ServerProcess:
-    """One child, which ends with us (see `bound`), and a client that speaks to it."""
+    """One child, which ends with us (see `end_with_parent`), and an HTTP client for it."""
 
     def __init__(self, command: Callable[[str], Sequence[str]], environment: Mapping[str, str]) -> None:
         import httpx
@@ -66,17 +66,17 @@ class ServerProcess:
         )
         self._reader = asyncio.create_task(self._read(self._process))
         end = time.monotonic() + deadline
-        while (trouble := await self._trouble()) is not None:
+        while (problem := await self._problem()) is not None:
             if self._process.returncode is not None:
-                raise StageError(trouble)
+                raise StageError(problem)
             if time.monotonic() >= end:
                 raise StageError(f"vLLM: not ready after {deadline:.0f} s; its last line: {self._last_line()}")
             await asyncio.sleep(_POLL_SECONDS)
 
     async def check(self) -> None:
         """Raises StageError, with one line, unless the child lives and answers."""
-        if trouble := await self._trouble():
-            raise StageError(trouble)
+        if problem := await self._problem():
+            raise StageError(problem)
 
     async def stop(self) -> None:
         """Ends the child with all that it started; does nothing the second time."""
@@ -92,7 +92,7 @@ class ServerProcess:
             await asyncio.wait([self._reader], timeout=_LAST_WORDS_SECONDS)
             self._reader.cancel()
 
-    async def _trouble(self) -> str | None:
+    async def _problem(self) -> str | None:
         import httpx
 
         if self._process is None:

@@ -1,6 +1,6 @@
-"""The two small local models: `smoke`, made here in under a minute, and `smollm2`, taken out of a PyPI wheel.
+"""The two small models for laptops and tests: `smoke`, made here in under a minute, and `smollm2`, from a PyPI wheel.
 
-Importing this package loads nothing heavy; a maker is imported when it is asked for.
+No stage depends on them. Importing this package loads nothing heavy; a maker is imported when it is asked for.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the smoke model hears and says: its prompt, its tokenizer and the answers that the warm-start shows it.
+"""The prompts and answers of the smoke model: its template, its tokenizer, and what the warm-start trains it on.
 
 The prompt goes through the same template and chat template as in training and evaluation. An answer says what
 was asked and, of each response, what it is about and whether that matches. It never says which one is better:

@@ -1,4 +1,4 @@
-"""The smoke model and its data: a tiny judge that speaks the format and is at chance, and pairs to learn from.
+"""The smoke model and its data: a tiny judge that writes the output format and is at chance, and pairs to learn from.
 
     folder/
       config.json, model.safetensors, tokenizer.json, ...   a Hugging Face folder, 0.5 M float32 parameters

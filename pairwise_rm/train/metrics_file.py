@@ -1,4 +1,4 @@
-"""The metrics file: one JSON line a step, with the guide's names beside verl's.
+"""The metrics file: one JSON line a step, with the RM-Gallery tutorial's names beside verl's.
 
     {"step": 12, "time": 1760000000.0, "reward/mean": 0.81, "accuracy": 0.81, "kl_loss": 0.002, "critic/...": ...}
 
@@ -18,15 +18,15 @@ from typing import Any
 from pairwise_rm.atomic_io import write_text
 from pairwise_rm.errors import InputError, StageError
 
-GUIDE_NAMES = {"reward/mean": "critic/score/mean", "accuracy": "rollout/acc", "kl_loss": "actor/kl_loss"}
-"""The guide's metric names, and where verl and our trainer keep their values."""
+TUTORIAL_NAMES = {"reward/mean": "critic/score/mean", "accuracy": "rollout/acc", "kl_loss": "actor/kl_loss"}
+"""The RM-Gallery tutorial's metric names, and where verl and our trainer keep their values."""
 
 PROBS_DIFF = "training/rollout_probs_diff_max"
 
 
-def with_guide_names(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """The guide's three metrics as far as this step has them (no `kl_loss` without a reference)."""
-    return {name: float(metrics[source]) for name, source in GUIDE_NAMES.items() if source in metrics}
+def with_tutorial_names(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """The RM-Gallery tutorial's three metrics as far as this step has them (no `kl_loss` without a reference)."""
+    return {name: float(metrics[source]) for name, source in TUTORIAL_NAMES.items() if source in metrics}
 
 
 def append_step(path: Path, step: int, metrics: Mapping[str, Any]) -> None:

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The guide's training script: a thin door to `pairwise-rm train`.
+# The RM-Gallery tutorial's training script: it runs `pairwise-rm train`.
 #
 #   TRAIN_FILE=... VAL_FILE=... MODEL_PATH=... ./run_pairwise.sh [verl overrides or --dry-run]
 #

@@ -22,7 +22,7 @@ from verl.trainer.ppo.v1.trainer_base import TRAINER_REGISTRY
 from pairwise_rm.atomic_io import atomic_symlink
 from pairwise_rm.errors import StageError
 from pairwise_rm.train.checkpoints import seal
-from pairwise_rm.train.metrics_file import append_step, check_fresh, with_guide_names
+from pairwise_rm.train.metrics_file import append_step, check_fresh, with_tutorial_names
 from pairwise_rm.train.verl_settings import TASK_KEY
 
 
@@ -39,7 +39,7 @@ class JudgeTrainer(PPOTrainerSync):
     ) -> None:
         super()._compute_metrics(batch, metrics, timing_raw, global_steps=global_steps, epoch=epoch)
         metrics.update(self._verdicts(batch))
-        metrics.update(with_guide_names(metrics))
+        metrics.update(with_tutorial_names(metrics))
         append_step(Path(self.config[TASK_KEY].metrics_file), global_steps, metrics)
 
     def _verdicts(self, batch: Any) -> dict[str, float]:

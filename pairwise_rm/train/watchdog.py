@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 from pairwise_rm.errors import StageError
 from pairwise_rm.recipe.model import Recipe
 from pairwise_rm.run_folder import RunFolder
+from pairwise_rm.signals import sigterm_raises
 from pairwise_rm.train.metrics_file import read_steps
 
 
@@ -90,14 +91,10 @@ def run_driver(
 def _ended(process: subprocess.Popen[bytes]) -> Iterator[None]:
     """Ends the driver and all it started, whatever happens; SIGTERM becomes KeyboardInterrupt meanwhile."""
 
-    def interrupt(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    previous = signal.signal(signal.SIGTERM, interrupt)
     try:
-        yield
+        with sigterm_raises(KeyboardInterrupt()):
+            yield
     finally:
-        signal.signal(signal.SIGTERM, previous)
         if process.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 # The driver alone first: Ray then ends its own workers.

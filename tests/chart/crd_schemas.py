@@ -17,7 +17,6 @@ import jsonschema
 import pytest
 import yaml
 
-from tests.paths import REPO as REPO
 from tests.paths import shared
 
 

@@ -15,11 +15,12 @@ from typing import Any
 import pytest
 import typer
 import yaml
-from pod_security import container_violations, violations
-from rendering import CHART, STAGE_LABEL, STAGES, Object, clusters, jobs, loaded, objects, pod_specs
-from renderings import CASES, rendering
 
 from pairwise_rm.cli.app import app
+from tests.chart.pod_security import container_violations, violations
+from tests.chart.rendering import STAGE_LABEL, STAGES, Object, clusters, jobs, loaded, objects, pod_specs
+from tests.chart.renderings import CASES, rendering
+from tests.paths import CHART
 
 DNS_1035 = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 # Resources that any node has; all others are devices.
@@ -49,7 +50,8 @@ def pods(items: list[Object]) -> Iterator[tuple[str, Object]]:
 def containers(items: list[Object]) -> Iterator[tuple[str, Object]]:
     """All containers; KubeRay makes one of `autoscalerOptions`."""
     for where, spec in pods(items):
-        yield from ((f"{where} {container['name']}", container) for container in spec["containers"])
+        for container in (*spec["containers"], *spec.get("initContainers", [])):
+            yield f"{where} {container['name']}", container
     for cluster in clusters(items):
         if cluster["enableInTreeAutoscaling"]:
             yield "autoscaler", cluster["autoscalerOptions"]
@@ -97,6 +99,13 @@ def test_the_head_takes_no_work_and_asks_for_no_device(items: list[Object]) -> N
         if "ray-worker" not in where:
             asked = {key for side in container["resources"].values() for key in side}
             assert asked <= NODE_RESOURCES, where
+
+
+def test_the_first_container_of_a_ray_pod_is_ray_s(items: list[Object]) -> None:
+    for cluster in clusters(items):
+        groups = {"ray-head": [cluster["headGroupSpec"]], "ray-worker": cluster.get("workerGroupSpecs", [])}
+        for name, specs in groups.items():
+            assert {group["template"]["spec"]["containers"][0]["name"] for group in specs} <= {name}
 
 
 def test_a_rayjob_says_its_stage_and_a_hash_within_47_characters(items: list[Object]) -> None:
@@ -199,7 +208,6 @@ def test_a_container_has_each_variable_and_each_port_once(items: list[Object]) -
 
 def test_every_object_has_all_labels_and_every_pod_those_that_policies_select(items: list[Object]) -> None:
     wanted = {
-        "app.kubernetes.io/name": "pairwise-rm",
         "app.kubernetes.io/instance": "judge",
         "app.kubernetes.io/version": VERSION["appVersion"],
         "app.kubernetes.io/managed-by": "Helm",
@@ -208,6 +216,8 @@ def test_every_object_has_all_labels_and_every_pod_those_that_policies_select(it
     }
     for item in items:
         assert wanted.items() <= item["metadata"]["labels"].items(), item["metadata"]["name"]
+    # The chart's name, or nameOverride.
+    assert {item["metadata"]["labels"]["app.kubernetes.io/name"] for item in items} in ({"pairwise-rm"}, {"judges"})
     ours = {key: wanted[f"app.kubernetes.io/{key}"] for key in ("instance", "part-of")}
     for stage, job in jobs(items).items():
         template = job["spec"].get("submitterPodTemplate", {"metadata": {"labels": {STAGE_LABEL: stage}}})
@@ -238,7 +248,7 @@ def test_what_a_pod_names_is_there(items: list[Object]) -> None:
             if "persistentVolumeClaim" in volume:
                 name = volume["persistentVolumeClaim"]["claimName"]
                 assert name in claims or name.startswith("my-"), where
-        for container in spec["containers"]:
+        for container in (*spec["containers"], *spec.get("initContainers", [])):
             mounted = {mount["name"] for mount in container.get("volumeMounts", [])}
             assert mounted <= set(volumes) | {"shm"}, where
         account = spec.get("serviceAccountName", "default")
@@ -247,7 +257,9 @@ def test_what_a_pod_names_is_there(items: list[Object]) -> None:
 
 def test_claims_outlive_the_release(items: list[Object]) -> None:
     for claim in of_kind(items, "PersistentVolumeClaim").values():
-        assert claim["metadata"]["annotations"] == {
+        # `note` is of commonAnnotations, see value_table.py.
+        own = {key: value for key, value in claim["metadata"]["annotations"].items() if key != "note"}
+        assert own == {
             "helm.sh/resource-policy": "keep",
             "argocd.argoproj.io/sync-options": "Prune=false,Delete=false",
             "argocd.argoproj.io/compare-options": "IgnoreExtraneous",
@@ -263,9 +275,9 @@ def test_only_the_autoscaler_s_container_has_a_token_of_the_kubernetes_api(items
     for where, spec in pods(items):
         assert spec["automountServiceAccountToken"] is False, where
         for container in spec["containers"]:
-            mounted = {mount["name"] for mount in container.get("volumeMounts", [])}
+            names = {mount["name"] for mount in container.get("volumeMounts", [])}
             held = {volume["name"] for volume in spec.get("volumes", []) if "projected" in volume}
-            assert mounted.isdisjoint(held), where
+            assert names.isdisjoint(held), where
     for cluster in clusters(items):
         volumes = cluster["headGroupSpec"]["template"]["spec"]["volumes"]
         projected = [volume["name"] for volume in volumes if "projected" in volume]
@@ -276,14 +288,14 @@ def test_only_the_autoscaler_s_container_has_a_token_of_the_kubernetes_api(items
 
 def test_a_head_is_ready_when_its_dashboard_answers(items: list[Object]) -> None:
     for cluster in clusters(items):
-        [head] = cluster["headGroupSpec"]["template"]["spec"]["containers"]
+        head = cluster["headGroupSpec"]["template"]["spec"]["containers"][0]
         assert head["readinessProbe"]["httpGet"] == {"path": "/api/gcs_healthz", "port": 8265}
 
 
 def test_a_head_without_a_dashboard_does_not_stay(items: list[Object]) -> None:
     for cluster in clusters(items):
         assert cluster["headGroupSpec"]["rayStartParams"]["include-dashboard"] == "true"
-        [head] = cluster["headGroupSpec"]["template"]["spec"]["containers"]
+        head = cluster["headGroupSpec"]["template"]["spec"]["containers"][0]
         waits = {variable["name"]: variable.get("value") for variable in head["env"] if "_TIMEOUT" in variable["name"]}
         startup = head["startupProbe"]
         assert waits == dict.fromkeys(DASHBOARD_WAITS, str(startup["periodSeconds"] * startup["failureThreshold"]))
@@ -291,7 +303,7 @@ def test_a_head_without_a_dashboard_does_not_stay(items: list[Object]) -> None:
 
 def test_a_head_starts_without_ray_s_client_server(items: list[Object]) -> None:
     for cluster in clusters(items):
-        [head] = cluster["headGroupSpec"]["template"]["spec"]["containers"]
+        head = cluster["headGroupSpec"]["template"]["spec"]["containers"][0]
         [hook] = [variable["value"] for variable in head["env"] if variable["name"] == "RAY_START_HOOK"]
         module, _, name = hook.rpartition(".")
         parameters = SimpleNamespace(ray_client_server_port=10001)

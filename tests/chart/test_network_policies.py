@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 
-from rendering import Object, Values, nested, rendered
+from tests.chart.rendering import Object, Values, nested, rendered
 
 PRIVATE = ("10.0.0.0/8", "100.64.0.0/10", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7", "fe80::/10")
 HTTPS = [{"protocol": "TCP", "port": 443}]
@@ -32,6 +32,13 @@ def test_a_network_that_is_named_is_meant_as_it_is() -> None:
     named = {"networkPolicy.egress.cidrs": ["10.1.0.0/16", "0.0.0.0/0"]}
     assert https(named)[0] == {"cidr": "10.1.0.0/16"}
     assert "10.0.0.0/8" in https(named)[1]["except"]
+
+
+def test_no_network_is_not_any_network() -> None:
+    # A rule with an empty `to` would allow any destination.
+    rules = policies({"networkPolicy.egress.cidrs": []})["judge"]["egress"]
+    assert [rule for rule in rules if rule.get("ports") == HTTPS] == []
+    assert all(rule["to"] for rule in rules)
 
 
 def test_an_operator_of_any_namespace_is_a_wish_that_has_to_be_said() -> None:

@@ -1,6 +1,7 @@
 """What could only fail, or hang, later is refused by helm in one sentence that begins with the value to change.
 
-The sentences that need a cluster to look at are in `tests/e2e/test_bad_input.py`.
+The sentences that need a cluster to look at are in `tests/e2e/test_bad_input.py`, those of what the package checks too
+in `test_parity.py`.
 """
 
 from __future__ import annotations
@@ -10,11 +11,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from chart_sentences import sentences
-from rendering import CHART, RELEASE, Values, nested, over, refusal, rendered
-from value_table import ONE_JOB, OWN
 
-FILES = ("_plan.tpl", "_serve.tpl", "_validate.tpl")
+from tests.chart.chart_sentences import sentences, templates
+from tests.chart.rendering import RELEASE, Values, nested, over, refusal, rendered
+from tests.chart.value_table import ONE_JOB, OWN
+from tests.paths import CHART
+
+# What needs a cluster is in tests/e2e/test_bad_input.py, what the package checks too in test_parity.py.
+ELSEWHERE_SHOWN = re.compile("_check_(cluster|recipe|capacity)")
+FILES = [file.name for file in templates() if not ELSEWHERE_SHOWN.match(file.name)]
+VOLUME = {"name": "ca", "emptyDir": {"sizeLimit": "1Mi"}}
+SIDECAR = {"name": "ray-head", "image": "x"}
 QWEN = {"name": "mine", "model": {"path": "Qwen/Qwen3-4B"}, "data": {"configs": {"type": "huggingface"}}}
 RULES = {**OWN, "batch": {"shutdownAfterJobFinishes": False}}
 SERVE: Values = {"serve": {"enabled": True}}
@@ -51,6 +58,13 @@ CASES: dict[str, Case] = {
         {}, 'the release\'s name: "1judge" must begin with a letter', release="1judge"
     ),
     "an old Ray": Case({"rayVersion": "2.52.1"}, "rayVersion: 2.52.1 is too old; 2.53.0 or later is needed"),
+    "a common label that is the chart's own": Case(
+        {"commonLabels": {"app.kubernetes.io/instance": "x"}},
+        "commonLabels: app.kubernetes.io/instance is set by the chart or by an operator; take another label",
+    ),
+    "a common label that KubeRay sets": Case(
+        {"commonLabels": {"ray.io/cluster": "x"}}, "commonLabels: ray.io/cluster is set by the chart or by an operator"
+    ),
     "a PriorityClass without a name": Case({"priorityClass.create": True}, "priorityClass.name: is missing"),
     # ---- the recipe
     "an unknown recipe": Case(
@@ -77,67 +91,9 @@ CASES: dict[str, Case] = {
         recipe(data__files={"train": "/mnt/data/train.parquet", "test": "test.parquet"}),
         'recipe data.files.test: "test.parquet" is relative; give a path below /mnt/data, the claim of storage.data',
     ),
-    "two splits": Case(
-        recipe(data__export__split_ratio={"train": 0.9, "test": 0.1}),
-        "recipe data.export: split and split_ratio exclude each other; set the other one to null",
-    ),
-    "a split that does not add up": Case(
-        recipe(data__export={"split": None, "split_ratio": {"train": 0.9, "test": 0.2}}),
-        "recipe data.export.split_ratio: train + test must be 1, got 0.9 + 0.2",
-    ),
-    "flash attention without a GPU": Case(
-        recipe(device="cpu"), "recipe model.attention: flash_attention_2 needs a GPU; use sdpa with device: cpu"
-    ),
-    "tensor parallelism without a GPU": Case(
-        recipe(device="cpu", model__attention="sdpa"), "recipe train.tensor_parallel: must be 1 with device: cpu"
-    ),
-    "tensor parallelism that does not divide the GPUs": Case(
-        recipe(train__tensor_parallel=3),
-        "recipe train.tensor_parallel: 3 must divide the 8 GPUs (nodes x gpus_per_node)",
-    ),
-    "a batch that is no multiple of its mini-batch": Case(
-        recipe(train__batch_size=95), "recipe train.batch_size: must be a multiple of train.mini_batch_size 24, got 95"
-    ),
-    "a batch that the GPUs cannot share": Case(
-        recipe(train__batch_size=3, train__mini_batch_size=3),
-        "recipe train.batch_size: 3 x 4 rollouts must be a multiple of 8 GPUs",
-    ),
-    "W&B without a key": Case(
-        recipe(train__loggers=["wandb"]),
-        "secrets.wandb.existingSecret: is empty, and the recipe logs to W&B (train.loggers); name a secret",
-    ),
     # ---- what the pools can give
     "no pool": Case(
         {"pools": {"gpu": None}}, "pools: there is none; the stages need Ray workers, so name at least one"
-    ),
-    "a recipe for more GPUs than the pools give": Case(
-        {"recipe.name": "qwen3-32b-2x8x80g"},
-        "recipe train.nodes x train.gpus_per_node: 2 pods with 8 GPUs wanted, the pools give 1 such; "
-        "raise pools.<name>.gpus or maxReplicas, or take another recipe",
-    ),
-    "a recipe for larger pods than the pools have": Case(
-        {"poolDefaults.gpus": 4, "poolDefaults.maxReplicas": 4},
-        "recipe train.nodes x train.gpus_per_node: 1 pods with 8 GPUs wanted, the pools give 0 such",
-    ),
-    "a recipe for more GPUs than pools of a fixed size give": Case(
-        {"autoscaling.enabled": False, "poolDefaults.replicas": 0}, "raise pools.<name>.gpus or replicas"
-    ),
-    "more engines than the pools have room for": Case(
-        recipe(evaluate={"replicas": 9, "tensor_parallel": 8}),
-        "recipe evaluate.replicas x evaluate.tensor_parallel: 9 engines with 8 GPUs on one pod wanted, "
-        "the pools have room for 1",
-    ),
-    "too few Ray CPUs": Case(
-        {"poolDefaults.rayCpus": 30},
-        "pools.gpu.rayCpus: 30 is too few; verl takes 35 Ray CPUs on 1 pods for 8 GPUs, so set at least 35",
-    ),
-    "samples that a micro-batch does not divide": Case(
-        recipe(train__micro_batch_size_per_gpu=5),
-        "recipe train.micro_batch_size_per_gpu: must divide the 12 samples that a GPU has of a mini-batch, got 5",
-    ),
-    "samples that a forward pass does not divide": Case(
-        recipe(train__log_prob_micro_batch_size_per_gpu=7),
-        "recipe train.log_prob_micro_batch_size_per_gpu: must divide the 48 samples of a GPU, got 7",
     ),
     # ---- variables
     "a variable of the chart's own": Case(
@@ -147,9 +103,37 @@ CASES: dict[str, Case] = {
         {"poolDefaults.nccl.NCCL_DEBUG": "INFO", "poolDefaults.env": [{"name": "NCCL_DEBUG", "value": "WARN"}]},
         "pools.gpu.env: NCCL_DEBUG is given twice",
     ),
-    "GPUs that are only counted": Case(
-        {"poolDefaults.gpuResource": ""},
-        "pools.gpu.gpuResource: is empty, so its GPUs are only counted; the recipe qwen3-14b-8x80g has device: cuda",
+    # ---- what is added to the pods
+    "a volume of the chart's own": Case(
+        {"poolDefaults.extraVolumes": [{**VOLUME, "name": "shm"}]},
+        "pools.gpu.extraVolumes: shm is the name of a volume that the chart or KubeRay makes; take another name",
+    ),
+    "a volume twice": Case(
+        {"extraVolumes": [VOLUME], "head.extraVolumes": [VOLUME]},
+        "head.extraVolumes: ca is there twice; extraVolumes count too, so keep one",
+    ),
+    "a mount of a volume that is not added": Case(
+        {"head.extraVolumeMounts": [{"name": "runs", "mountPath": "/x"}]},
+        "head.extraVolumeMounts: there is no volume runs among extraVolumes",
+    ),
+    "a mount over the chart's own": Case(
+        {"extraVolumes": [VOLUME], "extraVolumeMounts": [{"name": "ca", "mountPath": "/mnt/runs/"}]},
+        "head.extraVolumeMounts: something is mounted at /mnt/runs/ already; take another path",
+    ),
+    "two mounts at one path": Case(
+        {"extraVolumes": [VOLUME], "pools.gpu.extraVolumeMounts": [{"name": "ca", "mountPath": "/x"}] * 2},
+        "pools.gpu.extraVolumeMounts: something is mounted at /x already; take another path",
+    ),
+    "a container with the name of Ray's": Case(
+        {"head.extraContainers": [SIDECAR]},
+        "head: a container ray-head is there already; take another name in extraContainers or extraInitContainers",
+    ),
+    "two containers of one name": Case(
+        {
+            "pools.gpu.extraContainers": [{**SIDECAR, "name": "x"}],
+            "pools.gpu.extraInitContainers": [{**SIDECAR, "name": "x"}],
+        },
+        "pools.gpu: a container x is there already",
     ),
     "a pool that needs more than it may have": Case(
         {"pools.gpu.minReplicas": 2}, "pools.gpu.minReplicas: 2 is more than maxReplicas, 1"
@@ -317,7 +301,7 @@ def test_what_the_bad_input_is_added_to_is_good(base: Values) -> None:
 # ---- each of the chart's sentences has a case ----------------------------------------------------
 
 
-@pytest.mark.parametrize("pattern", [pytest.param(pattern, id=name) for name, pattern in sentences(*FILES)])
+@pytest.mark.parametrize("pattern", [pytest.param(pattern, id=name) for name, pattern in sentences(FILES)])
 def test_each_sentence_of_the_chart_is_shown_by_a_case(pattern: str) -> None:
     assert any(re.search(pattern, said(case)) for case in CASES.values())
 

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from rendering import CHART, nested, refusal
+
+from tests.chart.rendering import nested, refusal
+from tests.paths import CHART
 
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
 # Kubernetes' own shapes that the API server knows, and mappings in which any name goes.
@@ -16,6 +18,9 @@ OPEN = {
     *(f"/definitions/affinity/properties/{kind}" for kind in ("nodeAffinity", "podAffinity", "podAntiAffinity")),
     *(f"/definitions/networkPolicyPeer/properties/{key}" for key in ("namespaceSelector", "podSelector", "ipBlock")),
     "/definitions/variable/properties/valueFrom",
+    "/definitions/volume",
+    "/definitions/container",
+    "/definitions/topologySpreadConstraint/properties/labelSelector",
     "/definitions/egressRule/properties/ports/items",
     *(f"/definitions/{form}.TrainConfig/properties/verl" for form in ("recipe", "overrides")),
     *(f"/definitions/{form}.PromptConfig/properties/chat_template_kwargs" for form in ("recipe", "overrides")),
@@ -132,6 +137,15 @@ BAD: dict[str, tuple[Any, str]] = {
     "auth.token": ("abc", "at '/auth/token': got string, want boolean"),
     "podLabels": ({"a": 1}, "at '/podLabels/a': got number, want string"),
     "head.env": ([{"value": "x"}], "at '/head/env/0': missing property 'name'"),
+    "commonLabels": ({"a": True}, "at '/commonLabels/a': got boolean, want string"),
+    "extraObjects": ([1], "at '/extraObjects/0': got number, want string or object"),
+    "extraVolumes": ([{"name": "x"}], "at '/extraVolumes/0': minProperties: got 1, want 2"),
+    "head.extraVolumeMounts": ([{"name": "x"}], "at '/head/extraVolumeMounts/0': missing property 'mountPath'"),
+    "head.extraContainers": ([{"name": "x"}], "at '/head/extraContainers/0': missing property 'image'"),
+    "poolDefaults.topologySpreadConstraints": (
+        [{"maxSkew": 1, "whenUnsatisfiable": "DoNotSchedule"}],
+        "at '/poolDefaults/topologySpreadConstraints/0': missing property 'topologyKey'",
+    ),
     # patterns and ranges
     "image.digest": ("sha256:1", "at '/image/digest': 'sha256:1' does not match pattern"),
     "rayVersion": ("2", "at '/rayVersion': '2' does not match pattern"),
@@ -143,6 +157,9 @@ BAD: dict[str, tuple[Any, str]] = {
     "poolDefaults.sharedMemory": ("lots", "at '/poolDefaults/sharedMemory': 'lots' does not match pattern"),
     "networkPolicy.egress.cidrs": (["all"], "at '/networkPolicy/egress/cidrs/0': 'all' does not match pattern"),
     "networkPolicy.egress.hosts": (["https://x.y"], "at '/networkPolicy/egress/hosts/0': 'https://x.y' does not match"),
+    "nameOverride": ("a b", "at '/nameOverride': 'a b' does not match pattern"),
+    "serviceAccount.name": ("Cloud", "at '/serviceAccount/name': 'Cloud' does not match pattern"),
+    "poolDefaults.runtimeClassName": ("a_b", "at '/poolDefaults/runtimeClassName': 'a_b' does not match pattern"),
     "podMonitor.interval": ("often", "at '/podMonitor/interval': 'often' does not match pattern"),
     "poolDefaults.gpus": (-1, "at '/poolDefaults/gpus': minimum: got -1, want 0"),
     "probes.startupSeconds": (1, "at '/probes/startupSeconds': minimum: got 1, want 5"),

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-from rendering import ABSENT, STAGES, Object, Values, at, nested, objects, over, text
+from tests.chart.rendering import ABSENT, STAGES, Object, Values, at, nested, objects, over, text
 
 DIGEST = "sha256:" + "5" * 64
-ANYWHERE = [{"podSelector": {}}]
+ANYWHERE: list[Object] = [{"podSelector": {}}]
 TOLERATION = {"key": "judges", "operator": "Exists", "effect": "NoSchedule"}
-AFFINITY = {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}}
+AFFINITY: Object = {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}}
 VOLUMES = ("data", "runs", "cache")
 RULE = {"policy": "DeleteCluster", "condition": {"jobStatus": "SUCCEEDED", "ttlSeconds": 5}}
 
@@ -39,6 +39,42 @@ SERVED = "RayService spec rayClusterConfig workerGroupSpecs big"
 SERVED_APP = "RayService spec serveConfigV2 applications 0"
 SERVED_SCALING = f"{SERVED_APP} deployments judge autoscaling_config"
 PODS = (HEAD_POD, POOL_POD, SUBMITTER_POD)
+SECURED = {
+    "image": "sidecar:1",
+    "resources": {"limits": {"memory": "64Mi"}},
+    "securityContext": {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "readOnlyRootFilesystem": True,
+    },
+}
+SPREAD = {"maxSkew": 2, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway"}
+A_VOLUME = {"emptyDir": {"sizeLimit": "1Mi"}}
+# With all labels of the release, as the chart's own objects have them.
+EXTRA_OBJECT = {
+    "apiVersion": "v1",
+    "kind": "ConfigMap",
+    "metadata": {
+        "name": '{{ include "pairwise-rm.fullname" . }}-as-object',
+        "labels": {
+            "app.kubernetes.io/name": "pairwise-rm",
+            "app.kubernetes.io/instance": "{{ .Release.Name }}",
+            "app.kubernetes.io/version": "{{ .Chart.AppVersion }}",
+            "app.kubernetes.io/managed-by": "{{ .Release.Service }}",
+            "app.kubernetes.io/part-of": "pairwise-rm",
+            "helm.sh/chart": "{{ .Chart.Name }}-{{ .Chart.Version }}",
+        },
+    },
+    "data": {"recipe": "{{ .Values.recipe.name }}"},
+}
+EXTRA_TEXT = """\
+apiVersion: v1
+kind: ConfigMap
+metadata:
+  name: {{ include "pairwise-rm.fullname" . }}-as-text
+  labels: {{- include "pairwise-rm.labels" . | nindent 4 }}
+data: {recipe: {{ .Values.recipe.name }}}
+"""
 
 # (setting, {place: what must stand there}); a pattern is searched for in a text.
 Row = tuple[Any, dict[str, Any]]
@@ -82,7 +118,8 @@ def claim(volume: str) -> dict[str, Row]:
 
 
 def stage(name: str, number: int, *, waits: bool = True, gpus: bool = True) -> dict[str, Row]:
-    job, rows = f"RayJob/{name} spec", {}
+    job = f"RayJob/{name} spec"
+    rows: dict[str, Row] = {}
     rows["activeDeadlineSeconds"] = (number, {f"{job} activeDeadlineSeconds": number})
     if waits:
         rows["inputTimeout"] = (number + 1, {f"{job} entrypoint": re.compile(rf"--input-timeout {number + 1}\b")})
@@ -101,6 +138,24 @@ def block(cidr: str) -> list[Any]:
 
 def each(of: tuple[str, ...], place: str, wanted: Any) -> dict[str, Any]:
     return {f"{one} {place}": wanted for one in of}
+
+
+def added_to_pod(section: str, pod: str, container: str) -> dict[str, Row]:
+    """What can be added to the pods of a section of the values, without the name of the section."""
+    name = section.lower()
+    mounts, beside = f"{pod} containers {container} volumeMounts", [{"name": f"beside-{name}", **SECURED}]
+    before = [{"name": f"before-{name}", **SECURED}]
+    return {
+        "runtimeClassName": (f"class-{name}", {f"{pod} runtimeClassName": f"class-{name}"}),
+        "extraVolumes": (
+            [{"name": f"of-{name}", **A_VOLUME}], {f"{pod} volumes of-{name} emptyDir": A_VOLUME["emptyDir"]}
+        ),
+        "extraVolumeMounts": (
+            [{"name": f"of-{name}", "mountPath": f"/opt/{name}"}], {f"{mounts} of-{name} mountPath": f"/opt/{name}"}
+        ),
+        "extraInitContainers": (before, {f"{pod} initContainers": before}),
+        "extraContainers": (beside, {f"{pod} containers 1": beside[0]}),
+    }  # fmt: skip
 
 
 def probe(number: int, *places: str) -> dict[str, Any]:
@@ -128,6 +183,8 @@ POOL_ROWS: dict[str, Row] = {
     "nccl": ({"NCCL_NSOCKS_PERTHREAD": 4}, {f"{WORKER} env NCCL_NSOCKS_PERTHREAD value": "4"}),
     "env": ([{"name": "OF_POOL", "value": "1"}], {f"{WORKER} env OF_POOL value": "1"}),
     "priorityClassName": ("of-pool", {f"{POOL} priorityClassName": "of-pool"}),
+    "topologySpreadConstraints": ([SPREAD], {f"{POOL} topologySpreadConstraints 1": SPREAD}),
+    **added_to_pod("pool", POOL, "ray-worker"),
 }  # fmt: skip
 
 SHARED: dict[str, Row] = {
@@ -152,6 +209,7 @@ SHARED: dict[str, Row] = {
     "head.nodeSelector": ({"zone": "b"}, each((HEAD, SUBMITTER), "nodeSelector zone", "b")),
     "head.tolerations": ([TOLERATION], each((HEAD, SUBMITTER), "tolerations 0", TOLERATION)),
     "head.env": ([{"name": "OF_HEAD", "value": "1"}], {f"{HEAD_RAY} env OF_HEAD value": "1"}),
+    **{f"head.{key}": row for key, row in added_to_pod("head", HEAD, "ray-head").items()},
     "autoscaling.idleTimeoutSeconds": (66, {f"{CLUSTER} autoscalerOptions idleTimeoutSeconds": 66}),
     "autoscaling.upscalingMode": ("Aggressive", {f"{CLUSTER} autoscalerOptions upscalingMode": "Aggressive"}),
     "autoscaling.resources": (resources(64), {f"{CLUSTER} autoscalerOptions resources limits memory": "64Mi"}),
@@ -174,7 +232,15 @@ SHARED: dict[str, Row] = {
     "secrets.huggingface.key": ("k2", secret_variable("HF_TOKEN", "hub", "k2")),
     "secrets.upload.existingSecret": ("bucket", {f"{HEAD_RAY} envFrom 0 secretRef name": "bucket"}),
     "auth.existingSecret": ("token", {f"{CLUSTER} authOptions secretName": "token"}),
-    "serviceAccount.annotations": ({"role": "r"}, {"ServiceAccount/other-head metadata annotations role": "r"}),
+    "serviceAccount.name": (
+        "cloud",
+        {
+            "ServiceAccount/cloud kind": "ServiceAccount",
+            f"{POOL} serviceAccountName": "cloud",
+            f"{HEAD} serviceAccountName": "cloud-head",
+        },
+    ),
+    "serviceAccount.annotations": ({"role": "r"}, {"ServiceAccount/cloud-head metadata annotations role": "r"}),
     "networkPolicy.ingress.operator.namespace": ("ray", {OPERATOR_NAMESPACE: "ray"}),
     "networkPolicy.ingress.operator.podLabels": ({"a": "b"}, {f"{OPERATOR} podSelector matchLabels a": "b"}),
     "networkPolicy.egress.dns": (ANYWHERE, {"NetworkPolicy/other spec egress 1 to": ANYWHERE}),
@@ -193,10 +259,25 @@ SHARED: dict[str, Row] = {
     "grafanaDashboard.enabled": (True, {"ConfigMap/other-dashboard kind": "ConfigMap"}),
     "grafanaDashboard.labels": ({"team": "b"}, {"ConfigMap/other-dashboard metadata labels team": "b"}),
     "extraEnv": ([{"name": "OF_ALL", "value": "1"}], each((HEAD_RAY, WORKER), "env OF_ALL value", "1")),
+    "extraVolumes": (
+        [{"name": "of-all", **A_VOLUME}], each((HEAD, POOL), "volumes of-all emptyDir", A_VOLUME["emptyDir"])
+    ),
+    "extraVolumeMounts": (
+        [{"name": "of-all", "mountPath": "/etc/ssl/certs"}],
+        each((HEAD_RAY, WORKER), "volumeMounts of-all mountPath", "/etc/ssl/certs"),
+    ),
     "podLabels": ({"team": "c"}, each(PODS, "metadata labels team", "c")),
     "podAnnotations": ({"note": "d"}, each(PODS, "metadata annotations note", "d")),
 }  # fmt: skip
 
+TWO = ("RayCluster", "RayJob/train")
+# An object of every kind that the chart makes.
+EVERY_KIND: Values = {
+    "serve": {"enabled": True},
+    "priorityClass": {"create": True, "name": "urgent"},
+    "podMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+    "grafanaDashboard": {"enabled": True},
+}
 OWN: Values = {"mode": "ephemeral"}
 ONE_JOB: Values = {
     "mode": "ephemeral",
@@ -208,6 +289,25 @@ ONE_JOB: Values = {
 }
 GROUPS: dict[str, Group] = {
     "shared cluster": Group(SHARED),
+    "on all objects": Group(
+        {
+            "nameOverride": ("judges", each(TWO, "metadata labels app.kubernetes.io/name", "judges")),
+            "commonLabels": ({"team": "e"}, each(TWO, "metadata labels team", "e")),
+            "commonAnnotations": ({"note": "f"}, each(TWO, "metadata annotations note", "f")),
+        },
+        base=EVERY_KIND,
+    ),
+    "objects of the user's": Group(
+        {
+            "extraObjects": (
+                [EXTRA_OBJECT, EXTRA_TEXT],
+                {
+                    "ConfigMap/judge-as-object data recipe": "qwen3-14b-8x80g",
+                    "ConfigMap/judge-as-text data recipe": "qwen3-14b-8x80g",
+                },
+            )
+        }
+    ),
     "image by digest": Group(
         {"image.digest": (DIGEST, {f"{HEAD_RAY} image": f"ghcr.io/pairwise-rm/pairwise-rm@{DIGEST}"})}
     ),

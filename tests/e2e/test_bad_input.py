@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 
 import pytest
 import yaml
-from chart_sentences import sentences
-from rendering import nested
 
-from tests.e2e.kube import CHART, Namespace, run, tool
+from tests.chart.chart_sentences import sentences, templates
+from tests.chart.rendering import nested
+from tests.e2e.kube import Namespace, run, tool
+from tests.paths import CHART
 
 USER = "pairwise-rm-e2e-installer"
 OWNER = "meta.helm.sh/release-name"
@@ -34,6 +35,14 @@ class Case(NamedTuple):
 
 
 CASES = {
+    # ---- accounts and classes of the pods
+    "a service account that is not there": Case(
+        {"serviceAccount.create": False, "serviceAccount.name": "cloud"},
+        'serviceAccount.name: namespace {} has no service account "cloud"',
+    ),
+    "a runtime class that is not there": Case(
+        {"head.runtimeClassName": "gvisor"}, 'head.runtimeClassName: this cluster has no RuntimeClass "gvisor"'
+    ),
     # ---- storage
     "a storage class that is not there": Case(
         {"storage.runs.storageClass": "fast"},
@@ -206,7 +215,7 @@ def test_each_sentence_of_the_chart_that_needs_a_cluster_is_shown_by_a_case(ther
     shown = "\n".join(SAID.values())
     missing = [
         name
-        for name, pattern in sentences("_cluster.tpl")
+        for name, pattern in sentences(file.name for file in templates() if file.name.startswith("_check_cluster"))
         if not re.search(pattern, shown) and not ELSEWHERE.search(name.partition(": ")[2])
     ]
     assert missing == []

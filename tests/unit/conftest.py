@@ -13,8 +13,9 @@ from rich.console import Console
 
 from pairwise_rm.contract.prompt import DEFAULT_RUBRIC, DEFAULT_TEMPLATE
 from pairwise_rm.contract.rows import Pair, Row, both_orders
+from pairwise_rm.progress import Begin, Waiting
 from pairwise_rm.recipe.model import Recipe
-from tests.unit.k8s_objects import AT, STEP, job, ray_cluster, submitter, worker
+from tests.unit.k8s_objects import AT, STEP, job, ray_cluster, said, submitter, worker
 from tests.unit.kubernetes_stub import KubernetesStub, kubeconfig
 
 # A loaded machine is slow, which is no fault of the code under test.
@@ -141,6 +142,6 @@ def release(cluster: KubernetesStub) -> KubernetesStub:
     cluster.add("rayclusters", ray_cluster())
     cluster.add("rayjobs", job("convert", "Complete", "SUCCEEDED"), job("train"), job("export"))
     cluster.add("pods", worker(gpus=8), submitter("train"), submitter("export"))
-    cluster.logs["judge-train-0a1b2c3d-s1"] = f"{AT} ▸ train  a -> b\n{AT}   {STEP}\n"
-    cluster.logs["judge-export-0a1b2c3d-s1"] = f"{AT} ▸ export  waiting for train (running) (0:01:00)\n"
+    cluster.logs["judge-train-0a1b2c3d-s1"] = f"{AT} {said(Begin('a -> b'))}\n{AT} {said(STEP)}\n"
+    cluster.logs["judge-export-0a1b2c3d-s1"] = f"{AT} {said(Waiting('train (running)', 60), 'export')}\n"
     return cluster

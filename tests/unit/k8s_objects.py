@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import datetime
+import json
 from typing import Any
 
 from pairwise_rm.k8s.diagnosis import issues_of
 from pairwise_rm.k8s.issue import Issue
 from pairwise_rm.k8s.snapshot import Snapshot, newest_jobs
-from pairwise_rm.progress import StepLine
+from pairwise_rm.progress import Event, Line, Note, Step, Waiting
 
 Object = dict[str, Any]
 NOW = 1_760_000_000.0
 STARTED = "2025-10-09T08:53:20Z"  # NOW
 RELEASE = "judge"
 AT = "2025-10-09T08:53:10.123456789Z"  # of a line in a log, ten seconds before NOW
-STEP = StepLine(3, 20, 0.412, 0.5, 0.98, 0.0012, 9.1, 160.0)
+STEP = Step(3, 20, 0.412, 0.5, 0.98, 0.0012, 9.1, 160.0)
+WAITS = Waiting("convert (running)", 60.0)
+
+
+def said(event: Event | str, stage: str = "train", /, **fields: Any) -> str:
+    """The line in a stage's log."""
+    line = Line(stage, stage, Note(event) if isinstance(event, str) else event)
+    return json.dumps({**line.as_json(), **fields})
 
 
 def job(stage: str = "train", deployment: str = "Running", ray: str = "RUNNING", **status: Any) -> Object:

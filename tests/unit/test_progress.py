@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
+import json
+import math
 
 import pytest
 from hypothesis import given
@@ -10,130 +13,215 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from pairwise_rm.cli import console as console_module
-from pairwise_rm.cli.console import Stage
-from pairwise_rm.cli.steps import _Steps
-from pairwise_rm.cluster.input_wait import Pace
+from pairwise_rm.cli.console import ConsoleReporter
+from pairwise_rm.cluster import run as cluster_run
+from pairwise_rm.cluster.input_wait import WaitingNotes
+from pairwise_rm.cluster.run import ClusterReporter
+from pairwise_rm.pipeline import _TrainingProgress
 from pairwise_rm.progress import (
-    CountLine,
-    NoteLine,
-    StepLine,
-    WaitingLine,
+    VERSION,
+    Begin,
+    Count,
+    End,
+    Event,
+    Failure,
+    Line,
+    Note,
+    Reporter,
+    Step,
+    Waiting,
+    counting,
     duration,
     failure,
     newest,
-    seconds_of,
+    other_version,
 )
 from pairwise_rm.train.watchdog import Progress
 
-STEP = StepLine(3, 20, 0.412, 0.5, 0.98, 0.0012, 9.1, 160.0)
-share = st.floats(0, 1, allow_nan=False)
+STEP = Step(3, 20, 0.412, 0.5, 0.98, 0.0012, 9.1, 160.0)
+METRICS = {
+    "time": 100.0,
+    "timing_s/step": 9.1,
+    "reward/mean": 0.412,
+    "accuracy": 0.5,
+    "rollout/valid": 0.98,
+    "kl_loss": 0.0012,
+}
+numbers = st.floats(-1e6, 1e6)
+text = st.text(max_size=20)
+EVENTS = st.one_of(
+    st.builds(Step, st.integers(), st.integers(), numbers, numbers, numbers, st.none() | numbers, numbers, numbers),
+    st.builds(Count, text, st.integers(), st.integers()),
+    st.builds(Waiting, text, numbers),
+    *(st.builds(kind, text) for kind in (Note, Begin, Failure)),
+    st.builds(End, numbers),
+)
+
+
+def lines(*events: Event, part: str = "train") -> list[str]:
+    return [str(Line("train", part, event)) for event in events]
+
+
+@given(text, text.filter(bool), EVENTS)
+def test_a_line_is_read_as_it_was_written_and_takes_one_line(stage: str, part: str, event: Event) -> None:
+    written = Line(stage, part, event)
+    assert Line.parse(str(written)) == written
+    assert "\n" not in str(written)
+
+
+def test_a_step_has_the_fields_that_its_readers_know() -> None:
+    assert json.loads(str(Line("train", "train", STEP))) == {
+        "v": 1,
+        "stage": "train",
+        "part": "train",
+        "event": "step",
+        "text": "step 3/20  reward 0.412  accuracy 0.500  valid 0.980  kl 0.0012  9.1 s  2 min 40 s left",
+        "step": 3,
+        "of": 20,
+        "reward": 0.412,
+        "accuracy": 0.5,
+        "valid": 0.98,
+        "kl": 0.0012,
+        "seconds": 9.1,
+        "left": 160.0,
+    }
+
+
+def test_a_step_without_numbers_is_still_a_step_and_still_json() -> None:
+    written = str(Line("train", "train", dataclasses.replace(STEP, reward=math.nan, kl=math.inf)))
+    assert "NaN" not in written
+    assert "Infinity" not in written
+    line = Line.parse(written)
+    assert line is not None
+    assert isinstance(line.event, Step)
+    assert math.isnan(line.event.reward)
+    assert line.event.kl is None
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "",
+        "2026-01-01 INFO worker.py:1 -- Connecting to Ray",
+        "  0%|          | 0/3",
+        'Traceback (most recent call last):\n  File "x.py"',
+        "step 3/4 of something else",
+        '{"v": 1, "stage": "train"',
+        '{"v": "1", "stage": "train"}',
+        '{"v": 1}',
+        '{"level": "info", "stage": "train"}',
+    ],
+)
+def test_what_is_no_such_line_is_none(other: str) -> None:
+    assert Line.parse(other) is None
+
+
+def test_of_a_line_of_version_2_what_is_known_is_taken() -> None:
+    fields = {**Line("train", "train", STEP).as_json(), "v": 2, "tokens_per_second": 4100.0}
+    line = Line.parse(json.dumps(fields))
+    assert line == Line("train", "train", STEP, version=2)
+    assert other_version([str(Line("train", "train", STEP)), json.dumps(fields), "else"]) == 2
+    assert other_version([str(Line("train", "train", STEP))]) is None
+
+
+@pytest.mark.parametrize(
+    "changed", [{"event": "phase"}, {"step": "three"}, {"reward": [0.4]}, {"event": None}, {"step": ...}]
+)
+def test_of_a_line_whose_fields_are_not_understood_the_text_is_taken(changed: dict[str, object]) -> None:
+    fields = {**Line("train", "train", STEP).as_json(), "v": 2, **changed}
+    line = Line.parse(json.dumps({key: value for key, value in fields.items() if value is not ...}))
+    assert line == Line("train", "train", Note(str(STEP)), version=2)
+
+
+def test_a_line_without_anything_that_is_understood_is_not_the_newest() -> None:
+    assert newest(['{"v": 2, "stage": "train", "event": "phase"}']) is None
+    found = newest([*lines(STEP), '{"v": 2, "stage": "train", "event": "phase"}'])
+    assert found is not None
+    assert found.event == STEP
 
 
 @pytest.fixture
-def log(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
-    """What a stage prints where there is no terminal."""
+def terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    """What a stage prints where its output is a file."""
     written = io.StringIO()
     monkeypatch.setattr(console_module, "console", Console(file=written, highlight=False, soft_wrap=True))
     return written
 
 
-def test_a_step_is_written_as_the_contract_says() -> None:
-    assert str(STEP) == ("step 3/20  reward 0.412  accuracy 0.500  valid 0.980  kl 0.0012  9.1 s  2 min 40 s left")
+def work(reporter: Reporter) -> None:
+    with reporter.part("train", "model -> folder") as part:
+        _TrainingProgress(part)(Progress(3, 20, "", METRICS))
+    reporter.say("report: r.html")
 
 
-@given(st.integers(1, 10**6), st.floats(-9, 9), share, share, st.none() | st.floats(-1, 9), st.floats(0, 1e6))
-def test_a_step_that_was_read_is_written_the_same(
-    step: int, reward: float, accuracy: float, valid: float, kl: float | None, left: float
-) -> None:
-    written = str(StepLine(step, 10**6, reward, accuracy, valid, kl, 9.1, left))
-    read = StepLine.parse(written)
-    assert read is not None
-    assert str(read) == written
+def test_the_terminal_shows_the_human_lines_of_what_a_cluster_logs(terminal: io.StringIO) -> None:
+    logged: list[str] = []
+    work(ConsoleReporter())
+    work(ClusterReporter("train", logged.append))
+    parsed = [Line.parse(line) for line in logged]
+    assert all(parsed)
+    human = [line.human for line in parsed if line]
+    assert terminal.getvalue().splitlines()[:3] == human[:3]
+    assert human == [
+        "▸ train  model -> folder",
+        "  step 3/20  reward 0.412  accuracy 0.500  valid 0.980  kl 0.0012  9.1 s  2 min 35 s left",
+        "  ✓ train 0 s",
+        "  report: r.html",
+    ]
 
 
-@given(st.floats(0, 1e7))
-def test_a_duration_is_read_to_the_precision_that_was_written(seconds: float) -> None:
-    assert duration(seconds_of(duration(seconds))) == duration(seconds)
-
-
-def test_a_step_without_numbers_is_still_a_step() -> None:
-    line = StepLine.parse(str(StepLine(1, 2, float("nan"), 0, 0, float("nan"), 1, 1)))
-    assert line is not None
-    assert line.step == 1
-
-
-def test_what_the_training_prints_is_read(log: io.StringIO) -> None:
-    metrics = {
-        "time": 100.0,
-        "timing_s/step": 9.1,
-        "reward/mean": 0.412,
-        "accuracy": 0.5,
-        "rollout/valid": 0.98,
-        "kl_loss": 0.0012,
-    }
-    with Stage("train", "model -> folder") as stage:
-        _Steps(stage)(Progress(3, 20, "", metrics))
-    found = newest(log.getvalue().splitlines())
+def test_a_count_is_logged_when_the_log_was_quiet_and_always_told_to_the_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    logged: list[str] = []
+    with ClusterReporter("evaluate", logged.append).part("evaluate before") as part:
+        counting(part)("judged", 1200, 6400)
+        assert len(logged) == 1, "too early for a second line"
+        monkeypatch.setattr(cluster_run, "QUIET_SECONDS", 0.0)
+        counting(part)("judged", 1300, 6400)
+    found = newest(logged)
     assert found is not None
-    assert found.line == StepLine(3, 20, 0.412, 0.5, 0.98, 0.0012, 9.1, seconds_of(duration(9.1 * 17)))
+    assert found.line == Line("evaluate", "evaluate before", Count("judged", 1300, 6400))
 
 
-def test_what_a_counting_stage_prints_is_read(log: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(console_module, "QUIET_SECONDS", 0.0)
-    with Stage("evaluate") as stage:
-        stage.count("judged", 1200, 6400)
-        found = newest(log.getvalue().splitlines())
-    assert found is not None
-    assert found.line == CountLine("judged", 1200, 6400)
-
-
-def test_what_a_waiting_stage_prints_is_read() -> None:
-    said: list[str] = []
-    Pace(said.append).tell("GPUs: 8 wanted, 0 there")
-    found = newest([f"▸ train  {said[0]}"])
-    assert found is not None
-    assert found.line == WaitingLine("GPUs: 8 wanted, 0 there", 0.0)
-
-
-def test_how_long_it_has_waited_is_read() -> None:
-    assert WaitingLine.parse("▸ train  waiting for convert (running) (1:02:10)") == WaitingLine(
-        "convert (running)", 3730.0
-    )
-    other = "train (running with another recipe, 3f2a0b1c9d8e)"
-    assert WaitingLine.parse(f"▸ evaluate  {WaitingLine(other, 70)}") == WaitingLine(other, 70.0)
-    assert WaitingLine.parse("▸ train  waiting for convert (running, 0:02:10)") == WaitingLine(
-        "convert (running, 0:02:10)", 0.0
-    )
+def test_a_stage_that_waits_says_for_what_and_how_long() -> None:
+    said: list[Waiting] = []
+    WaitingNotes(said.append).tell("GPUs: 8 wanted, 0 there")
+    assert [str(event) for event in said] == ["waiting for GPUs: 8 wanted, 0 there (0:00:00)"]
+    assert str(Waiting("convert (running)", 3730)) == "waiting for convert (running) (1:02:10)"
 
 
 @pytest.mark.parametrize(
-    ("lines", "line"),
+    ("said", "event"),
     [
         ([], None),
-        (["2026-01-01 INFO worker.py:1 -- Connecting to Ray", "  0%|          | 0/3"], None),
-        (["▸ train  waiting for convert (running) (0:00:00)", "▸ train  model -> folder"], None),
+        (["INFO -- Connecting to Ray"], None),
+        (lines(Waiting("convert (running)", 0), Begin("model -> folder")), None),
+        (lines(Waiting("GPUs: 1 wanted, 0 there", 9), Begin("a -> b"), Note("first step")), Note("first step")),
+        ([*lines(STEP, Note("checkpoint of step 3: /mnt/x"), End(120)), "Job 'x' succeeded"], STEP),
         (
-            ["▸ train  waiting for GPUs: 1 wanted, 0 there (0:00:09)", "▸ train  a -> b", "  first step"],
-            NoteLine("first step"),
+            lines(Begin("m"), STEP, End(1)) + lines(Begin("m"), Count("judged", 3, 6), part="evaluate after"),
+            Count("judged", 3, 6),
         ),
-        ([f"  {STEP}", "  checkpoint of step 3: /mnt/x", "  ✓ train 2 min 00 s", "Job 'x' succeeded"], STEP),
-        (
-            ["▸ evaluate before  m", "  accuracy 0.5", "▸ evaluate after  m", "  judged 3/6 50%"],
-            CountLine("judged", 3, 6),
-        ),
-        (["  judged 3/6 50%", "  accuracy 0.973 [0.948, 0.988]"], NoteLine("accuracy 0.973 [0.948, 0.988]")),
-        (["  first step", "Traceback (most recent call last):", '  File "x.py", line 3'], NoteLine("first step")),
-        (["  warm-start 250/550, loss 0.221 (6 min 41 s)"], NoteLine("warm-start 250/550, loss 0.221")),
-        (["  accuracy 0.9 (64 pairs, both orders)"], NoteLine("accuracy 0.9 (64 pairs, both orders)")),
-        (["\x1b[1m  first step\x1b[0m\r"], NoteLine("first step")),
-        (["step 3/4 of something else"], None),
+        (lines(Count("judged", 3, 6), Note("accuracy 0.973 [0.948, 0.988]")), Note("accuracy 0.973 [0.948, 0.988]")),
+        ([*lines(Note("first step")), "Traceback (most recent call last):"], Note("first step")),
+        (lines(Note("first step"), Failure("the disk is full")), Note("first step")),
     ],
 )
-def test_the_newest_line_is_the_one_that_tells_most(lines: list[str], line: object) -> None:
-    found = newest(lines)
-    assert (found and found.line) == line
+def test_the_newest_line_is_the_one_that_tells_most(said: list[str], event: Event | None) -> None:
+    found = newest(said)
+    assert (found and found.event) == event
 
 
-def test_the_cause_is_the_last_error_line() -> None:
-    assert failure(["error: first", "▸ x", "error: the disk is full\r", "Job 'x' failed"]) == "the disk is full"
-    assert failure(["an error: no", "errors: no"]) is None
+def test_the_cause_is_the_last_error_of_the_stage() -> None:
+    assert failure([*lines(Failure("first"), Failure("the disk is full")), "error: no"]) == "the disk is full"
+    assert failure(["error: no", *lines(Note("error: no"))]) is None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "written"), [(0.4, "0 s"), (59.6, "1 min 00 s"), (185, "3 min 05 s"), (7800, "2 h 10 min")]
+)
+def test_a_duration_has_the_two_units_that_matter(seconds: float, written: str) -> None:
+    assert duration(seconds) == written
+
+
+def test_this_is_version_1() -> None:
+    assert VERSION == 1

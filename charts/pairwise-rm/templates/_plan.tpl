@@ -3,7 +3,10 @@ What runs: the merged recipe, cut into one file for each stage, so that a change
 shapes. A stage's digest is the SHA-256 of its file; folders and RayJobs are named by such hashes.
 */}}
 
-{{/* Sets `over` in `base`, nested. sprig's merges take false, 0, "" and null for "not given". */}}
+{{/*
+Sets `over` in `base`, nested, and gives nothing. sprig's merges take false, 0, "" and null for "not given".
+Inputs: base, which is changed; over.
+*/}}
 {{- define "pairwise-rm.merge" -}}
 {{- $base := .base -}}
 {{- range $key, $value := .over -}}
@@ -16,11 +19,12 @@ shapes. A stage's digest is the SHA-256 of its file; folders and RayJobs are nam
 {{- end -}}
 {{- end -}}
 
+{{/* Eight digits that tell values apart. Input: the value. */}}
 {{- define "pairwise-rm.hash" -}}
 {{- toJson . | sha256sum | trunc 8 -}}
 {{- end -}}
 
-{{/* The whole recipe as JSON. */}}
+{{/* The whole recipe as JSON. Fails where it is not given as it must be. Input: the root context. */}}
 {{- define "pairwise-rm.recipe" -}}
 {{- $given := .Values.recipe -}}
 {{- $recipe := dict -}}
@@ -78,7 +82,10 @@ shapes. A stage's digest is the SHA-256 of its file; folders and RayJobs are nam
 {{- toJson $recipe -}}
 {{- end -}}
 
-{{/* {name, device, train, evaluate, runFolder, dataFolder, stages: {<stage>: {content, digest}}} as JSON. */}}
+{{/*
+{name, device, train, evaluate, runFolder, dataFolder, stages: {<stage>: {content, digest}}} as JSON.
+Input: the root context.
+*/}}
 {{- define "pairwise-rm.plan" -}}
 {{- $recipe := include "pairwise-rm.recipe" . | fromJson -}}
 {{- $convert := pick $recipe "name" "data" -}}

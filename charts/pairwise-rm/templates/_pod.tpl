@@ -1,5 +1,8 @@
 {{/* What all pods share: the restricted profile, two writable folders, the volumes. */}}
 
+{{/*
+metadata of a pod template. Inputs: root; stage, for a submitter; ray, true for the pods of a RayCluster.
+*/}}
 {{- define "pairwise-rm.podMeta" -}}
 {{- $labels := include "pairwise-rm.selectorLabels" .root | fromYaml -}}
 {{- with .stage }}{{- $_ := set $labels "pairwise-rm.io/stage" . }}{{- end }}
@@ -17,6 +20,7 @@ metadata:
   {{- end }}
 {{- end -}}
 
+{{/* What a pod's spec begins with: security context and pull secrets. Input: the root context. */}}
 {{- define "pairwise-rm.podSecurity" -}}
 securityContext:
   runAsNonRoot: true
@@ -34,6 +38,7 @@ imagePullSecrets:
 {{- end }}
 {{- end -}}
 
+{{/* securityContext of a container, for the restricted profile. Input: not used. */}}
 {{- define "pairwise-rm.containerSecurity" -}}
 allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true
@@ -44,17 +49,22 @@ seccompProfile:
   type: RuntimeDefault
 {{- end -}}
 
+{{/* Mounts of the folders that can be written on a read-only root file system. Input: not used. */}}
 {{- define "pairwise-rm.scratchMounts" -}}
 - {name: tmp, mountPath: /tmp}
 - {name: home, mountPath: /home/ray}
 {{- end -}}
 
+{{/* Their volumes. Input: not used. */}}
 {{- define "pairwise-rm.scratchVolumes" -}}
 - {name: tmp, emptyDir: {}}
 - {name: home, emptyDir: {}}
 {{- end -}}
 
-{{/* What Kubernetes would mount into every container of the pod; as a volume of its own, the autoscaler's alone has it. */}}
+{{/*
+Volume with a token of the Kubernetes API. Kubernetes would mount it into every container of the pod; as a volume of its
+own, the autoscaler's alone has it. Input: not used.
+*/}}
 {{- define "pairwise-rm.apiToken" -}}
 - name: api-token
   projected:
@@ -67,58 +77,70 @@ seccompProfile:
           items: [{path: namespace, fieldRef: {apiVersion: v1, fieldPath: metadata.namespace}}]
 {{- end -}}
 
+{{/* Mounts of a Ray container: serving reads the runs and nothing else of them. Input: serve, true for serving. */}}
 {{- define "pairwise-rm.mounts" -}}
 {{ include "pairwise-rm.scratchMounts" . }}
+{{- if .serve }}
+- {name: runs, mountPath: /mnt/runs, readOnly: true}
+{{- else }}
 - {name: recipe, mountPath: /etc/pairwise-rm, readOnly: true}
 - {name: data, mountPath: /mnt/data}
 - {name: runs, mountPath: /mnt/runs}
+{{- end }}
 - {name: cache, mountPath: /mnt/cache}
 {{- end -}}
 
+{{/* Volumes of a Ray pod. Inputs: root; serve, true for serving; recipe, name of the ConfigMap otherwise. */}}
 {{- define "pairwise-rm.volumes" -}}
-{{ include "pairwise-rm.scratchVolumes" .root }}
+{{ include "pairwise-rm.scratchVolumes" . }}
+{{- if not .serve }}
 - name: recipe
   configMap:
     name: {{ .recipe }}
-{{- range $volume := list "data" "runs" "cache" }}
+{{- end }}
+{{- range $volume := ternary (list "runs" "cache") (list "data" "runs" "cache") .serve }}
 - name: {{ $volume }}
   persistentVolumeClaim:
     claimName: {{ include "pairwise-rm.claim" (dict "root" $.root "volume" $volume) }}
 {{- end }}
 {{- end -}}
 
-{{- define "pairwise-rm.baseEnv" -}}
+{{/*
+Variables of head and workers: what a worker needs must be here, since a driver's own reach only the head. Serving has
+no secret of training's. Inputs: root; serve, true for serving.
+*/}}
+{{- define "pairwise-rm.env" -}}
 - {name: HOME, value: /home/ray}
 - {name: HF_HOME, value: /mnt/cache/huggingface}
 - {name: VLLM_CACHE_ROOT, value: /mnt/cache/vllm}
 - {name: RAY_USAGE_STATS_ENABLED, value: "0"}
-{{- end -}}
-
-{{/* Variables of head and workers: what a worker needs must be here, since a driver's own reach only the head. */}}
-{{- define "pairwise-rm.env" -}}
-{{ include "pairwise-rm.baseEnv" . }}
-{{- with .Values.secrets.wandb }}
+{{- if not .serve }}
+{{- with .root.Values.secrets.wandb }}
 {{- if .existingSecret }}
 - name: WANDB_API_KEY
   valueFrom:
     secretKeyRef: {name: {{ .existingSecret }}, key: {{ .key }}}
 {{- end }}
 {{- end }}
-{{- with .Values.secrets.huggingface }}
+{{- with .root.Values.secrets.huggingface }}
 {{- if .existingSecret }}
 - name: HF_TOKEN
   valueFrom:
     secretKeyRef: {name: {{ .existingSecret }}, key: {{ .key }}}
 {{- end }}
 {{- end }}
-{{- with .Values.extraEnv }}
+{{- end }}
+{{- with .root.Values.extraEnv }}
 {{ toYaml . }}
 {{- end }}
 {{- end -}}
 
-{{/* KubeRay gives probes of its own, with a start of 30 s. /api/healthz is Ray's since 2.53. */}}
+{{/*
+Probes of a Ray container, since KubeRay's own allow a start of 30 s. /api/healthz is Ray's since 2.53.
+Input: the root context.
+*/}}
 {{- define "pairwise-rm.probes" -}}
-{{- $check := printf "httpGet: {path: /api/healthz, port: 52365}" -}}
+{{- $check := "httpGet: {path: /api/healthz, port: 52365}" -}}
 {{- with .Values.probes -}}
 startupProbe:
   {{ $check }}
@@ -138,9 +160,9 @@ readinessProbe:
 {{- end -}}
 {{- end -}}
 
-{{/* A head is ready when its dashboard answers, which starts last: a stage that is submitted before is lost. */}}
-{{- define "pairwise-rm.headProbes" -}}
-{{- $probes := include "pairwise-rm.probes" . | fromYaml -}}
-{{- $_ := set $probes.readinessProbe "httpGet" (dict "path" "/api/gcs_healthz" "port" 8265) -}}
+{{/* The same, ready when something else answers. Inputs: root; path and port, of what is asked. */}}
+{{- define "pairwise-rm.probesReadyBy" -}}
+{{- $probes := include "pairwise-rm.probes" .root | fromYaml -}}
+{{- $_ := set $probes.readinessProbe "httpGet" (dict "path" .path "port" .port) -}}
 {{- toYaml $probes -}}
 {{- end -}}

@@ -1,6 +1,6 @@
 {{/* Worker pools: `pools` over `poolDefaults`, with the presets of platform and GPU. */}}
 
-{{/* {<name>: pool} as JSON. */}}
+{{/* {<name>: pool} as JSON; `most` in it is the number of its pods at most. Input: the root context. */}}
 {{- define "pairwise-rm.pools" -}}
 {{- $pools := dict -}}
 {{- range $name, $over := .Values.pools -}}
@@ -17,7 +17,7 @@
 {{- toJson $pools -}}
 {{- end -}}
 
-{{/* Labels of the nodes of a pool. */}}
+{{/* Labels of the nodes of a pool, as JSON. Input: the pool. */}}
 {{- define "pairwise-rm.poolNodes" -}}
 {{- $products := dict
       "gpu-operator" (dict "label" "nvidia.com/gpu.product" "a100-40gb" "NVIDIA-A100-SXM4-40GB" "a100-80gb" "NVIDIA-A100-SXM4-80GB")
@@ -33,6 +33,7 @@
 {{- toJson (merge (deepCopy .nodeSelector) $selector) -}}
 {{- end -}}
 
+{{/* Tolerations of the pods of a pool, as JSON. Input: the pool. */}}
 {{- define "pairwise-rm.poolTolerations" -}}
 {{- $tolerations := list -}}
 {{- if ne .platform "none" -}}

@@ -1,5 +1,8 @@
 {{/* RayJobs: what each stage runs, and the name that says so. */}}
 
+{{/*
+The command of one stage. Inputs: root, plan, stage; after, what it waits for as pairwise-rm.after gives it, or "".
+*/}}
 {{- define "pairwise-rm.stageCommand" -}}
 {{- $stage := .stage -}}
 {{- $values := index .root.Values.stages $stage -}}
@@ -11,20 +14,20 @@ pairwise-rm stage {{ $stage }} --recipe /etc/pairwise-rm/{{ $stage }}.yaml
 {{- if and .root.Values.storage.upload (has $stage (list "evaluate" "export")) }} --upload {{ .root.Values.storage.upload | squote }}{{ end }}
 {{- end -}}
 
-{{/* The stages that a RayJob runs, in order, as JSON. */}}
+{{/* The stages that a RayJob runs, in order, as JSON. Inputs: root; stage, its last. */}}
 {{- define "pairwise-rm.stagesOf" -}}
 {{- $first := (index .root.Values.stages .stage).first | default list -}}
 {{- $stages := list -}}
-{{- range list "convert" "train" "evaluate" -}}
+{{- range include "pairwise-rm.stages" . | fromJsonArray -}}
 {{- if has . $first -}}{{- $stages = append $stages . -}}{{- end -}}
 {{- end -}}
 {{- toJson (append $stages .stage) -}}
 {{- end -}}
 
-{{/* All stages that run, in whichever RayJob, as JSON. */}}
+{{/* All stages that run, in whichever RayJob, as JSON. Input: the root context. */}}
 {{- define "pairwise-rm.stagesThatRun" -}}
 {{- $stages := list -}}
-{{- range $stage := list "convert" "train" "evaluate" "export" -}}
+{{- range $stage := include "pairwise-rm.stages" $ | fromJsonArray -}}
 {{- if (index $.Values.stages $stage).enabled -}}
 {{- $stages = concat $stages (include "pairwise-rm.stagesOf" (dict "root" $ "stage" $stage) | fromJsonArray) -}}
 {{- end -}}
@@ -35,6 +38,7 @@ pairwise-rm stage {{ $stage }} --recipe /etc/pairwise-rm/{{ $stage }}.yaml
 {{/*
 The stage that a RayJob waits for, as `STAGE=DIGEST`. Train wants the pairs of its recipe, evaluate its judge; export
 only keeps the order behind evaluate, any evaluation of this run, so a changed one does not start it again.
+Inputs: root, plan; stage, the last of the RayJob.
 */}}
 {{- define "pairwise-rm.after" -}}
 {{- $first := include "pairwise-rm.stagesOf" . | fromJsonArray | first -}}
@@ -48,6 +52,7 @@ train={{ .plan.stages.train.digest }}
 {{- end -}}
 {{- end -}}
 
+{{/* What a RayJob runs: its stages one after another. Inputs: root, plan; stage, the last. */}}
 {{- define "pairwise-rm.entrypoint" -}}
 {{- $stages := include "pairwise-rm.stagesOf" . | fromJsonArray -}}
 {{- $after := include "pairwise-rm.after" . -}}
@@ -63,7 +68,7 @@ bash -c {{ join " && " $commands | quote }}
 {{- end -}}
 {{- end -}}
 
-{{/* root, plan, stage; recipe: name of the ConfigMap, for a RayJob with a cluster of its own. */}}
+{{/* spec of a RayJob. Inputs: root, plan, stage; recipe, name of the ConfigMap for a cluster of its own. */}}
 {{- define "pairwise-rm.rayJobSpec" -}}
 {{- $values := .root.Values -}}
 {{- $batch := $values.batch -}}
@@ -119,6 +124,9 @@ submitterPodTemplate:
     {{- with $values.priorityClass.name }}
     priorityClassName: {{ . }}
     {{- end }}
+    {{- with $values.head.runtimeClassName }}
+    runtimeClassName: {{ . }}
+    {{- end }}
     {{- with $values.head.nodeSelector }}
     nodeSelector:
       {{- toYaml . | nindent 6 }}
@@ -151,7 +159,7 @@ submitterPodTemplate:
 {{/*
 Kueue writes the node labels and tolerations of a flavor into the pods of a RayJob that it admits. An upgrade that took
 them out again would be refused as a conflict (Helm 4), or would start the run anew (Helm 3). A RayJob of this name was
-made with this very spec, so its pods are rendered as they are there.
+made with this very spec, so its pods are rendered as they are there. Inputs: as of pairwise-rm.rayJobSpec.
 */}}
 {{- define "pairwise-rm.rayJobSpecAsKueueHasIt" -}}
 {{- $spec := include "pairwise-rm.rayJobSpec" . -}}
@@ -166,7 +174,7 @@ made with this very spec, so its pods are rendered as they are there.
 {{/*
 <fullname>-<stage>-<sha8>, over all that the RayJob runs with. The shared cluster counts: KubeRay starts it anew
 when its spec changes, but for what the loop below takes out, which ends what runs there, and the RayJob that takes
-over needs a name of its own.
+over needs a name of its own. Inputs: root, plan, stage.
 */}}
 {{- define "pairwise-rm.rayJobName" -}}
 {{- $all := list (include "pairwise-rm.rayJobSpec" (merge (dict "recipe" "") .)) -}}

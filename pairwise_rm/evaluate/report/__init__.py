@@ -1,1 +1,1 @@
-"""The report: one HTML page that needs no network, no script and no font of its own."""
+"""The HTML report of an evaluation: one self-contained page. It decides how figures are shown, and computes none."""

@@ -108,7 +108,7 @@ _WINDOW = 5
 
 
 def curves(records: Sequence[Mapping[str, Any]]) -> list[Curve]:
-    """A curve for each of the guide's three metrics that the records hold."""
+    """A curve for each of the RM-Gallery tutorial's three metrics that the records hold."""
     found = []
     for key, title, note in _CURVES:
         pairs = [(r["step"], r[key]) for r in records if _number(r.get("step")) and _number(r.get(key))]

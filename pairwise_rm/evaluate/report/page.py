@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -23,6 +22,7 @@ from pairwise_rm.evaluate.report.figures import (
 from pairwise_rm.evaluate.report.samples import KINDS, pick_samples
 from pairwise_rm.evaluate.verdicts_file import read_verdicts
 from pairwise_rm.recipe.model import Recipe
+from pairwise_rm.train.metrics_file import read_steps
 
 if TYPE_CHECKING:
     from pairwise_rm.evaluate.result import Evaluation
@@ -71,7 +71,7 @@ def render(
         tiles=[(key, title, note) for key, title, note in _TILES],
         sections=_sections(metrics),
         reasons=_reasons(metrics),
-        curves=curves(_records(training_metrics)),
+        curves=curves(read_steps(training_metrics) if training_metrics else []),
         kinds=KINDS,
         samples=samples,
         samples_note=note,
@@ -120,20 +120,6 @@ def _reasons(metrics: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[tuple
         )
         for name in names
     ]
-
-
-def _records(path: Path | None) -> list[dict[str, Any]]:
-    if path is None or not path.is_file():
-        return []
-    records = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError:
-            continue  # the last line of a run that was interrupted while it wrote
-        if isinstance(record, dict):
-            records.append(record)
-    return records
 
 
 def _environment() -> jinja2.Environment:

@@ -163,7 +163,7 @@ def test_each_way_to_end_badly_has_its_exit_code(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("pairwise_rm.cli.run._run", fail)
+    monkeypatch.setattr("pairwise_rm.pipeline.run", fail)
     assert call(capsys, "run", "smoke")[::2] == (code, shown)
 
 
@@ -171,12 +171,14 @@ def test_a_defect_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -
     def fail(*_: object) -> None:
         raise ZeroDivisionError("ours")
 
-    monkeypatch.setattr("pairwise_rm.cli.run._run", fail)
+    monkeypatch.setattr("pairwise_rm.pipeline.run", fail)
     with pytest.raises(ZeroDivisionError, match="ours"):
         app.main(["run", "smoke"])
 
 
-def test_the_guides_data_config_is_known_for_one(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_the_data_config_of_the_rm_gallery_tutorial_is_known_for_one(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     path = tmp_path / "data_config.yaml"
     path.write_text("dataset:\n  name: x\n  configs: {type: local, source: helpsteer2_pairwise, path: a.jsonl}\n")
     code, out, _ = call(capsys, "validate", str(path))

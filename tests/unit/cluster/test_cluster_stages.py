@@ -17,11 +17,12 @@ import pytest
 from pairwise_rm.atomic_io import write_json
 from pairwise_rm.cluster import input_wait
 from pairwise_rm.cluster.gpu_request import Demand, demand_of
-from pairwise_rm.cluster.input_wait import Earlier, await_stage
+from pairwise_rm.cluster.input_wait import EarlierStage, await_stage
 from pairwise_rm.cluster.recipe_mount import await_recipe, digest_of
-from pairwise_rm.cluster.state_file import LOST_SECONDS, Reporter, StageState, read_state, state_file
+from pairwise_rm.cluster.state_file import LOST_SECONDS, StageState, StateWriter, read_state, state_file
 from pairwise_rm.cluster.upload import check_target, upload
 from pairwise_rm.errors import InputError, StageError
+from pairwise_rm.progress import Line, Step, Waiting
 from pairwise_rm.recipe.load import load_recipe, recipe_yaml
 from pairwise_rm.recipe.model import Recipe
 
@@ -34,25 +35,28 @@ def put(path: Path, **changed: object) -> Path:
     return path
 
 
+FIRST_STEP = Line("train", "train", Step(1, 2, 0.5, 0.5, 1.0, None, 9.1, 9.1))
+
+
 # ---- state ---------------------------------------------------------------------------------------
 
 
 def test_a_stage_leaves_succeeded_behind(tmp_path: Path) -> None:
-    with Reporter(tmp_path / "stages" / "train.json", "train", "d1") as reporter:
-        reporter.now("running")
-        reporter.say("step 1/2")
+    with StateWriter(tmp_path / "stages" / "train.json", "train", "d1") as writer:
+        writer.now("running")
+        writer.say(FIRST_STEP)
     state = read_state(tmp_path / "stages" / "train.json")
     assert state is not None
     assert (state.stage, state.digest, state.state, state.error) == ("train", "d1", "succeeded", None)
 
 
-def test_the_last_message_is_written_with_the_heartbeat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_last_line_is_written_with_the_heartbeat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pairwise_rm.cluster.state_file.HEARTBEAT_SECONDS", 0.02)
     path = tmp_path / "train.json"
-    with Reporter(path, "train", "d1") as reporter:
-        reporter.say("step 1/2")
+    with StateWriter(path, "train", "d1") as writer:
+        writer.say(FIRST_STEP)
         end = time.monotonic() + 10
-        while (state := read_state(path)) is None or state.message != "step 1/2":
+        while (state := read_state(path)) is None or state.progress != FIRST_STEP.as_json():
             assert time.monotonic() < end
             time.sleep(0.01)
 
@@ -67,7 +71,7 @@ def test_the_last_message_is_written_with_the_heartbeat(tmp_path: Path, monkeypa
     ],
 )
 def test_an_error_becomes_the_failure_of_the_stage_and_goes_on(tmp_path: Path, error: BaseException, line: str) -> None:
-    with pytest.raises(type(error)), Reporter(tmp_path / "train.json", "train", "d1"):
+    with pytest.raises(type(error)), StateWriter(tmp_path / "train.json", "train", "d1"):
         raise error
     state = read_state(tmp_path / "train.json")
     assert state is not None
@@ -97,6 +101,10 @@ def test_only_a_stage_that_should_be_writing_can_be_lost() -> None:
 # ---- order ---------------------------------------------------------------------------------------
 
 
+def tell(lines: list[str]) -> Callable[[Waiting], None]:
+    return lambda event: lines.append(str(event))
+
+
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(input_wait, "POLL_SECONDS", 0.01)
@@ -105,7 +113,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.mark.parametrize("digest", ["d1", None])
 def test_a_finished_earlier_stage_is_not_waited_for(tmp_path: Path, quick: list[str], digest: str | None) -> None:
-    await_stage(Earlier("train", digest), put(tmp_path / "t.json", state="succeeded"), 1, quick.append)
+    await_stage(EarlierStage("train", digest), put(tmp_path / "t.json", state="succeeded"), 1, tell(quick))
     assert quick == []
 
 
@@ -119,7 +127,7 @@ def waited_for_another_recipe(
     timer = threading.Timer(after, put, [path], {"digest": OTHER, **then})
     timer.start()
     with pytest.raises(StageError) as raised:
-        await_stage(Earlier("train", "d1"), path, timeout, said.append)
+        await_stage(EarlierStage("train", "d1"), path, timeout, tell(said))
     timer.join()
     return str(raised.value)
 
@@ -145,7 +153,7 @@ def test_an_end_with_another_recipe_from_before_is_waited_over_since_an_upgrade_
 ) -> None:
     path = put(tmp_path / "t.json", state=state, digest=OTHER)
     with pytest.raises(StageError, match=rf"was not done .*it is not begun; {state} with another recipe, {OTHER}\)"):
-        await_stage(Earlier("train", "d1"), path, 0.6, settling.append)
+        await_stage(EarlierStage("train", "d1"), path, 0.6, tell(settling))
     assert settling == [f"waiting for train (not begun; {state} with another recipe, {OTHER}) (0:00:00)"]
 
 
@@ -160,7 +168,7 @@ def test_the_right_run_after_a_stopped_one_with_another_recipe_is_taken(tmp_path
     timers = [threading.Timer(0.2, put, [path]), threading.Timer(0.4, put, [path], {"state": "succeeded"})]
     for timer in timers:
         timer.start()
-    await_stage(Earlier("train", "d1"), path, 10, settling.append)
+    await_stage(EarlierStage("train", "d1"), path, 10, tell(settling))
     assert settling[-1] == "waiting for train (running) (0:00:00)"
 
 
@@ -188,14 +196,14 @@ def test_an_end_with_another_recipe_over_which_the_right_run_writes_is_no_mismat
     path = put(tmp_path / "t.json", digest=OTHER)
     for after, changed in [(0.6, {"digest": OTHER, "state": "succeeded"}), (0.7, {}), (0.8, {"state": "succeeded"})]:
         threading.Timer(after, put, [path], changed).start()
-    await_stage(Earlier("train", "d1"), path, 10, settling.append)
+    await_stage(EarlierStage("train", "d1"), path, 10, tell(settling))
     assert settling[0] == f"waiting for train (running with another recipe, {OTHER}) (0:00:00)"
 
 
 def test_a_run_with_another_recipe_whose_pod_is_gone_counts_as_not_begun(tmp_path: Path, settling: list[str]) -> None:
     path = put(tmp_path / "t.json", digest=OTHER, heartbeat=time.time() - LOST_SECONDS - 5)
     with pytest.raises(StageError, match=r"train was not done after 0:00:00 \(it is not begun\)"):
-        await_stage(Earlier("train", "d1"), path, 0.05, settling.append)
+        await_stage(EarlierStage("train", "d1"), path, 0.05, tell(settling))
     assert settling == ["waiting for train (not begun) (0:00:00)"]
 
 
@@ -203,7 +211,7 @@ def test_the_end_of_the_earlier_stage_ends_the_waiting(tmp_path: Path, quick: li
     path = put(tmp_path / "t.json")
     timer = threading.Timer(0.1, put, [path], {"state": "succeeded"})
     timer.start()
-    await_stage(Earlier("train", "d1"), path, 10, quick.append)
+    await_stage(EarlierStage("train", "d1"), path, 10, tell(quick))
     assert quick == ["waiting for train (running) (0:00:00)"]
 
 
@@ -212,13 +220,13 @@ def test_a_failure_of_the_earlier_stage_fails_this_one_at_once_and_names_it(tmp_
     timer = threading.Timer(0.1, put, [path], {"state": "failed", "error": "out of memory"})
     timer.start()
     with pytest.raises(StageError, match="train failed, so there is nothing to do here: out of memory"):
-        await_stage(Earlier("train", "d1"), path, 10, quick.append)
+        await_stage(EarlierStage("train", "d1"), path, 10, tell(quick))
 
 
 def test_a_failure_of_a_stage_that_began_a_moment_earlier_counts_at_once(tmp_path: Path, quick: list[str]) -> None:
     path = put(tmp_path / "t.json", state="failed", since=time.time() - 20, error="no such file")
     with pytest.raises(StageError, match="train failed, so there is nothing to do here: no such file"):
-        await_stage(Earlier("train", "d1"), path, 10, quick.append)
+        await_stage(EarlierStage("train", "d1"), path, 10, tell(quick))
     assert quick == []
 
 
@@ -227,19 +235,23 @@ def test_a_failure_from_before_is_given_time_to_be_retried(
 ) -> None:
     path = put(tmp_path / "t.json", state="failed", since=time.time() - 600, error="an earlier attempt's")
     with pytest.raises(StageError, match="was not done"):
-        await_stage(Earlier("train", "d1"), path, 0.1, quick.append)
+        await_stage(EarlierStage("train", "d1"), path, 0.1, tell(quick))
     monkeypatch.setattr(input_wait, "GRACE_SECONDS", 0.05)
     with pytest.raises(StageError, match=r"train failed.*an earlier attempt's"):
-        await_stage(Earlier("train", "d1"), path, 10, quick.append)
+        await_stage(EarlierStage("train", "d1"), path, 10, tell(quick))
 
 
 def test_an_earlier_stage_whose_pod_is_gone_is_not_waited_for(
     tmp_path: Path, quick: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = put(tmp_path / "t.json", message="step 3/20", heartbeat=time.time() - LOST_SECONDS - 5)
+    path = put(
+        tmp_path / "t.json",
+        progress=FIRST_STEP.as_json(),
+        heartbeat=time.time() - LOST_SECONDS - 5,
+    )
     monkeypatch.setattr(input_wait, "LOST_SECONDS", 0.05)
-    with pytest.raises(StageError, match=r"train has not been heard of for 0:10:0\d \(it was running: step 3/20\)"):
-        await_stage(Earlier("train", "d1"), path, 10, quick.append)
+    with pytest.raises(StageError, match=r"train has not been heard of for 0:10:0\d \(it was running: step 1/2 "):
+        await_stage(EarlierStage("train", "d1"), path, 10, tell(quick))
 
 
 def test_a_line_of_progress_comes_when_something_is_new_and_then_at_a_pace(
@@ -247,14 +259,14 @@ def test_a_line_of_progress_comes_when_something_is_new_and_then_at_a_pace(
 ) -> None:
     monkeypatch.setattr(input_wait, "TELL_SECONDS", 0.2)
     with pytest.raises(StageError):
-        await_stage(Earlier("train", "d1"), put(tmp_path / "t.json"), 0.5, quick.append)
+        await_stage(EarlierStage("train", "d1"), put(tmp_path / "t.json"), 0.5, tell(quick))
     assert 2 <= len(quick) <= 4
 
 
 @pytest.mark.parametrize("text", ["evaluate", "train=d1", "serve"])
 def test_a_stage_waits_only_for_one_that_comes_before_it(text: str) -> None:
     with pytest.raises(InputError, match=f"--after {text}: expected one of convert before train"):
-        Earlier.parse(text, "train")
+        EarlierStage.parse(text, "train")
 
 
 # ---- recipe --------------------------------------------------------------------------------------

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from pairwise_rm.cli.console import Stage, observed
-from pairwise_rm.cli.steps import _Steps
+from pairwise_rm.cluster.run import ClusterReporter
 from pairwise_rm.export.run import refresh_card
+from pairwise_rm.pipeline import _TrainingProgress
 from pairwise_rm.recipe.model import Recipe
 from pairwise_rm.train.watchdog import Progress
 
@@ -59,8 +59,8 @@ def test_without_an_export_there_is_no_card_to_write(make_recipe: Callable[..., 
 
 def test_the_gpus_that_were_asked_for_are_let_go_once_verl_holds_them() -> None:
     said: list[str] = []
-    with Stage("train") as stage, observed(said.append):
-        steps = _Steps(stage, lambda: said.append("let go"))
+    with ClusterReporter("train", lambda line: said.append(str(json.loads(line)["text"]))).part("train") as part:
+        steps = _TrainingProgress(part, lambda: said.append("let go"))
         for phase in ("Ray is up", "actor and reference loaded", "first step"):
             steps(Progress(0, 2, phase, None))
-    assert said == ["Ray is up", "let go", "actor and reference loaded", "first step"]
+    assert said[1:-1] == ["Ray is up", "let go", "actor and reference loaded", "first step"]

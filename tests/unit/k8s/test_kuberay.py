@@ -10,14 +10,14 @@ from pairwise_rm.k8s.diagnosis import issues_of
 from pairwise_rm.k8s.issue import Issue
 from pairwise_rm.k8s.snapshot import Snapshot, newest_jobs
 from pairwise_rm.k8s.stage_status import StageView, view
+from pairwise_rm.progress import Failure
 from tests.unit.command_line import call, refused
-from tests.unit.k8s_objects import NOW, STARTED, STEP, Object, container, ended, head, job, submitter
+from tests.unit.k8s_objects import NOW, STARTED, STEP, WAITS, Object, container, ended, head, job, said, submitter
 from tests.unit.kubernetes_stub import KubernetesStub
 
 LONG_AGO = "2025-10-09T08:43:20Z"  # ten minutes before NOW
 EARLIER = "2025-10-09T08:48:20Z"  # five
 JUST_NOW = "2025-10-09T08:53:15Z"
-WAITS = "▸ train  waiting for convert (running) (0:01:00)"
 
 
 def running_head(since: str = LONG_AGO) -> Object:
@@ -58,41 +58,44 @@ def found(
     ],
 )
 def test_a_stage_that_kuberay_has_not_noticed_is_shown_by_its_own_word(rayjob: Object) -> None:
-    stage = shown(f"{EARLIER}   {STEP}", rayjob=rayjob)
+    stage = shown(f"{EARLIER} {said(STEP)}", rayjob=rayjob)
     assert str(stage) == "running, step 3/20  reward 0.412  accuracy 0.500 · KubeRay has not noticed it yet"
     assert stage.step == STEP
 
 
 def test_a_stage_that_waits_does_so_by_its_own_word_too() -> None:
-    assert str(shown(f"{EARLIER} {WAITS}")) == "waiting for convert (running) · KubeRay has not noticed it yet"
+    assert str(shown(f"{EARLIER} {said(WAITS)}")) == "waiting for convert (running) · KubeRay has not noticed it yet"
 
 
 def test_what_ray_prints_on_submission_is_not_taken_for_the_stage() -> None:
     told = [f"{EARLIER} Next steps", f"{EARLIER}   Query the logs of the job:", f"{EARLIER}     ray job logs j-1"]
     assert str(shown(*told)) == "starting, being submitted to Ray"
-    assert str(shown(*told, f"{JUST_NOW} ▸ train", f"{JUST_NOW}   vLLM loaded")).startswith("running, vLLM loaded")
+    assert str(shown(*told, f"{JUST_NOW} {said('vLLM loaded')}")).startswith("running, vLLM loaded")
 
 
 def test_kuberay_is_given_half_a_minute_to_notice() -> None:
-    assert str(shown(f"{JUST_NOW} {WAITS}")) == "waiting for convert (running)"
+    assert str(shown(f"{JUST_NOW} {said(WAITS)}")) == "waiting for convert (running)"
 
 
 @pytest.mark.parametrize("pods", [[submitter()], [submitter(), head("Pending")], [submitter(), running_head(JUST_NOW)]])
 def test_lines_of_an_attempt_whose_head_was_lost_are_not_taken_for_the_present_one(pods: list[Object]) -> None:
-    stage = shown(f"{EARLIER}   {STEP}", pods=pods)
+    stage = shown(f"{EARLIER} {said(STEP)}", pods=pods)
     assert (str(stage), stage.step) == ("starting, being submitted to Ray", None)
 
 
 def test_a_stage_whose_submitter_has_ended_is_not_said_to_run_nor_to_have_succeeded() -> None:
     done = submitter(phase="Succeeded", containerStatuses=[container("x", ended("Completed", 0))])
     done["status"]["containerStatuses"][0]["state"]["terminated"]["finishedAt"] = EARLIER
-    stage = shown(f"{EARLIER}   {STEP}", f"{EARLIER} error: the disk is full", pods=[running_head(), done])
+    stage = shown(
+        f"{EARLIER} {said(STEP)}", f"{EARLIER} {said(Failure('the disk is full'))}", pods=[running_head(), done]
+    )
     assert str(stage) == "starting, its submitter has ended (the disk is full) · KubeRay has not noticed it yet"
 
 
 def test_a_stage_that_is_tried_again_says_why_and_no_step_of_the_attempt_that_failed() -> None:
     stage = shown(
-        f"{EARLIER}   {STEP}", rayjob=job(deployment="Retrying", ray="FAILED", message="no head", reason="AppFailed")
+        f"{EARLIER} {said(STEP)}",
+        rayjob=job(deployment="Retrying", ray="FAILED", message="no head", reason="AppFailed"),
     )
     assert (str(stage), stage.step) == ("retrying, AppFailed: no head", None)
 
@@ -112,7 +115,7 @@ NOT_YET = "Job j-1 does not exist on the cluster"
 
 
 def test_an_operator_whose_log_says_that_it_cannot_reach_the_head_is_told_with_the_values() -> None:
-    (issue,) = found(f"{EARLIER} {WAITS}", log={"kuberay": [line(NOT_YET), line(TIMEOUT)]})
+    (issue,) = found(f"{EARLIER} {said(WAITS)}", log={"kuberay": [line(NOT_YET), line(TIMEOUT)]})
     assert str(issue) == (
         f"{OPERATOR} cannot reach {DASHBOARD}, so that RayJob judge-train-0a1b2c3d tells nothing of its job: dial tcp "
         f"10.96.3.4:8265: i/o timeout; set {VALUES} to namespace kuberay and the labels of its pods"
@@ -121,7 +124,7 @@ def test_an_operator_whose_log_says_that_it_cannot_reach_the_head_is_told_with_t
 
 
 def test_an_operator_whose_log_may_not_be_read_is_told_as_far_as_it_is_known() -> None:
-    (issue,) = found(f"{EARLIER} {WAITS}")
+    (issue,) = found(f"{EARLIER} {said(WAITS)}")
     assert str(issue) == (
         f"{OPERATOR} has not seen the job of RayJob judge-train-0a1b2c3d, which was submitted: either it cannot reach "
         f"{DASHBOARD}, for which see {VALUES}, or it waits before it asks again, 17 minutes at most"
@@ -138,7 +141,7 @@ def test_an_operator_whose_log_may_not_be_read_is_told_as_far_as_it_is_known() -
     ],
 )
 def test_an_operator_that_reaches_the_head_and_only_waits_is_no_issue(log: list[str]) -> None:
-    assert found(f"{EARLIER} {WAITS}", log={"kuberay": log}) == []
+    assert found(f"{EARLIER} {said(WAITS)}", log={"kuberay": log}) == []
 
 
 def test_a_submitter_that_has_ended_shows_too_that_the_job_was_submitted() -> None:
@@ -152,9 +155,9 @@ def test_a_submitter_that_has_ended_shows_too_that_the_job_was_submitted() -> No
     ("lines", "pods"),
     [
         ([], None),
-        ([f"{JUST_NOW} {WAITS}"], None),
-        ([f"{EARLIER} {WAITS}"], [running_head(STARTED), submitter()]),
-        ([f"{EARLIER} {WAITS}"], [head(), submitter()]),
+        ([f"{JUST_NOW} {said(WAITS)}"], None),
+        ([f"{EARLIER} {said(WAITS)}"], [running_head(STARTED), submitter()]),
+        ([f"{EARLIER} {said(WAITS)}"], [head(), submitter()]),
     ],
 )
 def test_a_job_that_was_not_submitted_long_ago_or_whose_head_is_not_ready_accuses_no_operator(
@@ -208,7 +211,7 @@ def unheard(cluster: KubernetesStub) -> KubernetesStub:
     """A release that runs for long, and of which no RayJob tells."""
     cluster.add("rayjobs", unnoticed())
     cluster.add("pods", running_head(), submitter(), OPERATOR_POD)
-    cluster.logs["judge-train-0a1b2c3d-s1"] = f"{EARLIER} {WAITS}\n"
+    cluster.logs["judge-train-0a1b2c3d-s1"] = f"{EARLIER} {said(WAITS)}\n"
     cluster.logs["kuberay-1"] = line(TIMEOUT) + "\n"
     return cluster
 

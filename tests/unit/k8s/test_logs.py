@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar
 
 import pytest
 
 from pairwise_rm.k8s import logs
 from pairwise_rm.k8s.api_errors import Unavailable
+from pairwise_rm.k8s.client import Cluster
+from pairwise_rm.progress import Failure
 from tests.unit.command_line import call, refused
-from tests.unit.k8s_objects import AT, STEP, job, submitter
+from tests.unit.k8s_objects import AT, STEP, job, said, submitter
 from tests.unit.kubernetes_stub import KubernetesStub
 
 
@@ -18,6 +19,16 @@ def test_the_log_is_the_submitters_without_its_times(
     release: KubernetesStub, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call(capsys, "logs", "train") == (0, f"▸ train  a -> b\n  {STEP}\n", "")
+
+
+def test_what_the_command_prints_of_its_error_is_shown_once_and_other_lines_as_they_are(
+    cluster: KubernetesStub, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cluster.add("rayjobs", job("train", "Failed", "FAILED"))
+    cluster.add("pods", submitter(phase="Failed"))
+    logged = ["INFO -- Connecting", said("first step", v=2), said(Failure("no room")), "error: no room"]
+    cluster.logs["judge-train-0a1b2c3d-s1"] = "".join(f"{AT} {line}\n" for line in logged)
+    assert call(capsys, "logs", "train") == (0, "INFO -- Connecting\n  first step\nerror: no room\n", "")
 
 
 def test_following_the_log_of_a_stage_that_has_ended_ends(
@@ -62,10 +73,11 @@ def test_without_a_submitter_pod_it_says_where_the_log_is(
 
 
 def test_a_log_whose_connection_is_lost_goes_on_without_a_gap_and_without_a_line_twice() -> None:
-    class Cluster:
-        calls: ClassVar[list[int | None]] = []
+    class BreaksOnce(Cluster):
+        def __init__(self) -> None:
+            self.calls: list[int | None] = []
 
-        def log(self, pod: str, name: str, follow: bool, since: int | None, quiet: float) -> Iterator[str]:
+        def log(self, pod: str, container: str, follow: bool, since: int | None, quiet: float) -> Iterator[str]:
             self.calls.append(since)
             yield from ("1 one", "2 two", "2 also two")
             if since is None:
@@ -73,22 +85,25 @@ def test_a_log_whose_connection_is_lost_goes_on_without_a_gap_and_without_a_line
             yield "3 three"
 
     written: list[str] = []
-    reading = logs._Reading(Cluster(), written.append)
+    cluster = BreaksOnce()
+    reading = logs._Reading(cluster, written.append)
     with pytest.raises(Unavailable):
         reading.read(submitter(), follow=True)
     reading.read(submitter(), follow=True)
     assert written == ["one", "two", "also two", "three"]
-    assert Cluster.calls[0] is None
-    assert Cluster.calls[1] is not None
+    assert cluster.calls[0] is None
+    assert cluster.calls[1] is not None
 
 
 def test_another_submitter_pod_is_read_from_its_beginning() -> None:
-    class Cluster:
-        def log(self, pod: str, *_: object) -> Iterator[str]:
+    class SaysItsPod(Cluster):
+        def __init__(self) -> None: ...
+
+        def log(self, pod: str, container: str, follow: bool, since: int | None, quiet: float) -> Iterator[str]:
             yield f"1 {pod[-2:]}"
 
     written: list[str] = []
-    reading = logs._Reading(Cluster(), written.append)
+    reading = logs._Reading(SaysItsPod(), written.append)
     for name in ("s1", "s2"):
         reading.read(submitter(name=name), follow=True)
     assert written == ["s1", "s2"]

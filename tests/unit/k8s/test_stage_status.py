@@ -7,7 +7,8 @@ import pytest
 from pairwise_rm.k8s.pods import Gpus, gpus, gpus_of, is_accelerator
 from pairwise_rm.k8s.snapshot import Snapshot, newest_jobs, unix
 from pairwise_rm.k8s.stage_status import StageView, cause, state_of, view
-from tests.unit.k8s_objects import AT, NOW, STEP, head, job, submitter, worker
+from pairwise_rm.progress import Begin, End, Failure, Waiting
+from tests.unit.k8s_objects import AT, NOW, STEP, WAITS, head, job, said, submitter, worker
 
 
 def seen(rayjob: dict[str, object], *lines: str, pods: list[dict[str, object]] | None = None) -> StageView:
@@ -48,19 +49,19 @@ def test_a_completed_submitter_pod_does_not_make_a_failed_job_succeed() -> None:
 
 
 def test_a_running_step_is_shown_with_the_time_that_is_left_since_it_was_written() -> None:
-    found = seen(job(), f"  {STEP}")
+    found = seen(job(), said(STEP))
     assert (found.state, found.note, found.step) == ("running", "step 3/20  reward 0.412  accuracy 0.500", STEP)
     assert found.left == pytest.approx(150, abs=1)
 
 
 def test_a_stage_that_says_it_waits_is_waiting() -> None:
-    found = seen(job(), "▸ train  waiting for convert (running) (0:01:00)")
+    found = seen(job(), said(WAITS))
     assert (found.state, found.waits_for) == ("waiting", "convert (running)")
     assert str(found) == "waiting for convert (running)"
 
 
 def test_a_stage_that_waits_for_gpus_says_how_long() -> None:
-    found = seen(job(), "▸ train  waiting for GPUs: 8 wanted, 0 there (0:01:00)")
+    found = seen(job(), said(Waiting("GPUs: 8 wanted, 0 there", 60)))
     assert str(found) == "waiting for GPUs: 8 wanted, 0 there, 1 min 10 s"
 
 
@@ -69,21 +70,21 @@ def test_a_stage_that_waits_for_gpus_says_how_long() -> None:
     [("accuracy 0.973 [0.948, 0.988]", "accuracy 0.973 [0.948, 0.988]"), ("test  128 pairs = 256 rows", "")],
 )
 def test_of_a_stage_that_is_done_only_its_result_is_shown(line: str, note: str) -> None:
-    assert seen(job(deployment="Complete", ray="SUCCEEDED"), f"  {line}").note == note
+    assert seen(job(deployment="Complete", ray="SUCCEEDED"), said(line)).note == note
 
 
 def test_a_stage_that_has_ended_has_no_time_left_and_keeps_its_last_step() -> None:
     found = seen(
-        job(deployment="Complete", ray="SUCCEEDED", endTime="2025-10-09T08:55:20Z"), f"  {STEP}", "  ✓ train 2 min 00 s"
+        job(deployment="Complete", ray="SUCCEEDED", endTime="2025-10-09T08:55:20Z"), said(STEP), said(End(120))
     )
     assert (found.left, found.seconds, found.step) == (None, 120.0, STEP)
 
 
 def test_gpus_are_shown_for_the_stage_that_works_and_not_for_those_that_wait_for_it() -> None:
     pods = [worker(gpus=8)]
-    assert seen(job(), f"  {STEP}", pods=pods).gpus == Gpus(held=8)
-    assert seen(job(), "▸ train  waiting for GPUs: 8 wanted, 0 there (0:00:10)", pods=pods).gpus == Gpus(held=8)
-    assert seen(job(), "▸ train  waiting for convert (running) (0:00:10)", pods=pods).gpus == Gpus()
+    assert seen(job(), said(STEP), pods=pods).gpus == Gpus(held=8)
+    assert seen(job(), said(Waiting("GPUs: 8 wanted, 0 there", 10)), pods=pods).gpus == Gpus(held=8)
+    assert seen(job(), said(WAITS), pods=pods).gpus == Gpus()
 
 
 def test_running_pods_hold_gpus_and_pending_pods_wait_for_them() -> None:
@@ -116,8 +117,12 @@ def test_accelerators_are_known_by_their_resource(resource: str, yes: bool) -> N
 @pytest.mark.parametrize(
     ("status", "log", "words"),
     [
-        ({"message": "x"}, ["error: the disk is full"], "the disk is full"),
-        ({"message": "Job failed, last logs:\n▸ train\nerror: no such folder\n"}, [], "no such folder"),
+        ({"message": "x"}, [said(Failure("the disk is full"))], "the disk is full"),
+        (
+            {"message": f"Job failed, last logs:\n{said(Begin(''))}\n{said(Failure('no such folder'))}\n"},
+            [],
+            "no such folder",
+        ),
         (
             {"message": "Ray head pod not found.", "reason": "AppFailed"},
             ["hello"],

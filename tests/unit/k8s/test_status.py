@@ -7,9 +7,10 @@ import json
 import pytest
 from rich.console import Console
 
+from pairwise_rm import __version__
 from pairwise_rm.cli import console as console_module
 from tests.unit.command_line import call, refused
-from tests.unit.k8s_objects import container, job, ray_cluster, worker
+from tests.unit.k8s_objects import AT, STEP, container, job, ray_cluster, said, worker
 from tests.unit.kubernetes_stub import KubernetesStub
 
 
@@ -62,13 +63,34 @@ def test_json_has_the_same_as_numbers(release: KubernetesStub, capsys: pytest.Ca
     assert (train["job_status"], train["deployment_status"]) == ("RUNNING", "Running")
 
 
-def test_a_trouble_stands_under_the_table(cluster: KubernetesStub, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_issue_stands_under_the_table(cluster: KubernetesStub, capsys: pytest.CaptureFixture[str]) -> None:
     status = container("ray-worker", {"waiting": {"reason": "ImagePullBackOff", "message": "not found"}})
     cluster.add("rayjobs", job("train", "Initializing", ""))
     cluster.add("pods", worker("Pending", containerStatuses=[status]))
     _, out, _ = call(capsys, "status")
     assert "✗ worker pod judge-a100-worker-x1 cannot pull image repo/judge:1: not found" in out
     assert "GPUs of its RayCluster: 1 waited for" in out
+
+
+def test_lines_of_a_newer_image_are_shown_as_far_as_they_are_understood_and_that_is_said(
+    release: KubernetesStub, capsys: pytest.CaptureFixture[str]
+) -> None:
+    newer = [said(STEP, v=2, tokens=4100), said("a new kind", v=2, event="phase")]
+    for line, progress in zip(newer, ["step 3/20  reward 0.412", "a new kind"], strict=True):
+        release.logs["judge-train-0a1b2c3d-s1"] = f"{AT} {line}\n"
+        _, out, _ = call(capsys, "status")
+        assert progress in out
+        assert (
+            f"! the image is newer than this pairwise-rm {__version__}: its lines have version 2, known here is 1"
+            in out
+        )
+    assert json.loads(call(capsys, "status", "--json")[1])["stages"][1]["lines_version"] == 2
+
+
+def test_lines_of_the_same_version_are_nothing_to_speak_of(
+    release: KubernetesStub, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "version" not in call(capsys, "status")[1]
 
 
 def test_without_logs_the_table_is_there(release: KubernetesStub, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,8 +11,9 @@ from pairwise_rm.errors import InputError
 from pairwise_rm.k8s import api_errors
 from pairwise_rm.k8s import wait as k8s_wait
 from pairwise_rm.k8s.api_errors import Unavailable
+from pairwise_rm.progress import Failure
 from tests.unit.command_line import call, refused
-from tests.unit.k8s_objects import AT, container, job, submitter, worker
+from tests.unit.k8s_objects import AT, container, job, said, submitter, worker
 from tests.unit.kubernetes_stub import KubernetesStub
 
 
@@ -27,7 +28,7 @@ def test_waiting_for_a_stage_that_failed_exits_1_with_its_own_error_line(
 ) -> None:
     cluster.add("rayjobs", job("train", "Failed", "FAILED", message="Job failed", reason="AppFailed"))
     cluster.add("pods", submitter(phase="Succeeded"))
-    cluster.logs["judge-train-0a1b2c3d-s1"] = f"{AT} error: /mnt/data: no such file\n"
+    cluster.logs["judge-train-0a1b2c3d-s1"] = f"{AT} {said(Failure('/mnt/data: no such file'))}\n"
     assert refused(capsys, "wait", "--for", "train") == (1, "train failed: /mnt/data: no such file")
 
 
@@ -116,3 +117,14 @@ def test_an_api_server_that_stays_away_ends_it(monkeypatch: pytest.MonkeyPatch) 
 
     with pytest.raises(Unavailable):
         api_errors.with_retries(ask, lambda _: None)
+
+
+def test_waiting_for_a_stage_of_another_version_says_so_once(
+    cluster: KubernetesStub, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cluster.add("rayjobs", job("train"))
+    cluster.add("pods", submitter())
+    cluster.logs["judge-train-0a1b2c3d-s1"] = f"{AT} {said('vLLM loaded', v=2)}\n"
+    _, out, _ = call(capsys, "wait", "--for", "train", "--timeout", "1s")
+    assert out.count("the image is newer than this pairwise-rm") == 1
+    assert "running, vLLM loaded" in out

@@ -88,14 +88,24 @@ def test_the_images_version_is_the_packages() -> None:
 
 
 def test_the_flash_attn_wanted_of_the_base_is_the_one_that_verl_pins() -> None:
-    [wanted] = re.findall(r"^ARG FLASH_ATTN=(.+)$", DOCKERFILE, re.MULTILINE)
+    [wanted] = re.findall(r"FLASH_ATTN=(\S+)", (REPO / "images" / "README.md").read_text(encoding="utf-8"))
     pins = [line for line in importlib.metadata.requires("verl") or () if line.startswith("flash-attn==")]
     assert [line.partition(";")[0].strip() for line in pins] == [f"flash-attn=={wanted}"]
 
 
+def test_nothing_of_a_third_party_and_no_flash_attn_is_wanted_by_default() -> None:
+    bases = re.findall(r"^FROM \$\{BASE_IMAGE:-(.+?)\}", DOCKERFILE, re.MULTILINE)
+    assert len(bases) == 2
+    assert [base for base in bases if not re.fullmatch(r"docker\.io/library/python:3\.\d+-slim-\w+", base)] == []
+    assert re.findall(r"^ARG FLASH_ATTN=(.*)$", DOCKERFILE, re.MULTILINE) == [""]
+
+
 @pytest.mark.parametrize("package", ["gcc", "g++", "build-essential", "python3-dev"])
-def test_no_compiler_is_installed(package: str) -> None:
-    assert not re.search(rf"install [^&]*\b{re.escape(package)}(?=[\s;&])", DOCKERFILE)
+def test_no_compiler_is_installed_but_the_one_that_triton_and_flashinfer_call(package: str) -> None:
+    cpu, gpu = DOCKERFILE.split("\n# ---- gpu -")
+    pattern = rf"install [^&]*(?<!\S){re.escape(package)}(?=[\s;&])"
+    assert not re.search(pattern, cpu)
+    assert bool(re.search(pattern, gpu)) == (package == "g++")
 
 
 def test_the_build_sees_what_is_named_and_nothing_else() -> None:

@@ -11,8 +11,9 @@ import pytest
 
 pytest.importorskip("starlette")
 
-from pairwise_rm.cluster.state_file import Reporter
+from pairwise_rm.cluster.state_file import StateWriter
 from pairwise_rm.errors import InputError, StageError
+from pairwise_rm.progress import Line
 from pairwise_rm.serve import app
 from pairwise_rm.serve.exported import Exported, ServeArguments
 
@@ -29,20 +30,22 @@ def test_an_export_that_is_on_its_way_is_waited_for_with_a_line(
 
     threading.Thread(target=export).start()
     app.await_export(ServeArguments.of({"model": str(folder)}))
-    assert capsys.readouterr().out == f"▸ serve  waiting for the judge in {folder}: no such folder (0:00:00)\n"
+    line = Line.parse(capsys.readouterr().out)
+    assert line is not None
+    assert line.human == f"▸ serve  waiting for the judge in {folder}: no such folder (0:00:00)"
 
 
 def test_an_older_export_of_the_same_run_is_not_served_where_a_newer_one_is_to_come(tmp_path: Path) -> None:
     folder, path = tmp_path / "export", tmp_path / "stages" / "export.json"
     folder.mkdir()
     assert app._lacking(folder, "b") == "export has not begun"
-    with Reporter(path, "export", "a"):
+    with StateWriter(path, "export", "a"):
         pass
     assert app._lacking(folder, "b") == "export has not begun"
-    with pytest.raises(StageError), Reporter(path, "export", "b"):
+    with pytest.raises(StageError), StateWriter(path, "export", "b"):
         raise StageError("disk full")
     assert app._lacking(folder, "b") == "export is failed (disk full)"
-    with Reporter(path, "export", "b"):
+    with StateWriter(path, "export", "b"):
         assert app._lacking(folder, "b") == "export is waiting"
     assert app._lacking(folder, "b") is None
 

@@ -16,7 +16,7 @@ from pairwise_rm.train.metrics_file import (
     check_fresh,
     drop_after,
     read_steps,
-    with_guide_names,
+    with_tutorial_names,
 )
 
 
@@ -84,11 +84,11 @@ def test_dropping_nothing_leaves_the_file_untouched(file: Path) -> None:
 
 def test_the_names_of_the_rm_gallery_tutorial_stand_beside_verls() -> None:
     verl = {"critic/score/mean": 0.5, "rollout/acc": 0.6, "actor/kl_loss": 0.01}
-    assert with_guide_names(verl) == {"reward/mean": 0.5, "accuracy": 0.6, "kl_loss": 0.01}
+    assert with_tutorial_names(verl) == {"reward/mean": 0.5, "accuracy": 0.6, "kl_loss": 0.01}
 
 
 def test_without_a_reference_there_is_no_kl_loss() -> None:
-    assert set(with_guide_names({"critic/score/mean": 0.5, "rollout/acc": 0.6})) == {"reward/mean", "accuracy"}
+    assert set(with_tutorial_names({"critic/score/mean": 0.5, "rollout/acc": 0.6})) == {"reward/mean", "accuracy"}
 
 
 @pytest.mark.parametrize("difference", [0.0, 1e-5, 0.01])

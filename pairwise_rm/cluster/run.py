@@ -1,0 +1,159 @@
+"""One stage inside a cluster: its recipe from a ConfigMap, the stages before it, its GPUs, the work, the upload.
+
+The work is `pairwise_rm.pipeline`'s. What the stage says goes into its log as JSON lines, and into its state file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+
+from pairwise_rm import pipeline
+from pairwise_rm.cluster.gpu_request import GpuRequest, demand_of
+from pairwise_rm.cluster.input_wait import EarlierStage, await_stage
+from pairwise_rm.cluster.recipe_mount import await_recipe, digest_of
+from pairwise_rm.cluster.state_file import StateWriter, read_state, sentence_of, state_file
+from pairwise_rm.cluster.upload import check_target, upload
+from pairwise_rm.errors import InputError
+from pairwise_rm.progress import Begin, End, Event, Failure, Line, Note, Waiting
+from pairwise_rm.ray_session import cluster_address
+from pairwise_rm.recipe.load import load_recipe
+from pairwise_rm.recipe.model import Recipe
+from pairwise_rm.run_folder import RunFolder
+from pairwise_rm.signals import sigterm_raises
+
+QUIET_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a RayJob asks for. `digest`: of the recipe's file; `after`: `STAGE[=DIGEST]`; timeouts in seconds."""
+
+    stage: str
+    recipe: Path
+    digest: str | None
+    after: str | None
+    input_timeout: float
+    gpu_timeout: float
+    upload: str | None
+
+
+def run_job(job: Job, write: Callable[[str], None]) -> None:
+    """Runs the stage; `write` is given its log, line by line. A stage that is done with this recipe is not repeated.
+
+    Raises InputError and StageError, after they were written to the log and to the state file.
+    """
+    reporter = ClusterReporter(job.stage, write)
+    try:
+        _run(job, reporter)
+    except (Exception, KeyboardInterrupt) as error:
+        reporter.emit(Failure(sentence_of(error)))
+        raise
+
+
+def _run(job: Job, reporter: ClusterReporter) -> None:
+    if job.stage not in pipeline.STAGES:
+        raise InputError(f"stage {job.stage!r}: expected one of {', '.join(pipeline.STAGES)}")
+    earlier = EarlierStage.parse(job.after, job.stage) if job.after else None
+    if job.digest:
+        await_recipe(job.recipe, job.digest, reporter.say)
+    recipe = load_recipe(str(job.recipe))
+    path, digest = state_file(recipe, job.stage), job.digest or digest_of(job.recipe.read_bytes())
+    if (state := read_state(path)) and state.state == "succeeded" and state.digest == digest:
+        reporter.say(f"already done with this recipe ({path}), nothing to do")
+        return
+    # Stopping a Ray job sends SIGTERM; as KeyboardInterrupt it lets the stage write that it was stopped.
+    with sigterm_raises(KeyboardInterrupt()), StateWriter(path, job.stage, digest) as reporter.state:
+        if job.upload:
+            check_target(job.upload)
+        if earlier:
+            await_stage(earlier, state_file(recipe, earlier.stage), job.input_timeout, reporter.wait)
+        with _gpus(job, recipe, reporter.wait) as request:
+            reporter.state.now("running")
+            pipeline.run_stage(job.stage, recipe, reporter, holding=request.release if request else None)
+        if job.upload:
+            _upload(job, recipe, job.upload, reporter)
+
+
+@contextlib.contextmanager
+def _gpus(job: Job, recipe: Recipe, say: Callable[[Waiting], None]) -> Iterator[GpuRequest | None]:
+    demand = demand_of(job.stage, recipe)
+    if demand is None or cluster_address() is None:
+        yield None
+        return
+    request = GpuRequest(demand, recipe.device)
+    try:
+        request.acquire(job.gpu_timeout, say)
+        yield request
+    finally:
+        request.release()
+
+
+def _upload(job: Job, recipe: Recipe, uri: str, reporter: ClusterReporter) -> None:
+    folder = RunFolder.of(recipe)
+    if finished := {"evaluate": folder.evaluation, "export": folder.export}.get(job.stage):
+        reporter.say(f"uploaded to {upload(finished, uri)}")
+
+
+@dataclass
+class ClusterReporter:
+    """What a stage says, as JSON lines to its log and, once there is one, to its state file."""
+
+    stage: str
+    write: Callable[[str], None]
+    state: StateWriter | None = field(default=None, init=False)
+
+    def part(self, name: str, note: str = "") -> ClusterPart:
+        return ClusterPart(self, name, note)
+
+    def say(self, text: str) -> None:
+        self.emit(Note(text))
+
+    def wait(self, event: Waiting) -> None:
+        line = self.emit(event)
+        if self.state:
+            self.state.now("waiting", line)
+
+    def emit(self, event: Event, part: str | None = None, silent: bool = False) -> Line:
+        """Tells the state file, and unless `silent` the log."""
+        line = Line(self.stage, part or self.stage, event)
+        if self.state and not isinstance(event, Failure):
+            self.state.say(line)
+        if not silent:
+            self.write(str(line))
+        return line
+
+
+class ClusterPart:
+    """A part of a stage. Live lines reach the log every ten seconds at most, the state file always."""
+
+    def __init__(self, reporter: ClusterReporter, name: str, note: str) -> None:
+        self._reporter, self._name, self._note = reporter, name, note
+        self._began = self._written = time.monotonic()
+
+    def __enter__(self) -> ClusterPart:
+        self._reporter.emit(Begin(self._note), self._name)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self._reporter.emit(End(time.monotonic() - self._began), self._name)
+
+    def say(self, event: Event | str) -> None:
+        self._emit(event, silent=False)
+        self._written = time.monotonic()
+
+    def live(self, event: Event | str) -> None:
+        if time.monotonic() - self._written >= QUIET_SECONDS:
+            self.say(event)
+        else:
+            self._emit(event, silent=True)
+
+    def _emit(self, event: Event | str, silent: bool) -> None:
+        self._reporter.emit(Note(event) if isinstance(event, str) else event, self._name, silent)

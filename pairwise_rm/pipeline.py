@@ -1,0 +1,250 @@
+"""The stages in their order, and what each does with a recipe.
+
+`pairwise-rm run` goes through all of them here; each RayJob of the chart runs one, and `pairwise-rm status` shows them
+in this order. Each says what it does through the reporter that it is given: a terminal, or a cluster's logs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pairwise_rm.errors import InputError
+from pairwise_rm.progress import Part, Reporter, Step, counting
+from pairwise_rm.recipe.model import DatasetConfig, Recipe
+from pairwise_rm.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from pairwise_rm.evaluate.result import Evaluation
+    from pairwise_rm.train.run import Trained
+    from pairwise_rm.train.watchdog import Progress
+
+STAGES = ("convert", "train", "evaluate", "export")
+
+BEFORE, AFTER = "before", "after"
+"""Labels of the evaluations of the base model and of the trained one."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a whole run has made."""
+
+    before: Evaluation
+    after: Evaluation
+    judge: Path
+    report: Path
+
+
+def run(recipe: Recipe, reporter: Reporter, fresh: bool = False) -> Outcome:
+    """All stages; the base model is evaluated before it is trained. Stages that are done are not done again."""
+    from pairwise_rm.evaluate.run import write_report
+
+    folder = RunFolder.of(recipe)
+    convert(recipe.data, folder.data, reporter, recipe=recipe)
+    pairs, base = pairs_to_judge(recipe), base_model(recipe)
+    before = evaluate_model(recipe, base, BEFORE, pairs, folder.evaluation, reporter)
+    train(recipe, reporter, fresh)
+    merged = str(merge(recipe, reporter))
+    after = evaluate_model(
+        recipe, merged, AFTER, pairs, folder.evaluation, reporter, against=before.folder, replace=True
+    )
+    exported = export(recipe, reporter)
+    report = write_report(
+        folder.evaluation, before=before.folder, after=after.folder, training_metrics=folder.metrics, recipe=recipe
+    )
+    return Outcome(before, after, exported, report)
+
+
+def run_stage(name: str, recipe: Recipe, reporter: Reporter, holding: Callable[[], None] | None = None) -> None:
+    """One of STAGES. `holding` is called once its own actors hold the GPUs."""
+    if name == "convert":
+        convert(recipe.data, RunFolder.of(recipe).data, reporter, recipe=recipe)
+    elif name == "train":
+        train(recipe, reporter, holding=holding)
+    elif name == "evaluate":
+        evaluate(recipe, reporter, replace=True)
+        refresh_card(recipe, reporter)
+    elif name == "export":
+        export(recipe, reporter)
+    else:
+        raise InputError(f"stage {name!r}: expected one of {', '.join(STAGES)}")
+
+
+def make_model(name: str, folder: Path, seed: int, reporter: Reporter) -> None:
+    """Makes one of the small local models where it is not there yet."""
+    from pairwise_rm.toy import make
+
+    with reporter.part("model", f"{name} at {folder}") as part:
+        make(name, folder, seed, part.live)
+
+
+def convert(
+    config: DatasetConfig,
+    output_dir: Path,
+    reporter: Reporter,
+    overwrite: bool = False,
+    recipe: Recipe | None = None,
+) -> None:
+    """Converts the pairs. Makes the recipe's small model first, since its pairs come with it."""
+    from pairwise_rm.convert.run import convert as convert_pairs
+    from pairwise_rm.convert.summary import describe
+
+    if recipe is not None and recipe.data.files:
+        with reporter.part("convert", f"nothing to do, data.files names {recipe.data.files.train}"):
+            return
+    if recipe is not None and recipe.model.make:
+        make_model(recipe.model.make, Path(recipe.model.path), recipe.seed, reporter)
+    source = f"{config.configs.source} from {config.configs.path or config.configs.repo or 'the hub'}"
+    with reporter.part("convert", source) as part:
+        count = counting(part)
+        result = convert_pairs(
+            config, output_dir, overwrite=overwrite, progress=lambda done, total: count("read", done, total)
+        )
+        for line in describe(result).splitlines():
+            part.say(line)
+
+
+def train(
+    recipe: Recipe, reporter: Reporter, fresh: bool = False, holding: Callable[[], None] | None = None
+) -> Trained:
+    """Trains. `holding` is called once verl's own actors hold the GPUs."""
+    from pairwise_rm.train.run import train as train_with_verl
+
+    folder = RunFolder.of(recipe)
+    with reporter.part("train", f"{recipe.model.path} -> {folder.train}") as part:
+        trained = train_with_verl(recipe, fresh=fresh, watch=_TrainingProgress(part, holding))
+        if trained.skipped:
+            part.say(f"step {trained.step} is reached already, nothing to do")
+        else:
+            note = f", resumed after step {trained.resumed_from}" if trained.resumed_from else ""
+            part.say(f"checkpoint of step {trained.step}{note}: {trained.checkpoint}")
+    return trained
+
+
+class _TrainingProgress:
+    """What the driver does, as events: each step, and the phase while there is no step."""
+
+    def __init__(self, part: Part, holding: Callable[[], None] | None = None) -> None:
+        self._part, self._holding = part, holding
+        self._began: float | None = None
+        self._steps = 0
+
+    def __call__(self, progress: Progress) -> None:
+        if self._holding and progress.holds_gpus:
+            self._holding()
+            self._holding = None
+        if progress.metrics is not None:
+            self._part.say(self._step(progress, progress.metrics))
+        elif progress.phase:
+            self._part.say(progress.phase)
+
+    def _step(self, progress: Progress, metrics: dict[str, Any]) -> Step:
+        seconds = metrics.get("timing_s/step", 0.0)
+        self._steps += 1
+        self._began = metrics["time"] - seconds if self._began is None else self._began
+        return Step(
+            step=progress.step,
+            of=progress.last,
+            reward=metrics.get("reward/mean", 0),
+            accuracy=metrics.get("accuracy", 0),
+            valid=metrics.get("rollout/valid", 0),
+            kl=metrics.get("kl_loss"),
+            seconds=seconds,
+            left=(metrics["time"] - self._began) / self._steps * (progress.last - progress.step),
+        )
+
+
+def evaluate(
+    recipe: Recipe,
+    reporter: Reporter,
+    models: list[str] | None = None,
+    data: Path | None = None,
+    out: Path | None = None,
+    replace: bool = False,
+) -> None:
+    """The base model and the trained one; or the models that are named, two of them in a paired comparison."""
+    from pairwise_rm.evaluate.run import write_report
+    from pairwise_rm.hf_model import model_location
+    from pairwise_rm.train import checkpoints
+
+    folder = RunFolder.of(recipe)
+    pairs, target = pairs_to_judge(recipe, data), out or folder.evaluation
+    if models and len(models) > 2:
+        raise InputError(f"--model: at most two models can be compared, got {len(models)}")
+    trained = not models and checkpoints.newest(folder.checkpoints) is not None
+    if models:
+        chosen = [model_location(model) for model in models]
+    else:
+        chosen = [base_model(recipe), *([str(merge(recipe, reporter))] if trained else [])]
+    first = evaluate_model(recipe, chosen[0], BEFORE, pairs, target, reporter, replace=replace)
+    last = first
+    if len(chosen) == 2:
+        last = evaluate_model(recipe, chosen[1], AFTER, pairs, target, reporter, against=first.folder, replace=replace)
+    report = write_report(
+        target,
+        before=first.folder if last is not first else None,
+        after=last.folder,
+        training_metrics=folder.metrics if trained else None,
+        recipe=recipe,
+    )
+    reporter.say(f"report: {report}")
+
+
+def evaluate_model(
+    recipe: Recipe, model: str, label: str, data: Path, folder: Path, reporter: Reporter, **options: Any
+) -> Evaluation:
+    """Judges one model and says what came out."""
+    from pairwise_rm.evaluate.result import headline
+    from pairwise_rm.evaluate.run import evaluate as judge_rows
+
+    with reporter.part(f"evaluate {label}", model) as part:
+        done = judge_rows(
+            recipe, model=model, label=label, data_file=data, folder=folder, progress=counting(part), **options
+        )
+        part.say(("already there: " if done.skipped else "") + headline(done))
+    return done
+
+
+def base_model(recipe: Recipe) -> str:
+    """What training starts from, for vLLM and transformers. Raises InputError when it is not there."""
+    from pairwise_rm.hf_model import check_base_model, model_location
+
+    check_base_model(recipe.model)
+    return model_location(recipe.model.path)
+
+
+def pairs_to_judge(recipe: Recipe, data: Path | None = None) -> Path:
+    """The held-out pairs. Raises InputError when they were not converted yet."""
+    path = data.expanduser() if data else RunFolder.of(recipe).test_file
+    if not path.is_file():
+        hint = "" if data else f"; `pairwise-rm convert {recipe.name}` writes it"
+        raise InputError(f"{path}: no such file{hint}")
+    return path
+
+
+def merge(recipe: Recipe, reporter: Reporter) -> Path:
+    """The newest checkpoint as a Hugging Face folder, for evaluation and export."""
+    from pairwise_rm.export.run import merge as merge_checkpoint
+
+    with reporter.part("merge", str(RunFolder.of(recipe).latest)):
+        return merge_checkpoint(recipe)
+
+
+def refresh_card(recipe: Recipe, reporter: Reporter) -> None:
+    """Puts the figures of the newest evaluation into the card of an export that is there already."""
+    from pairwise_rm.export.run import refresh_card as refresh
+
+    if card := refresh(recipe):
+        reporter.say(f"model card: {card}")
+
+
+def export(recipe: Recipe, reporter: Reporter, checkpoint: Path | None = None, out: Path | None = None) -> Path:
+    """Writes the Hugging Face folder."""
+    from pairwise_rm.export.run import export as export_judge
+
+    with reporter.part("export", str(out or RunFolder.of(recipe).export)) as part:
+        target = export_judge(recipe, checkpoint=checkpoint, out=out)
+        part.say(f"{target}: ready to serve, `vllm serve {target}`")
+    return target

@@ -1,0 +1,298 @@
+"""The chart refuses what the package refuses: one table, held to both.
+
+The package checks a recipe when it is loaded and, in its preflight, when training starts; in a cluster that is after
+the pairs are converted and GPUs were waited for. The chart says the same before anything is made, in Helm's templates,
+which cannot call the package. Where only one of them can refuse, the table says why.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import importlib.util
+import inspect
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from pairwise_rm.errors import InputError
+from pairwise_rm.recipe import model as recipe_model
+from pairwise_rm.recipe.load import flatten, load_recipe
+from pairwise_rm.run_folder import RunFolder
+from pairwise_rm.train import preflight as checks
+from tests.chart.chart_sentences import sentences
+from tests.chart.rendering import Values, nested, refusal, rendered
+
+RECIPE = "qwen3-14b-8x80g"
+WANDB = ("WANDB_API_KEY", "WANDB_MODE")
+# Looked for, not imported: preflight itself does no more.
+pytestmark = pytest.mark.skipif(
+    any(importlib.util.find_spec(name) is None for name in ("transformers", "pyarrow", "verl", "vllm", "ray")),
+    reason="needs what training needs",
+)
+
+
+class Row(NamedTuple):
+    """Values that differ from the default, and what each says to them; None where it takes them."""
+
+    values: dict[str, Any]
+    chart: str | None
+    package: str | None
+    why: str = ""
+    """Why only one of them refuses."""
+
+
+def recipe(**overrides: Any) -> dict[str, Any]:
+    return {f"recipe.overrides.{key.replace('__', '.')}": setting for key, setting in overrides.items()}
+
+
+def both(values: dict[str, Any], sentence: str) -> Row:
+    """Refused by both in one sentence; the chart's begins with `recipe`."""
+    return Row(values, f"recipe {sentence}", sentence)
+
+
+ROWS: dict[str, Row] = {
+    "the default": Row({}, None, None),
+    # ---- the recipe
+    "two splits": Row(
+        recipe(data__export__split_ratio={"train": 0.9, "test": 0.1}),
+        "recipe data.export: split and split_ratio exclude each other; set the other one to null",
+        "split and split_ratio exclude each other; keep one",
+    ),
+    "a split that does not add up": Row(
+        recipe(data__export={"split": None, "split_ratio": {"train": 0.9, "test": 0.2}}),
+        "recipe data.export.split_ratio: train + test must be 1, got 0.9 + 0.2",
+        "train + test must be 1, got 0.9 + 0.2",
+    ),
+    "a run folder without a name": Row(
+        recipe(output_dir=" "), 'recipe output_dir: " "; the chart sets it', "output_dir: must name a folder"
+    ),
+    "flash attention without a GPU": both(
+        recipe(device="cpu"), "model.attention: flash_attention_2 needs a GPU; use sdpa with device: cpu"
+    ),
+    "tensor parallelism without a GPU": both(
+        recipe(device="cpu", model__attention="sdpa"), "train.tensor_parallel: must be 1 with device: cpu"
+    ),
+    "tensor parallelism that does not divide the GPUs": both(
+        recipe(train__tensor_parallel=3), "train.tensor_parallel: 3 must divide the 8 GPUs (nodes x gpus_per_node)"
+    ),
+    "a batch that is no multiple of its mini-batch": both(
+        recipe(train__batch_size=95), "train.batch_size: must be a multiple of train.mini_batch_size 24, got 95"
+    ),
+    "a batch that the GPUs cannot share": Row(
+        recipe(train__batch_size=3, train__mini_batch_size=3),
+        "recipe train.batch_size: 3 x 4 rollouts must be a multiple of 8 GPUs",
+        "train.batch_size: 3 x 4 rollouts = 12 samples, must be a multiple of 8 GPUs",
+    ),
+    "a mini-batch that the GPUs cannot share": Row(
+        recipe(train__batch_size=6, train__mini_batch_size=3),
+        "recipe train.mini_batch_size: 3 x 4 rollouts must be a multiple of 8 GPUs",
+        "train.mini_batch_size: 3 x 4 rollouts = 12 samples, must be a multiple of 8 GPUs",
+    ),
+    "samples that a micro-batch does not divide": both(
+        recipe(train__micro_batch_size_per_gpu=5),
+        "train.micro_batch_size_per_gpu: must divide the 12 samples that a GPU has of a mini-batch, got 5",
+    ),
+    "samples that a forward pass does not divide": both(
+        recipe(train__log_prob_micro_batch_size_per_gpu=7),
+        "train.log_prob_micro_batch_size_per_gpu: must divide the 48 samples of a GPU, got 7",
+    ),
+    # ---- W&B
+    "W&B without a key": Row(
+        recipe(train__loggers=["wandb"]),
+        "secrets.wandb.existingSecret: is empty, and the recipe logs to W&B (train.loggers); name a secret",
+        "train.loggers: wandb needs WANDB_API_KEY (or WANDB_MODE=offline)",
+    ),
+    "W&B without a key, online": Row(
+        recipe(train__loggers=["wandb"]) | {"extraEnv": [{"name": "WANDB_MODE", "value": "online"}]},
+        "secrets.wandb.existingSecret: is empty, and the recipe logs to W&B (train.loggers); name a secret",
+        "train.loggers: wandb needs WANDB_API_KEY (or WANDB_MODE=offline)",
+    ),
+    "W&B without a key, offline": Row(
+        recipe(train__loggers=["wandb"]) | {"extraEnv": [{"name": "WANDB_MODE", "value": "offline"}]}, None, None
+    ),
+    "W&B with a key": Row(
+        recipe(train__loggers=["wandb"]) | {"head.env": [{"name": "WANDB_API_KEY", "value": "x"}]}, None, None
+    ),
+    # ---- what the pools give: the package sees them as the nodes of the Ray cluster
+    "more GPUs than there are": Row(
+        recipe(train={"nodes": 2}),
+        "recipe train.nodes x train.gpus_per_node: 2 pods with 8 GPUs wanted, the pools give 1 such; "
+        "raise pools.<name>.gpus or maxReplicas, or take another recipe",
+        "train.nodes x train.gpus_per_node: 16 GPUs wanted, the Ray cluster has 8",
+    ),
+    "more GPUs than pools of a fixed size give": Row(
+        {"autoscaling.enabled": False, "poolDefaults.replicas": 0},
+        "raise pools.<name>.gpus or replicas",
+        "train.nodes x train.gpus_per_node: 8 GPUs wanted, the Ray cluster has 0",
+    ),
+    "larger pods than there are": Row(
+        {"poolDefaults.gpus": 4, "poolDefaults.maxReplicas": 4},
+        "recipe train.nodes x train.gpus_per_node: 1 pods with 8 GPUs wanted, the pools give 0 such",
+        "train.nodes: 1 Ray nodes with 8 GPUs wanted, the cluster has 0",
+    ),
+    "just enough Ray CPUs": Row({"poolDefaults.rayCpus": 35}, None, None),
+    "too few Ray CPUs": Row(
+        {"poolDefaults.rayCpus": 34},
+        "pools.gpu.rayCpus: 34 is too few; verl takes 35 Ray CPUs on 1 pods for 8 GPUs, so set at least 35",
+        "Ray CPUs: 35 wanted by verl and its TransferQueue, the cluster has 34",
+    ),
+    "just enough Ray CPUs on two nodes": Row(
+        recipe(train={"nodes": 2}) | {"poolDefaults.maxReplicas": 2, "poolDefaults.rayCpus": 30}, None, None
+    ),
+    "too few Ray CPUs on two nodes": Row(
+        recipe(train={"nodes": 2}) | {"poolDefaults.maxReplicas": 2, "poolDefaults.rayCpus": 29},
+        "pools.gpu.rayCpus: 29 is too few; verl takes 59 Ray CPUs on 2 pods for 16 GPUs, so set at least 30",
+        "Ray CPUs: 59 wanted by verl and its TransferQueue, the cluster has 58",
+    ),
+    "GPUs that are only counted": Row(
+        {"poolDefaults.gpuResource": ""},
+        "pools.gpu.gpuResource: is empty, so its GPUs are only counted; the recipe qwen3-14b-8x80g has device: cuda",
+        None,
+        "Ray believes the number of GPUs that it is started with",
+    ),
+    "more engines than the pools have room for": Row(
+        recipe(evaluate={"replicas": 9, "tensor_parallel": 8}),
+        "recipe evaluate.replicas x evaluate.tensor_parallel: 9 engines with 8 GPUs on one pod wanted, "
+        "the pools have room for 1",
+        None,
+        "training does not evaluate; the evaluation waits for its engines until stages.evaluate.gpuTimeout",
+    ),
+}
+# What only the package can refuse, by a part of its sentence.
+NOT_OF_VALUES = {
+    "training needs ": "what the image has installed",
+    "flash_attention_2 needs the package flash-attn": "what the image has installed",
+    "model.lora: needs the package peft": "what the image has installed",
+    "wanted, the file has ": "the pairs, which are not converted yet",
+    "prompt.max_prompt_length: none of the ": "the pairs, which are not converted yet",
+    "reward.weight_by_strength: ": "the pairs, which are not converted yet",
+    "; the judge's format must survive it": "the model's tokenizer",
+    "attention heads": "the model's config.json",
+    "tokens of prompt and response wanted": "the model's config.json",
+    "checkpoints, ": "the free space of the volume",
+    "memory: about ": "the memory of a machine without a cluster",
+    "GPUs wanted, this machine has ": "the GPUs of a machine without a cluster",
+    "train.ray_cpus: ": "a key for a machine without a cluster",
+}
+
+
+# ---- what the chart says --------------------------------------------------------------------------
+
+
+def said_by_chart(row: Row) -> str:
+    return "" if row.chart is None else refusal(nested(row.values))
+
+
+@pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
+def test_the_chart_says_what_the_table_has(row: Row) -> None:
+    if row.chart is None:
+        assert rendered([], nested(row.values))
+        return
+    assert row.chart in said_by_chart(row)
+    assert said_by_chart(row).count("Error:") == 1
+
+
+CHART = [pytest.param(p, id=name) for name, p in sentences(("_check_recipe.tpl", "_check_capacity.tpl"))]
+
+
+@pytest.mark.parametrize("pattern", CHART)
+def test_each_of_the_chart_s_checks_of_a_recipe_has_a_row(pattern: str) -> None:
+    assert any(re.search(pattern, said_by_chart(row)) for row in ROWS.values())
+
+
+# ---- what the package says ------------------------------------------------------------------------
+
+
+def ray_nodes(values: Values) -> list[dict[str, Any]]:
+    """The pods that the chart's one pool can have, as Ray lists them."""
+    pool = values.get("poolDefaults", {})
+    fixed = not values.get("autoscaling", {}).get("enabled", True)
+    gpus = pool.get("gpus", 8)
+    node = {"GPU": gpus, "CPU": pool.get("rayCpus", 4 * gpus + 8)}
+    return [{"Resources": node, "Alive": True}] * pool.get("replicas" if fixed else "maxReplicas", 1)
+
+
+def said_by_package(row: Row, folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """All that is refused when the recipe is loaded, by preflight, and by the Ray cluster of the chart's pools."""
+    import ray
+
+    values = nested(row.values)
+    given = flatten(values.get("recipe", {}).get("overrides", {}))
+    for name in WANDB:
+        monkeypatch.delenv(name, raising=False)
+    for variable in (*values.get("extraEnv", []), *values.get("head", {}).get("env", [])):
+        monkeypatch.setenv(variable["name"], variable["value"])
+    monkeypatch.setenv("RAY_ADDRESS", "ray://nowhere")
+    monkeypatch.setattr(checks, "ray_session", lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr(ray, "nodes", lambda: ray_nodes(values))
+    said = []
+    try:
+        # A model that is not there, so that nothing is fetched: what needs it is not in the table.
+        given |= {"model.path": str(folder / "none")}
+        loaded = load_recipe(RECIPE, [f"{key}={json.dumps(setting)}" for key, setting in given.items()])
+    except InputError as error:
+        return str(error)
+    for check in (lambda: checks.preflight(loaded, RunFolder.of(loaded)), lambda: checks.check_cluster(loaded)):
+        try:
+            check()
+        except InputError as error:
+            said += str(error).splitlines()
+    # Of the model that is not there, and of an image that may lack it.
+    rest = [line for line in said if not re.search("no such model folder|needs the package flash-attn", line)]
+    return "\n".join(rest)
+
+
+@pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
+def test_the_package_says_what_the_table_has(row: Row, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = said_by_package(row, tmp_path, monkeypatch)
+    if row.package is None:
+        assert said == ""
+    else:
+        assert row.package in said
+
+
+def written() -> Iterator[str]:
+    """Every sentence of the recipe's validators and of preflight, as a pattern of what is said."""
+    for module in (recipe_model, checks):
+        for node in ast.walk(ast.parse(inspect.getsource(module))):
+            if isinstance(node, ast.Yield):
+                yield from _pattern(node.value)
+            elif isinstance(node, ast.Call) and _called(node) in ("InputError", "StageError", "ValueError", "append"):
+                yield from _pattern(node.args[0])
+
+
+def _called(call: ast.Call) -> str:
+    return call.func.id if isinstance(call.func, ast.Name) else getattr(call.func, "attr", "")
+
+
+def _pattern(node: ast.AST | None) -> Iterator[str]:
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield re.escape(node.value)
+    elif isinstance(node, ast.JoinedStr):
+        parts = [re.escape(str(part.value)) if isinstance(part, ast.Constant) else ".*" for part in node.values]
+        yield "".join(parts)
+
+
+WRITTEN = sorted(set(written()))
+
+
+@pytest.mark.parametrize("pattern", WRITTEN)
+def test_each_of_the_package_s_checks_has_a_row_or_is_not_of_values(
+    pattern: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    not_of_values = [part for part in NOT_OF_VALUES if re.escape(part) in pattern]
+    in_a_row = any(
+        re.search(pattern, said_by_package(row, tmp_path, monkeypatch)) for row in ROWS.values() if row.package
+    )
+    assert in_a_row != bool(not_of_values)
+
+
+def test_what_only_one_of_them_refuses_has_its_reason() -> None:
+    for name, row in ROWS.items():
+        assert bool(row.why) == ((row.chart is None) != (row.package is None)), name
+    assert [part for part in NOT_OF_VALUES if not any(re.escape(part) in pattern for pattern in WRITTEN)] == []
