@@ -11,7 +11,7 @@ import yaml
 
 from tests.chart.crd_schemas import schema_file
 from tests.chart.gitops_health import load
-from tests.e2e.kube import Namespace, run
+from tests.e2e.kube import Namespace, new_namespace, run
 
 CRDS = {
     "applications.argoproj.io": "argocd-application-crd.yaml",
@@ -27,14 +27,11 @@ def gitops() -> Iterator[Namespace]:
     made = [name for name in CRDS if f"/{name}" not in there]
     for name in made:
         run("kubectl", "apply", "--server-side", "--filename", str(files[name]))
-    namespace = Namespace("pairwise-rm-e2e-gitops")
     try:
         run("kubectl", "wait", "--for=condition=Established", "--timeout=60s", *(f"crd/{name}" for name in CRDS))
-        namespace.delete()
-        namespace.create()
-        yield namespace
+        with new_namespace("e2e-gitops") as namespace:
+            yield namespace
     finally:
-        namespace.delete()
         for name in made:
             run("kubectl", "delete", "crd", name, "--ignore-not-found")
 
