@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pairwise_rm.k8s.diagnosis import issues
-from pairwise_rm.k8s.issue import Issue, clipped, merged
+from pairwise_rm.k8s.issue import Issue, clipped, merged, shortened
 from pairwise_rm.k8s.kuberay import is_1_6
 from pairwise_rm.k8s.snapshot import Snapshot, newest_jobs
 from tests.unit.k8s_objects import (
@@ -55,6 +55,19 @@ def test_a_claim_that_no_volume_fits_is_told_with_what_it_asks_for() -> None:
         "claim judge-runs (1Ti, ReadWriteMany, storage class nfs) gets no volume: no capacity; "
         "set storage.runs.storageClass, .size, .accessMode or .existingClaim"
     )
+
+
+def test_a_pod_that_waits_for_something_else_is_told_beside_the_claim_that_gets_no_volume() -> None:
+    refusal = event("judge-runs", "ProvisioningFailed", "no capacity")
+    busy = unschedulable(worker(), "0/1 nodes are available: 1 Insufficient nvidia.com/gpu.")
+    issues = found(mounting("judge-runs"), busy, events=[refusal], claims={"judge-runs": claim()})
+    assert sorted(issue.subject for issue in issues) == ["claim judge-runs", "worker pod judge-a100-worker-x1"]
+
+
+@pytest.mark.parametrize("volume", ["data", "runs", "cache"])
+def test_a_claim_is_told_with_the_store_that_it_is_for(volume: str) -> None:
+    (issue,) = found(mounting("my-claim", volume), claims={})
+    assert str(issue) == f"claim my-claim is not there; make it, or set storage.{volume}.existingClaim"
 
 
 def test_a_claim_that_is_not_there_is_told() -> None:
@@ -181,6 +194,45 @@ def test_a_raycluster_that_gets_no_head_tells_its_last_warning() -> None:
     assert issue.terminal
 
 
+@pytest.mark.parametrize(
+    ("message", "section"),
+    [
+        ("head Pod ml/judge-head-x, exceeded", "head"),
+        ("worker pods of judge are refused:", "head"),
+        ('pods "judge-a100-worker-x" is forbidden:', "pools.a100"),
+    ],
+)
+def test_a_refusal_of_a_raycluster_names_the_section_of_the_pod_that_it_is_about(message: str, section: str) -> None:
+    said = f"{message} failed quota: compute: must specify limits.cpu for: x"
+    refusal = ray_cluster(conditions=[{"type": "ReplicaFailure", "status": "True", "message": said}])
+    (issue,) = found(cluster=refusal)
+    assert str(issue) == f"RayCluster judge gets no pod: {said}; set {section}.resources with these"
+
+
+def test_a_refusal_that_is_over_is_not_told() -> None:
+    over = ray_cluster(conditions=[{"type": "ReplicaFailure", "status": "False", "message": "exceeded quota: gpus"}])
+    assert found(cluster=over) == []
+
+
+WARNING = event("judge", "AccountMissing", "ServiceAccount judge-head is not found", "RayCluster")
+
+
+@pytest.mark.parametrize(
+    ("pods", "rayjob"),
+    [([head()], None), ([], job("train", "Failed", "FAILED"))],
+    ids=["a cluster that has pods", "a stage that has ended"],
+)
+def test_a_warning_of_a_raycluster_is_told_only_where_a_pod_is_waited_for(
+    pods: list[Object], rayjob: Object | None
+) -> None:
+    assert found(*pods, events=[WARNING], rayjob=rayjob) == []
+
+
+def test_of_a_raycluster_without_pods_only_the_latest_event_counts() -> None:
+    later = event("judge", "CreatedHeadPod", "Created head Pod", "RayCluster", 5, type="Normal")
+    assert found(events=[WARNING, later]) == []
+
+
 def test_a_quota_may_become_free() -> None:
     full = ray_cluster(conditions=[{"type": "ReplicaFailure", "status": "True", "message": "exceeded quota: gpus"}])
     (issue,) = found(cluster=full)
@@ -192,13 +244,21 @@ def test_a_rayjob_that_no_operator_takes_up_is_told_after_a_minute() -> None:
     assert found(rayjob=untouched) == []
     untouched["metadata"]["creationTimestamp"] = "2025-10-09T08:51:20Z"
     (issue,) = found(rayjob=untouched)
-    assert "has not been taken up for 2 min 00 s: see whether KubeRay's operator runs" in str(issue)
+    assert str(issue) == (
+        "RayJob judge-train-0a1b2c3d has not been taken up for 2 min 00 s: see whether KubeRay's operator runs, and "
+        "whether it watches namespace ml"
+    )
+    assert not issue.terminal
+    untouched["spec"]["suspend"] = True
+    assert found(rayjob=untouched) == [], "one that is suspended is not to be taken up"
 
 
 def test_a_raycluster_that_is_not_there_is_told() -> None:
     missing = event("judge-train-0a1b2c3d", "RayClusterNotFound", kind="RayJob")
     (issue,) = found(events=[missing])
     assert str(issue) == "RayJob judge-train-0a1b2c3d waits for RayCluster judge, which is not there"
+    there = event("judge-train-0a1b2c3d", "CreatedRayJobSubmitter", kind="RayJob", seconds_ago=5, type="Normal")
+    assert found(events=[missing, there]) == [], "it was made meanwhile"
 
 
 def test_a_stage_that_has_succeeded_has_no_issue() -> None:
@@ -228,10 +288,20 @@ def test_the_same_issue_of_several_pods_is_one_and_terminal_ones_come_first() ->
 
 
 def test_a_long_message_keeps_its_beginning_and_its_end() -> None:
-    text = clipped("begin " + "x " * 400 + "cause")
-    assert len(text) <= 240
-    assert text.startswith("begin")
-    assert text.endswith("cause")
+    text = clipped("begin\n" + "x" * 400 + " cause")
+    assert len(text) == 240
+    assert text == "begin " + "x" * 74 + " … " + "x" * 151 + " cause"
+
+
+def test_a_message_that_fits_is_one_line_and_whole() -> None:
+    assert clipped("  the\n cause ") == "the cause"
+    assert clipped("x" * 240) == shortened("x" * 240, 240) == "x" * 240
+
+
+def test_of_a_long_line_the_beginning_is_shown_where_there_is_room_for_no_more() -> None:
+    assert shortened("one two\nthree", 9) == "one two…"
+    assert shortened("x" * 64) == "x" * 64
+    assert shortened("x" * 65) == "x" * 63 + "…"
 
 
 @pytest.mark.parametrize(("fields", "yes"), [({"preRunningDeadlineSeconds": {}}, True), ({"suspend": {}}, False)])

@@ -71,7 +71,26 @@ def test_a_node_that_is_being_brought_up_is_told() -> None:
         unschedulable(worker(), "0/1 nodes are available: 1 Insufficient nvidia.com/gpu."),
         events=[event("judge-a100-worker-x1", "TriggeredScaleUp")],
     )
-    assert "waits for a node that is being brought up" in str(issue)
+    assert str(issue) == (
+        "worker pod judge-a100-worker-x1 waits for a node that is being brought up: 0/1 nodes are available: "
+        "1 Insufficient nvidia.com/gpu"
+    )
+
+
+def test_a_scheduling_gate_that_is_not_kueues_is_told() -> None:
+    (issue,) = found(unschedulable(worker(), "Scheduling is blocked due to non-empty gates", "SchedulingGated"))
+    assert str(issue) == (
+        "worker pod judge-a100-worker-x1 is held back by a scheduling gate: Scheduling is blocked due to non-empty "
+        "gates"
+    )
+
+
+@pytest.mark.parametrize("status", [{"phase": "Running"}, {"phase": "Pending", "scheduled": "True"}])
+def test_a_pod_that_has_a_node_is_no_issue_of_the_scheduler(status: dict[str, str]) -> None:
+    pod = unschedulable(worker(), "0/1 nodes are available: 1 Insufficient cpu.")
+    pod["status"]["phase"] = status["phase"]
+    pod["status"]["conditions"][0]["status"] = status.get("scheduled", "False")
+    assert found(pod) == []
 
 
 def test_the_schedulers_asides_are_left_out() -> None:
@@ -172,6 +191,13 @@ def test_a_volume_that_cannot_be_mounted_is_told(message: str, value: str) -> No
 
 def test_a_pod_that_is_just_starting_is_no_issue() -> None:
     assert found(worker("Pending", containerStatuses=[waiting("ContainerCreating")])) == []
+
+
+def test_of_the_submitters_only_the_newest_counts() -> None:
+    older = submitter(name="s1", phase="Pending", containerStatuses=[waiting("ImagePullBackOff")])
+    newer = submitter(name="s2")
+    newer["metadata"]["creationTimestamp"] = "2025-10-09T09:53:20Z"
+    assert found(newer, older) == []
 
 
 def test_a_submitter_that_failed_is_no_issue_since_its_job_tells() -> None:

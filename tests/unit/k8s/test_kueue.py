@@ -171,6 +171,14 @@ def test_an_elastic_stage_that_runs_tells_what_its_newest_slice_waits_for_in_pla
     assert not issue.terminal
 
 
+def test_a_pod_that_no_gate_holds_is_told_beside_what_the_queue_waits_for() -> None:
+    old = workload(condition("QuotaReserved"), condition("Admitted"), at=LONG_AGO)
+    new = workload(pending(BUSY), name="rayjob-judge-train-2")
+    busy = unschedulable(worker(), "0/1 nodes are available: 1 Insufficient cpu.")
+    issues = found(old, new, rayjob=queued("Running", "RUNNING"), pods=[busy])
+    assert [issue.subject for issue in issues] == ["RayJob judge-train-0a1b2c3d", "worker pod judge-a100-worker-x1"]
+
+
 def test_a_stage_that_kuberay_has_not_suspended_yet_is_not_said_to_run() -> None:
     held = workload(pending("LocalQueue nosuch doesn't exist", "Inadmissible"))
     (issue,) = found(held, rayjob=queued(deployment="Initializing"))

@@ -82,6 +82,13 @@ def test_a_quota_that_refuses_the_submitter_is_told() -> None:
     )
 
 
+@pytest.mark.parametrize("resource", ["limits.cpu", "requests.memory", "requests.ephemeral-storage"])
+def test_a_quota_of_sizes_that_refuses_the_submitter_is_told_with_what_to_lower(resource: str) -> None:
+    message = f'pods "x" is forbidden: exceeded quota: compute, requested: {resource}=1, used: {resource}=4, limited: x'
+    (issue,) = found(events=[event("judge-train-0a1b2c3d", "FailedCreate", message, kind="Job")])
+    assert str(issue).endswith("; lower submission.resources, or have ResourceQuota compute raised")
+
+
 @pytest.mark.parametrize(
     ("reason", "words"),
     [
@@ -90,9 +97,10 @@ def test_a_quota_that_refuses_the_submitter_is_told() -> None:
     ],
 )
 def test_what_kuberay_may_not_make_is_told(reason: str, words: str) -> None:
-    message = "Failed to create x ml/judge-1: admission webhook denied the request: no"
+    message = "Failed to create x ml/judge-1: admission webhook denied the request: must specify; failed quota: a"
     (issue,) = found(events=[event("judge-train-0a1b2c3d", reason, message, kind="RayJob")])
     assert str(issue).startswith(words)
+    assert str(issue).endswith("; set submission.resources with these")
     assert issue.terminal
 
 
