@@ -7,7 +7,6 @@ the server-side dry run of `tests/e2e` does.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 from functools import cache
@@ -18,15 +17,12 @@ import jsonschema
 import pytest
 import yaml
 
-REPO = Path(__file__).resolve().parents[2]
-SCHEMAS = Path(os.environ.get("PAIRWISE_RM_SCHEMAS", REPO.parent / "shared" / "reference" / "schemas"))
+from tests.paths import REPO as REPO
+from tests.paths import shared
 
 
 def schema_file(name: str) -> Path:
-    file = SCHEMAS / name
-    if not file.is_file():
-        pytest.skip(f"not held to {name}, which {SCHEMAS} does not have: set PAIRWISE_RM_SCHEMAS to its folder")
-    return file
+    return shared(f"reference/schemas/{name}")
 
 
 def go_module_file(module: str, name: str) -> Path:

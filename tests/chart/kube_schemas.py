@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from crd_schemas import REPO, go_module_file, strict
+from crd_schemas import go_module_file, strict
+
+from tests.paths import REPO, SHARED
 
 KUBERNETES = "k8s.io/kubernetes@v1.34.4"
 # The versions that are supported: Go module, and the folder of CRDs of a cluster for tests that has them.
@@ -33,7 +35,6 @@ CRDS = [
     ),
     ("github.com/cilium/cilium@v1.18.4", "pkg/k8s/apis/cilium.io/client/crds/v2/ciliumnetworkpolicies.yaml"),
 ]
-CLUSTER = REPO.parent / "shared" / "cluster"
 _META = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
 _NUMBER_OR_TEXT = {"type": ["string", "number"]}
 # What OpenAPI 2 cannot say and calls a string.
@@ -87,7 +88,7 @@ def schemas(kuberay: str) -> Path:
 def ray_crd_file(kuberay: str, kind: str) -> Path:
     """From the cluster's own folder where there is one, so that both are held to the same."""
     module, folder = KUBERAY[kuberay]
-    local = CLUSTER / folder / f"ray.io_{kind}.yaml"
+    local = SHARED / "cluster" / folder / f"ray.io_{kind}.yaml"
     return local if local.is_file() else go_module_file(module, f"config/crd/bases/ray.io_{kind}.yaml")
 
 

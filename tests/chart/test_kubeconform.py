@@ -49,8 +49,8 @@ def test_a_misspelt_key_or_value_does_not(tmp_path: Path, kuberay: str) -> None:
     for number, (right, wrong) in enumerate(MISTAKES):
         assert right in rendering
         (tmp_path / f"{number}.yaml").write_text(rendering.replace(right, wrong, 1))
-    wrong, _ = checked(tmp_path, kuberay)
-    assert [line.partition(".yaml")[0] for line in sorted(wrong)] == [str(number) for number in range(len(MISTAKES))]
+    refused, _ = checked(tmp_path, kuberay)
+    assert [line.partition(".yaml")[0] for line in sorted(refused)] == [str(number) for number in range(len(MISTAKES))]
 
 
 @pytest.mark.parametrize(("kuberay", "wrong"), [("1.6", 1), ("1.7", 0)])

@@ -126,7 +126,7 @@ def test_a_recipe_patched_in_an_overlay_is_found_by_its_digests(overlay: str) ->
 def commands(readme: Path, begin: str) -> str:
     """The block of commands of a README that begins so."""
     [block] = [block for block in re.findall(r"```bash\n(.*?)```", readme.read_text(), re.DOTALL) if begin in block]
-    return block
+    return str(block)
 
 
 def test_another_recipe_is_rendered_as_the_readme_says(tmp_path: Path) -> None:

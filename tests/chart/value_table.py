@@ -14,9 +14,9 @@ from typing import Any
 from rendering import ABSENT, STAGES, Object, Values, at, nested, objects, over, text
 
 DIGEST = "sha256:" + "5" * 64
-ANYWHERE = [{"podSelector": {}}]
+ANYWHERE: list[Any] = [{"podSelector": {}}]
 TOLERATION = {"key": "judges", "operator": "Exists", "effect": "NoSchedule"}
-AFFINITY = {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}}
+AFFINITY: dict[str, Any] = {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}}
 VOLUMES = ("data", "runs", "cache")
 RULE = {"policy": "DeleteCluster", "condition": {"jobStatus": "SUCCEEDED", "ttlSeconds": 5}}
 
@@ -118,7 +118,8 @@ def claim(volume: str) -> dict[str, Row]:
 
 
 def stage(name: str, number: int, *, waits: bool = True, gpus: bool = True) -> dict[str, Row]:
-    job, rows = f"RayJob/{name} spec", {}
+    job = f"RayJob/{name} spec"
+    rows: dict[str, Row] = {}
     rows["activeDeadlineSeconds"] = (number, {f"{job} activeDeadlineSeconds": number})
     if waits:
         rows["inputTimeout"] = (number + 1, {f"{job} entrypoint": re.compile(rf"--input-timeout {number + 1}\b")})

@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 import yaml
-from kube import CHART, ENDED, GPU, REPO, Namespace, Watcher, has_cluster, nodes_have_gpus, run
-from phases import report
 
-from pairwise_rm.cluster import STAGES
+from pairwise_rm.pipeline import STAGES
+from tests.e2e.kube import CHART, ENDED, GPU, Namespace, Watcher, has_cluster, nodes_have_gpus, run
+from tests.e2e.phases import report
+from tests.paths import REPO
 
 RELEASE = "judge"
 STEPS_ALONE = 2
@@ -58,8 +59,8 @@ class Release:
         """Every stage's RayJob has ended, well or not."""
 
         def done() -> bool:
-            if self.watcher.trouble:
-                raise self.watcher.trouble
+            if self.watcher.issue:
+                raise self.watcher.issue
             last = self.watcher.seen[-1].states if self.watcher.seen else {}
             if time.time() > self.installed + HEAD_STARTS_WITHIN:
                 started = self.watcher.first(lambda seen: seen.head_runs)

@@ -16,8 +16,8 @@ from typing import Any
 
 from pairwise_rm.errors import PairwiseError
 from pairwise_rm.k8s.client import Cluster
+from tests.paths import REPO
 
-REPO = Path(__file__).resolve().parents[2]
 CHART = REPO / "charts" / "pairwise-rm"
 GPU = "nvidia.com/gpu"
 STAGE = "pairwise-rm.io/stage"
@@ -134,7 +134,7 @@ class Watcher:
                 self.seen.append(Seen(time.time(), head_runs(pods), states, gpu_pods_of(pods)))
         except (AssertionError, PairwiseError) as error:
             # In a thread it would be lost; whoever waits for what is seen raises it.
-            self.trouble = error
+            self.issue = error
 
     def first(self, condition: Callable[[Seen], bool]) -> float | None:
         return next((seen.at for seen in self.seen if condition(seen)), None)

@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 from chart_sentences import sentences, templates
-from kube import CHART, Namespace, run, tool
 from rendering import nested
+
+from tests.e2e.kube import CHART, Namespace, run, tool
 
 USER = "pairwise-rm-e2e-installer"
 OWNER = "meta.helm.sh/release-name"

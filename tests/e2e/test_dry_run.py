@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from kube import CHART, REPO, Namespace, run, tool
+
+from tests.e2e.kube import CHART, Namespace, run, tool
+from tests.paths import REPO
 
 PRESETS = [None, *sorted(CHART.glob("values-*.yaml"))]
 MANIFESTS = sorted((REPO / "manifests").glob("*.yaml"))

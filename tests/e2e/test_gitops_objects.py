@@ -10,7 +10,8 @@ import pytest
 import yaml
 from crd_schemas import schema_file
 from gitops_health import load
-from kube import Namespace, run
+
+from tests.e2e.kube import Namespace, run
 
 CRDS = {
     "applications.argoproj.io": "argocd-application-crd.yaml",

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Release
 from gitops_health import argo, flux
-from kube import CHART, gpu_pods, pairwise_rm, run, state_of, succeeded, tool
-from phases import PHASES
+
+from tests.e2e.conftest import Release
+from tests.e2e.kube import CHART, gpu_pods, pairwise_rm, run, state_of, succeeded, tool
+from tests.e2e.phases import PHASES
 
 STAGES = ["convert", "train", "evaluate", "export"]
 

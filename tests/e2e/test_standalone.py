@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 
-from conftest import STEPS_ALONE, Alone
-from kube import ENDED, state_of, succeeded
-from phases import PHASES
+from tests.e2e.conftest import STEPS_ALONE, Alone
+from tests.e2e.kube import ENDED, state_of, succeeded
+from tests.e2e.phases import PHASES
 
 
 def test_a_training_that_is_applied_alone_converts_trains_and_takes_its_cluster_away(alone: Alone) -> None:

@@ -16,8 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from kube import REPO, Namespace, has_cluster, run
-from phases import report
+
+from tests.e2e.kube import Namespace, has_cluster, run
+from tests.e2e.phases import report
+from tests.paths import shared
 
 
 def pytest_configure() -> None:
@@ -103,14 +105,13 @@ def answers(port: int) -> bool:
 @pytest.fixture(scope="session")
 def git() -> Iterator[GitServer]:
     """A server of Git repositories that the cluster's controllers reach."""
-    local = Path(os.environ.get("PAIRWISE_RM_LOCAL_CLUSTER", REPO.parent / "shared" / "cluster")) / "git-serve"
-    if not local.is_file():
-        pytest.skip("no Git server that this cluster could reach: the tests start the one beside the local cluster")
+    serve = shared("cluster/git-serve")
     with tempfile.TemporaryDirectory() as folder:
         root, work = Path(folder) / "served", Path(folder) / "work"
-        root.mkdir(), work.mkdir()
+        root.mkdir()
+        work.mkdir()
         port = free_port()
-        process = subprocess.Popen([str(local), str(root), str(port)])
+        process = subprocess.Popen([str(serve), str(root), str(port)])
         try:
             wait_for(lambda: answers(port), 10, "the Git server answers", lambda: f"exit {process.poll()}")
             assert process.poll() is None, f"port {port} was taken meanwhile"

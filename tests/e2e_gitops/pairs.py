@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from kube import Namespace
+from tests.e2e.kube import Namespace
 
 IMAGE = "localhost/pairwise-rm:test"
 CLAIM = "pairs"

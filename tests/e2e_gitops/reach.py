@@ -1,6 +1,6 @@
 """Who reaches what under enforced NetworkPolicies: a table from · to · port · seen.
 
-    python tests/e2e_gitops/reach.py NAMESPACE RELEASE     with kubectl, and a release that has a head and a worker
+    python -m tests.e2e_gitops.reach NAMESPACE RELEASE     with kubectl, and a release that has a head and a worker
 
 Connections are tried from pods: the release's head and worker, a pod with the release's labels as its submitters have
 them, a pod beside it without, and two in another namespace, one of which has the labels of KubeRay's operator.
@@ -14,12 +14,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "e2e"))
-
-from kube import Namespace, run
+from tests.e2e.kube import Namespace, run
 
 STRANGERS = "pairwise-rm-e2e-strangers"
 PAUSE_SECONDS = 3.0

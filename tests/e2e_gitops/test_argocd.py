@@ -19,12 +19,13 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import GitServer, Repository, wait_for
 from gitops_health import GITOPS, load
-from kube import CHART, ENDED, Namespace, gpu_pods, pairwise_rm, run, state_of, succeeded
-from pairs import CLAIM, VALUES, put_pairs
-from phases import PHASES
 from rendering import over
+
+from tests.e2e.kube import CHART, ENDED, Namespace, gpu_pods, pairwise_rm, run, state_of, succeeded
+from tests.e2e.phases import PHASES
+from tests.e2e_gitops.conftest import GitServer, Repository, wait_for
+from tests.e2e_gitops.pairs import CLAIM, VALUES, put_pairs
 
 MANIFEST = GITOPS / "argocd" / "application.yaml"
 HEALTH = GITOPS / "argocd" / "health.yaml"

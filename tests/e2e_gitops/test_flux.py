@@ -13,10 +13,12 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import GitServer, Repository, new_namespace, wait_for
-from kube import CHART, REPO, Namespace, run, state_of, succeeded, tool
-from pairs import VALUES, put_pairs
-from phases import PHASES
+
+from tests.e2e.kube import CHART, Namespace, run, state_of, succeeded, tool
+from tests.e2e.phases import PHASES
+from tests.e2e_gitops.conftest import GitServer, Repository, new_namespace, wait_for
+from tests.e2e_gitops.pairs import VALUES, put_pairs
+from tests.paths import REPO
 
 FLUX = REPO / "manifests" / "gitops" / "flux-manifests"
 RELEASE = "pairwise-rm"

@@ -6,13 +6,14 @@ import os
 import re
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from conftest import new_namespace, wait_for
-from kube import CHART, ENDED, REPO, Namespace, pairwise_rm, run, state_of, succeeded
-from phases import PHASES
-from reach import ray_pod
+
+from tests.e2e.kube import CHART, ENDED, Namespace, pairwise_rm, run, state_of, succeeded
+from tests.e2e.phases import PHASES
+from tests.e2e_gitops.conftest import new_namespace, wait_for
+from tests.e2e_gitops.reach import ray_pod
+from tests.paths import shared
 
 pytestmark = pytest.mark.long
 RELEASE = "judge"
@@ -20,8 +21,7 @@ OPERATOR = ("--namespace", "kuberay-operator", "get", "deployment", "kuberay-ope
 
 
 def up(*options: str) -> None:
-    local = Path(os.environ.get("PAIRWISE_RM_LOCAL_CLUSTER", REPO.parent / "shared" / "cluster"))
-    run(str(local / "up"), *options)
+    run(str(shared("cluster/up")), *options)
 
 
 def operator() -> str:

@@ -17,14 +17,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import pairs
 import pytest
 import yaml
-from kube import CHART, ENDED, Namespace, has_cluster, run, succeeded, tool
 
 from release import registry
 from release.chart import package
 from release.versions import version_of_package
+from tests.e2e.kube import CHART, ENDED, Namespace, has_cluster, run, succeeded, tool
+from tests.e2e_gitops import pairs
 
 BUILT = "localhost/pairwise-rm:test"
 RELEASE = "judge"

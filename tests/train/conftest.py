@@ -17,8 +17,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.paths import REPO
+
 STEPS = 12
-REPO = Path(__file__).resolve().parents[2]
 
 
 @dataclass

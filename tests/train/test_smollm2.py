@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
 pytestmark = pytest.mark.skipif(os.environ.get("PAIRWISE_RM_SLOW") != "1", reason="set PAIRWISE_RM_SLOW=1 to run it")
 
 
-def test_smollm2_answers_a_question_and_stops(tmp_path):
+def test_smollm2_answers_a_question_and_stops(tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from pairwise_rm.contract.prompt import thinking_of

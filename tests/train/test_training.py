@@ -7,7 +7,8 @@ import subprocess
 from pathlib import Path
 
 import torch
-from conftest import STEPS, Run
+
+from tests.train.conftest import STEPS, Run
 
 
 def test_an_interrupted_run_exits_as_interrupted_and_leaves_no_process_behind(run: Run) -> None:
@@ -51,7 +52,7 @@ def test_the_format_is_whole_at_the_end_and_never_rots(run: Run) -> None:
     assert sum(valid) / len(valid) > 0.85
 
 
-def test_the_metrics_carry_the_guides_names_beside_verls(run: Run) -> None:
+def test_the_metrics_carry_the_names_of_the_rm_gallery_tutorial_beside_verls(run: Run) -> None:
     for line in run.metrics:
         assert line["reward/mean"] == line["critic/score/mean"]
         assert 0 <= line["accuracy"] <= 1
@@ -74,7 +75,7 @@ def test_a_finished_run_has_nothing_to_do(run: Run) -> None:
     assert "nothing to do" in run.run("train", "smoke").stdout
 
 
-def test_wandb_offline_holds_the_guides_metrics(run: Run) -> None:
+def test_wandb_offline_holds_the_metrics_of_the_rm_gallery_tutorial(run: Run) -> None:
     found = sorted((run.root / "wandb").glob("offline-run-*/run-*.wandb"))
     assert len(found) == 2, "one W&B run an attempt"
     content = b"".join(path.read_bytes() for path in found)

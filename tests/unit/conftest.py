@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 import yaml
 from hypothesis import settings
-from k8s_objects import AT, STEP, job, ray_cluster, said, submitter, worker
-from kubernetes_stub import KubernetesStub, kubeconfig
 from rich.console import Console
 
 from pairwise_rm.contract.prompt import DEFAULT_RUBRIC, DEFAULT_TEMPLATE
 from pairwise_rm.contract.rows import Pair, Row, both_orders
 from pairwise_rm.progress import Begin, Waiting
 from pairwise_rm.recipe.model import Recipe
+from tests.unit.k8s_objects import AT, STEP, job, ray_cluster, said, submitter, worker
+from tests.unit.kubernetes_stub import KubernetesStub, kubeconfig
 
 # A loaded machine is slow, which is no fault of the code under test.
 settings.register_profile("unit", deadline=None)

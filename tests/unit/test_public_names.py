@@ -1,4 +1,4 @@
-"""The guide's names import from `pairwise_rm` itself, and only when they are touched."""
+"""The names of the RM-Gallery tutorial import from `pairwise_rm` itself, and only when they are touched."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def test_a_public_name_is_the_one_of_its_module(name: str) -> None:
     assert found.__module__.startswith("pairwise_rm.")
 
 
-def test_the_guides_names_are_all_there() -> None:
-    guide = {
+def test_the_names_of_the_rm_gallery_tutorial_are_all_there() -> None:
+    tutorial = {
         "HelpSteer2PairwiseConverter",
         "HelpfulnessPairwiseTrainDataset",
         "PairwiseComparisonTemplate",
@@ -29,7 +29,7 @@ def test_the_guides_names_are_all_there() -> None:
         "compute_score",
         "extract_preference_from_response",
     }
-    assert guide <= set(pairwise_rm.__all__) == set(dir(pairwise_rm))
+    assert tutorial <= set(pairwise_rm.__all__) == set(dir(pairwise_rm))
 
 
 def test_importing_the_package_imports_none_of_its_modules() -> None:

@@ -24,7 +24,7 @@ JUDGE = PairwiseComparisonTemplate(special_tokens=SPECIAL)
 HEADINGS = ("# Rubric", "# Query", "# Response A", "# Response B", "# Output Requirement")
 
 
-def test_the_default_prompt_has_the_guides_parts_in_its_order() -> None:
+def test_the_default_prompt_has_the_parts_of_the_rm_gallery_tutorial_in_its_order() -> None:
     prompt = PairwiseComparisonTemplate().format(query="Why apples?", response_a="Fibre.", response_b="Red.")
     parts = ["# Rubric", DEFAULT_RUBRIC, "# Query", "Why apples?", "# Response A", "Fibre.", "# Response B", "Red."]
     places = [prompt.index(part) for part in [*parts, "# Output Requirement"]]
@@ -157,7 +157,7 @@ class ChatTemplate:
         self, messages: Any, add_generation_prompt: bool = False, tokenize: bool = True, **options: Any
     ) -> str:
         assert not tokenize
-        return self.template.render(messages=messages, add_generation_prompt=add_generation_prompt, **options)
+        return str(self.template.render(messages=messages, add_generation_prompt=add_generation_prompt, **options))
 
 
 TURNS = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"

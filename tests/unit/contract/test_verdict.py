@@ -98,7 +98,7 @@ def test_every_reason_has_a_row_in_the_reject_table() -> None:
     assert {reason for _, _, reason in REJECTED} == set(INVALID_REASONS)
 
 
-def test_the_guides_call_needs_no_thinking_mode() -> None:
+def test_the_call_of_the_rm_gallery_tutorial_needs_no_thinking_mode() -> None:
     text = "<think>x</think><preference>B</preference>"
     assert extract_preference_from_response(text) == extract_preference_from_response(text, "response")
 

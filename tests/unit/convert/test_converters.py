@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from convert_samples import row
 
 from pairwise_rm.convert.converters import CONVERTERS, HelpSteer2PairwiseConverter, get_converter
 from pairwise_rm.convert.fields import RowError
 from pairwise_rm.errors import InputError
+from tests.unit.convert.samples import row
 
 HELPSTEER3 = {
     "domain": "stem",
@@ -179,8 +179,8 @@ def test_an_unknown_converter_is_refused_with_the_known_ones() -> None:
         get_converter("helpsteer9")
 
 
-def test_the_guide_s_class_name_is_the_registered_converter() -> None:
-    from pairwise_rm import HelpSteer2PairwiseConverter as guides
+def test_the_class_name_of_the_rm_gallery_tutorial_is_the_registered_converter() -> None:
+    from pairwise_rm import HelpSteer2PairwiseConverter as of_the_tutorial
 
-    assert guides is HelpSteer2PairwiseConverter
-    assert isinstance(CONVERTERS["helpsteer2_pairwise"], guides)
+    assert of_the_tutorial is HelpSteer2PairwiseConverter
+    assert isinstance(CONVERTERS["helpsteer2_pairwise"], of_the_tutorial)

@@ -18,15 +18,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from convert_samples import all_rows, contents, manifest, rows
 
 from pairwise_rm.convert.converters import HelpSteer2PairwiseConverter, HubFile
+from tests.unit.convert.samples import all_rows, contents, manifest, rows
 
 CONTENT = gzip.compress("".join(json.dumps(line) + "\n" for line in rows()).encode(), mtime=0)
 COMMIT = "1" * 40
 TOKEN = "hf_only_for_this_test"
-HELPSTEER2 = HelpSteer2PairwiseConverter.hub
-assert isinstance(HELPSTEER2, HubFile)
+assert HelpSteer2PairwiseConverter.hub
+HELPSTEER2: HubFile = HelpSteer2PairwiseConverter.hub
 
 # Its one seam: huggingface_hub waits between its retries, and the test does not.
 CONVERT = """

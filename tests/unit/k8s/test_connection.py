@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from calling import call, refused
-from k8s_objects import job
-from kubernetes_stub import KubernetesStub, kubeconfig
+
+from tests.unit.command_line import call, refused
+from tests.unit.k8s_objects import job
+from tests.unit.kubernetes_stub import KubernetesStub, Object, kubeconfig
 
 
 @pytest.mark.parametrize("arguments", [("status", "nope"), ("logs", "train", "nope"), ("fetch", "nope")])
@@ -98,7 +99,7 @@ def test_an_api_server_out_of_reach_is_told_with_the_context(
     ],
 )
 def test_what_the_api_server_refuses_is_one_sentence(
-    cluster: KubernetesStub, capsys: pytest.CaptureFixture[str], answer: tuple[int, object], code: int, words: str
+    cluster: KubernetesStub, capsys: pytest.CaptureFixture[str], answer: tuple[int, Object | str], code: int, words: str
 ) -> None:
     cluster.answers["GET /apis/ray.io/v1/namespaces/ml/rayjobs"] = answer
     found = refused(capsys, "status")
@@ -116,8 +117,8 @@ def test_a_cluster_without_kuberay_is_told(cluster: KubernetesStub, capsys: pyte
 DEFINITION = "GET /apis/apiextensions.k8s.io/v1/customresourcedefinitions/rayjobs.ray.io"
 
 
-def definition(*fields: str) -> dict[str, object]:
-    spec = {"properties": {field: {} for field in fields}}
+def definition(*fields: str) -> Object:
+    spec: Object = {"properties": {field: {} for field in fields}}
     return {"spec": {"versions": [{"name": "v1", "schema": {"openAPIV3Schema": {"properties": {"spec": spec}}}}]}}
 
 
@@ -130,7 +131,7 @@ def definition(*fields: str) -> dict[str, object]:
     ],
 )
 def test_a_kuberay_before_1_6_is_told(
-    release: KubernetesStub, capsys: pytest.CaptureFixture[str], answer: tuple[int, object], old: bool
+    release: KubernetesStub, capsys: pytest.CaptureFixture[str], answer: tuple[int, Object | str], old: bool
 ) -> None:
     release.kinds = ("rayjobs", "rayclusters", "rayservices")
     release.answers[DEFINITION] = answer

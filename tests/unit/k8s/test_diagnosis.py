@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from k8s_objects import (
+
+from pairwise_rm.k8s.diagnosis import issues
+from pairwise_rm.k8s.issue import Issue, clipped, merged
+from pairwise_rm.k8s.kuberay import is_1_6
+from pairwise_rm.k8s.snapshot import Snapshot, newest_jobs
+from tests.unit.k8s_objects import (
     NOW,
     Object,
     container,
@@ -17,11 +22,6 @@ from k8s_objects import (
     waiting,
     worker,
 )
-
-from pairwise_rm.k8s.diagnosis import issues
-from pairwise_rm.k8s.issue import Issue, clipped, merged
-from pairwise_rm.k8s.kuberay import is_1_6
-from pairwise_rm.k8s.snapshot import Snapshot, newest_jobs
 
 
 def claim(name: str = "judge-runs", phase: str = "Pending") -> Object:
@@ -83,7 +83,7 @@ def test_a_cluster_without_a_default_storage_class_is_told() -> None:
     assert issue.terminal
 
 
-def test_a_claim_that_waits_for_its_first_pod_is_no_trouble() -> None:
+def test_a_claim_that_waits_for_its_first_pod_is_no_issue() -> None:
     normal = event("judge-runs", "WaitForFirstConsumer", type="Normal")
     assert [str(issue) for issue in found(mounting("judge-runs"), events=[normal], claims={"judge-runs": claim()})] == [
         "head pod judge-head-x1 finds no node: 0/1 nodes are available: pod has unbound immediate "
@@ -119,7 +119,7 @@ def test_a_pod_that_ran_out_of_memory_and_is_gone_is_known_by_its_event(kind: st
     )
 
 
-def test_a_head_that_fails_again_and_again_is_hopeless_and_says_why() -> None:
+def test_a_head_that_fails_again_and_again_is_a_terminal_issue_and_says_why() -> None:
     gone = event(
         "judge", "DeletedHeadPod", DELETED.format("head", "judge-head-z", 1, "Error"), "RayCluster", 0, count=7
     )
@@ -201,7 +201,7 @@ def test_a_raycluster_that_is_not_there_is_told() -> None:
     assert str(issue) == "RayJob judge-train-0a1b2c3d waits for RayCluster judge, which is not there"
 
 
-def test_a_stage_that_has_succeeded_has_no_trouble() -> None:
+def test_a_stage_that_has_succeeded_has_no_issue() -> None:
     assert (
         found(
             worker(containerStatuses=[container("x", ended("OOMKilled"))]),
@@ -211,13 +211,13 @@ def test_a_stage_that_has_succeeded_has_no_trouble() -> None:
     )
 
 
-def test_a_trouble_that_several_stages_share_is_told_once() -> None:
+def test_an_issue_that_several_stages_share_is_told_once() -> None:
     jobs = newest_jobs([job("train", "Initializing", ""), job("export", "Initializing", "")])
     pod = worker("Pending", containerStatuses=[waiting("ImagePullBackOff")])
     assert len(issues(Snapshot("judge", "ml", jobs, pods=[pod], now=NOW))) == 1
 
 
-def test_the_same_trouble_of_several_pods_is_one_and_hopeless_ones_come_first() -> None:
+def test_the_same_issue_of_several_pods_is_one_and_terminal_ones_come_first() -> None:
     alike = [
         Issue("pod a", "waits"),
         Issue("pod b", "waits"),

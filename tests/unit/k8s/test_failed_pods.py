@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 import pytest
-from k8s_objects import Object, container, ended, event, found, head, submitter, unschedulable, waiting, worker
 
 from pairwise_rm.k8s.pending import scheduler_message
+from tests.unit.k8s_objects import (
+    Object,
+    container,
+    ended,
+    event,
+    found,
+    head,
+    submitter,
+    unschedulable,
+    waiting,
+    worker,
+)
 
 
 @pytest.mark.parametrize(
@@ -159,9 +170,9 @@ def test_a_volume_that_cannot_be_mounted_is_told(message: str, value: str) -> No
     assert value in str(issue)
 
 
-def test_a_pod_that_is_just_starting_is_no_trouble() -> None:
+def test_a_pod_that_is_just_starting_is_no_issue() -> None:
     assert found(worker("Pending", containerStatuses=[waiting("ContainerCreating")])) == []
 
 
-def test_a_submitter_that_failed_is_no_trouble_since_its_job_tells() -> None:
+def test_a_submitter_that_failed_is_no_issue_since_its_job_tells() -> None:
     assert found(submitter(phase="Failed", containerStatuses=[container("ray-job-submitter", ended("Error"))])) == []

@@ -12,17 +12,18 @@ from typing import Any
 
 import pytest
 import yaml
-from k8s_objects import NOW, head, job, ray_cluster
 from kubernetes.client import Configuration
 from websocket import ABNF
 
 from pairwise_rm.errors import InputError, StageError
 from pairwise_rm.k8s import exec_stream, run_folder_tar
 from pairwise_rm.k8s import fetch as k8s_fetch
-from pairwise_rm.k8s.client import Cluster, Place
+from pairwise_rm.k8s.client import Cluster
 from pairwise_rm.k8s.fetch_pod import RunsVolume, manifest, runs_volume
+from pairwise_rm.k8s.kubeconfig import Place
 from pairwise_rm.k8s.snapshot import Snapshot, newest_jobs
 from pairwise_rm.k8s.tar_stream import check_target, unpack
+from tests.unit.k8s_objects import NOW, head, job, ray_cluster
 
 RUN = "/mnt/runs/judge/smoke-1"
 CLUSTER = Cluster(Configuration(), Place("kubeconfig", "lab", "https://nowhere", "ml"))

@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 
 import pytest
-from calling import call, refused
-from k8s_objects import NOW, STARTED, STEP, WAITS, Object, container, ended, head, job, said, submitter
-from kubernetes_stub import KubernetesStub
 
 from pairwise_rm.k8s.diagnosis import issues_of
 from pairwise_rm.k8s.issue import Issue
 from pairwise_rm.k8s.snapshot import Snapshot, newest_jobs
 from pairwise_rm.k8s.stage_status import StageView, view
 from pairwise_rm.progress import Failure
+from tests.unit.command_line import call, refused
+from tests.unit.k8s_objects import NOW, STARTED, STEP, WAITS, Object, container, ended, head, job, said, submitter
+from tests.unit.kubernetes_stub import KubernetesStub
 
 LONG_AGO = "2025-10-09T08:43:20Z"  # ten minutes before NOW
 EARLIER = "2025-10-09T08:48:20Z"  # five
@@ -140,7 +140,7 @@ def test_an_operator_whose_log_may_not_be_read_is_told_as_far_as_it_is_known() -
         [line(TIMEOUT, rayjob="judge-export-0a1b2c3d"), line(NOT_YET)],
     ],
 )
-def test_an_operator_that_reaches_the_head_and_only_waits_is_no_trouble(log: list[str]) -> None:
+def test_an_operator_that_reaches_the_head_and_only_waits_is_no_issue(log: list[str]) -> None:
     assert found(f"{EARLIER} {said(WAITS)}", log={"kuberay": log}) == []
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from calling import call
-from k8s_objects import NOW, STARTED, Object, job, unschedulable, worker
-from kubernetes_stub import KubernetesStub
 
 from pairwise_rm.k8s.diagnosis import issues_of
 from pairwise_rm.k8s.issue import Issue
 from pairwise_rm.k8s.snapshot import Snapshot, newest_jobs
 from pairwise_rm.k8s.stage_status import view
+from tests.unit.command_line import call
+from tests.unit.k8s_objects import NOW, STARTED, Object, job, unschedulable, worker
+from tests.unit.kubernetes_stub import KubernetesStub
 
 LONG_AGO = "2025-10-09T08:43:20Z"
 BUSY = (
@@ -31,7 +31,7 @@ def pending(message: str, reason: str = "Pending") -> Object:
     return condition("QuotaReserved", "False", reason, message)
 
 
-def workload(*conditions: Object, name: str = "rayjob-judge-train-1", at: str = STARTED, **status: Object) -> Object:
+def workload(*conditions: Object, name: str = "rayjob-judge-train-1", at: str = STARTED, **status: object) -> Object:
     owner = {"kind": "RayJob", "name": "judge-train-0a1b2c3d", "uid": "u-1"}
     return {
         "metadata": {"name": name, "creationTimestamp": at, "ownerReferences": [owner]},
@@ -60,7 +60,7 @@ def found(*workloads: Object, rayjob: Object | None = None, pods: list[Object] |
     return issues_of(snapshot(*workloads, rayjob=rayjob, pods=pods), "train")
 
 
-def test_a_stage_that_waits_for_quota_shows_kueues_words_and_is_no_trouble() -> None:
+def test_a_stage_that_waits_for_quota_shows_kueues_words_and_is_no_issue() -> None:
     assert shown(workload(pending(BUSY))) == f"suspended, in queue judges: {BUSY}"
     assert found(workload(pending(BUSY))) == []
 
@@ -202,7 +202,7 @@ WORKLOADS = "/apis/kueue.x-k8s.io/v1beta2/namespaces/ml/workloads"
 
 @pytest.mark.parametrize("answer", [(403, {"message": "no"}), (404, "404 page not found")])
 def test_where_workloads_may_not_be_read_or_there_is_no_kueue_the_queue_is_named(
-    cluster: KubernetesStub, capsys: pytest.CaptureFixture[str], answer: tuple[int, object]
+    cluster: KubernetesStub, capsys: pytest.CaptureFixture[str], answer: tuple[int, Object | str]
 ) -> None:
     cluster.add("rayjobs", queued())
     cluster.answers[f"GET {WORKLOADS}"] = answer

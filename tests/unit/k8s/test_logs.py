@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import Any, ClassVar, cast
 
 import pytest
-from calling import call, refused
-from k8s_objects import AT, STEP, job, said, submitter
-from kubernetes_stub import KubernetesStub
 
 from pairwise_rm.k8s import logs
 from pairwise_rm.k8s.api_errors import Unavailable
 from pairwise_rm.progress import Failure
+from tests.unit.command_line import call, refused
+from tests.unit.k8s_objects import AT, STEP, job, said, submitter
+from tests.unit.kubernetes_stub import KubernetesStub
 
 
 def test_the_log_is_the_submitters_without_its_times(
@@ -84,7 +84,7 @@ def test_a_log_whose_connection_is_lost_goes_on_without_a_gap_and_without_a_line
             yield "3 three"
 
     written: list[str] = []
-    reading = logs._Reading(Cluster(), written.append)
+    reading = logs._Reading(cast(Any, Cluster()), written.append)
     with pytest.raises(Unavailable):
         reading.read(submitter(), follow=True)
     reading.read(submitter(), follow=True)
@@ -99,7 +99,7 @@ def test_another_submitter_pod_is_read_from_its_beginning() -> None:
             yield f"1 {pod[-2:]}"
 
     written: list[str] = []
-    reading = logs._Reading(Cluster(), written.append)
+    reading = logs._Reading(cast(Any, Cluster()), written.append)
     for name in ("s1", "s2"):
         reading.read(submitter(name=name), follow=True)
     assert written == ["s1", "s2"]

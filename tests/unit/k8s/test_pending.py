@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from k8s_objects import Object, container, ended, event, found, head, job, ray_cluster, waiting, worker
+
+from tests.unit.k8s_objects import Object, container, ended, event, found, head, job, ray_cluster, waiting, worker
 
 
 def refused(message: str) -> Object:

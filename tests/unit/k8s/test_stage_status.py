@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from k8s_objects import AT, NOW, STEP, WAITS, head, job, said, submitter, worker
 
 from pairwise_rm.k8s.pods import Gpus, gpus, gpus_of, is_accelerator
 from pairwise_rm.k8s.snapshot import Snapshot, newest_jobs, unix
 from pairwise_rm.k8s.stage_status import StageView, cause, state_of, view
 from pairwise_rm.progress import Begin, End, Failure, Waiting
+from tests.unit.k8s_objects import AT, NOW, STEP, WAITS, head, job, said, submitter, worker
 
 
 def seen(rayjob: dict[str, object], *lines: str, pods: list[dict[str, object]] | None = None) -> StageView:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 
 import pytest
-from calling import call, refused
-from k8s_objects import AT, STEP, container, job, ray_cluster, said, worker
-from kubernetes_stub import KubernetesStub
 from rich.console import Console
 
 from pairwise_rm import __version__
 from pairwise_rm.cli import console as console_module
+from tests.unit.command_line import call, refused
+from tests.unit.k8s_objects import AT, STEP, container, job, ray_cluster, said, worker
+from tests.unit.kubernetes_stub import KubernetesStub
 
 
 def test_the_table_shows_each_stage(release: KubernetesStub, capsys: pytest.CaptureFixture[str]) -> None:

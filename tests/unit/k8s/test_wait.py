@@ -5,9 +5,6 @@ from __future__ import annotations
 import time
 
 import pytest
-from calling import call, refused
-from k8s_objects import AT, container, job, said, submitter, worker
-from kubernetes_stub import KubernetesStub
 
 from pairwise_rm.cli.wait import seconds_from
 from pairwise_rm.errors import InputError
@@ -15,6 +12,9 @@ from pairwise_rm.k8s import api_errors
 from pairwise_rm.k8s import wait as k8s_wait
 from pairwise_rm.k8s.api_errors import Unavailable
 from pairwise_rm.progress import Failure
+from tests.unit.command_line import call, refused
+from tests.unit.k8s_objects import AT, container, job, said, submitter, worker
+from tests.unit.kubernetes_stub import KubernetesStub
 
 
 def test_waiting_for_a_stage_that_is_done_exits_0(release: KubernetesStub, capsys: pytest.CaptureFixture[str]) -> None:
@@ -64,7 +64,7 @@ def test_waiting_goes_on_without_gpus_and_tells_it(cluster: KubernetesStub, caps
     assert "train is not done after 1 s: it is starting, the head of judge is starting: worker pod" in err
 
 
-def test_a_trouble_that_only_lasts_longer_is_told_once(
+def test_an_issue_that_only_lasts_longer_is_told_once(
     cluster: KubernetesStub, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(k8s_wait, "POLL_SECONDS", 0.4)
@@ -96,7 +96,7 @@ def test_no_other_time_is_read(text: str) -> None:
 
 
 def test_an_api_server_that_is_away_for_a_moment_is_asked_again(cluster: KubernetesStub) -> None:
-    answers = [Unavailable("gone"), Unavailable("gone"), "there"]
+    answers: list[Unavailable | str] = [Unavailable("gone"), Unavailable("gone"), "there"]
     said: list[str] = []
 
     def ask() -> str:

@@ -13,8 +13,8 @@ from types import ModuleType
 import pytest
 
 import pairwise_rm
+from tests.paths import REPO
 
-REPO = Path(__file__).resolve().parents[3]
 DOCKERFILE = (REPO / "images" / "Dockerfile").read_text(encoding="utf-8")
 PYDANTIC = importlib.metadata.version("pydantic")
 

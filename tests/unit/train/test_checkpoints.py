@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -213,6 +214,6 @@ def test_an_old_run_that_cannot_be_removed_stops_a_fresh_one(tmp_path: Path, mon
         # The one seam: tests run as root, whom no file system refuses.
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(train_run.shutil, "rmtree", refused)
+    monkeypatch.setattr(shutil, "rmtree", refused)
     with pytest.raises(StageError, match="--fresh cannot remove it: Permission denied"):
         train_run._forget(folder)

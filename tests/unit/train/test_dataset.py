@@ -84,7 +84,7 @@ def test_special_tokens_of_the_tokenizer_are_inert_in_the_prompt(
     assert "<|im_end|>" not in dataset[0]["raw_prompt"][0]["content"]
 
 
-def test_the_guides_three_methods_do_what_the_guide_says(load: Load, file: Callable[..., Path]) -> None:
+def test_the_three_methods_of_the_rm_gallery_tutorial_do_what_it_says(load: Load, file: Callable[..., Path]) -> None:
     dataset = load(file())
     upstream = {
         "input": '[{"role": "user", "content": "Why?"}]',

@@ -82,7 +82,7 @@ def test_dropping_nothing_leaves_the_file_untouched(file: Path) -> None:
     assert (file.stat().st_mtime_ns, file.stat().st_ino) == (before.st_mtime_ns, before.st_ino)
 
 
-def test_the_guides_names_stand_beside_verls() -> None:
+def test_the_names_of_the_rm_gallery_tutorial_stand_beside_verls() -> None:
     verl = {"critic/score/mean": 0.5, "rollout/acc": 0.6, "actor/kl_loss": 0.01}
     assert with_tutorial_names(verl) == {"reward/mean": 0.5, "accuracy": 0.6, "kl_loss": 0.01}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -172,7 +173,7 @@ class Disk(NamedTuple):
 
 def test_the_disk_has_room_for_the_checkpoints(ready: MakeRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
     # The seam: a disk with 1 GiB free, and a model of 125 M weights.
-    monkeypatch.setattr(checks.shutil, "disk_usage", lambda _: Disk(1 << 40, 0, 1 << 30))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Disk(1 << 40, 0, 1 << 30))
     monkeypatch.setattr(checks, "parameter_count", lambda _: 125_000_000)
     recipe = ready(train={"keep_checkpoints": 2})
     assert problem(recipe) == f"{RunFolder.of(recipe).root}: 4.2 GiB wanted for 3 checkpoints, 1.0 GiB free"

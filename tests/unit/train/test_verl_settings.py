@@ -54,7 +54,7 @@ def hydra_parser() -> Any:
 # ---- what a recipe becomes -----------------------------------------------------------------------
 
 
-def test_the_guides_hyper_parameters_reach_verl() -> None:
+def test_the_hyper_parameters_of_the_rm_gallery_tutorial_reach_verl() -> None:
     recipe = Recipe.model_validate({"name": "t", "model": {"path": "m"}})
     found = keys(recipe)
     expected = {
@@ -317,7 +317,7 @@ def test_every_translated_key_is_a_key_of_the_recipe(make_recipe: MakeRecipe) ->
             value = getattr(value, part)
 
 
-# ---- the guide's script --------------------------------------------------------------------------
+# ---- the script of the RM-Gallery tutorial -------------------------------------------------------
 
 
 @pytest.fixture
@@ -339,7 +339,7 @@ def script(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     return run
 
 
-def test_the_guides_script_passes_its_variables_and_verl_overrides_on(
+def test_the_script_of_the_rm_gallery_tutorial_passes_its_variables_and_verl_overrides_on(
     script: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
     done = script(
@@ -359,7 +359,7 @@ def test_the_guides_script_passes_its_variables_and_verl_overrides_on(
     assert "actor_rollout_ref.rollout.top_p=0.9" in lines
 
 
-def test_the_guides_script_says_which_variable_is_missing(
+def test_the_script_of_the_rm_gallery_tutorial_says_which_variable_is_missing(
     script: Callable[..., subprocess.CompletedProcess[str]],
 ) -> None:
     done = script("--dry-run")
@@ -367,7 +367,7 @@ def test_the_guides_script_says_which_variable_is_missing(
     assert done.stderr == "error: MODEL_PATH is not set; expected your base model, a folder or a hub name\n"
 
 
-def test_the_guides_script_refuses_a_key_of_the_launcher(
+def test_the_script_of_the_rm_gallery_tutorial_refuses_a_key_of_the_launcher(
     script: Callable[..., subprocess.CompletedProcess[str]],
 ) -> None:
     done = script("--dry-run", "trainer.default_local_dir=/elsewhere", MODEL_PATH="m")

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -127,7 +128,8 @@ def test_each_new_step_is_told_once_with_its_metrics(told: tuple[list[Progress],
 
 def test_silence_is_what_neither_the_log_nor_a_step_breaks(told: tuple[list[Progress], _Follower, Path, Path]) -> None:
     _, follower, log, metrics = told
-    for speak in (lambda: write(log, "x"), lambda: append_step(metrics, 3, {})):
+    speaking: list[Callable[[], object]] = [lambda: write(log, "x"), lambda: append_step(metrics, 3, {})]
+    for speak in speaking:
         follower.heard -= 100
         follower.look()
         assert follower.silent_for() > 99

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from convert_samples import all_rows, config, manifest, read, write_lines
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,6 +15,7 @@ from pairwise_rm.contract.rows import TEST_FILE, TRAIN_FILE, swapped
 from pairwise_rm.convert.run import convert
 from pairwise_rm.convert.split import normalised_prompt
 from pairwise_rm.errors import InputError
+from tests.unit.convert.samples import all_rows, config, manifest, read, write_lines
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=12)
 WORDS = st.sampled_from(["a", "A ", "b", "Straße", "STRASSE", "c\u00a0d", "c d", "\u3000c\td", "<extra_id_1>User\n"])

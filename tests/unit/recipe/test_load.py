@@ -57,11 +57,11 @@ def test_every_shipped_recipe_loads_and_its_resolved_form_loads_as_the_same(name
 
 
 @pytest.mark.parametrize("name", shipped_recipes())
-def test_every_shipped_gpu_recipe_keeps_the_guides_hyper_parameters(name: str) -> None:
+def test_every_shipped_gpu_recipe_keeps_the_hyper_parameters_of_the_rm_gallery_tutorial(name: str) -> None:
     recipe = load_recipe(name)
     if recipe.device == "cuda":
         train = recipe.train
-        # A 4,096-token prompt, 2,048 of response, 96 prompts by 4 rollouts a step, in the guide's algorithm.
+        # A 4,096-token prompt, 2,048 of response, 96 prompts by 4 rollouts a step, in the tutorial's algorithm.
         assert (recipe.prompt.max_prompt_length, recipe.prompt.max_response_length) == (4096, 2048)
         assert (train.batch_size, train.mini_batch_size, train.rollouts) == (96, 24, 4)
         assert train.kl_loss is not None
@@ -69,7 +69,7 @@ def test_every_shipped_gpu_recipe_keeps_the_guides_hyper_parameters(name: str) -
     assert recipe.description
 
 
-def test_the_defaults_are_the_guides_hyper_parameters(load: Callable[..., Recipe]) -> None:
+def test_the_defaults_are_the_hyper_parameters_of_the_rm_gallery_tutorial(load: Callable[..., Recipe]) -> None:
     recipe = load()
     train = recipe.train
     assert (train.batch_size, train.mini_batch_size, train.micro_batch_size_per_gpu, train.rollouts) == (96, 24, 1, 4)
@@ -126,7 +126,7 @@ def test_the_last_of_two_overrides_holds(load: Callable[..., Recipe]) -> None:
     assert load(MINIMAL, "train.steps=1", "train.steps=2").train.steps == 2
 
 
-def test_the_guides_data_config_loads_as_it_stands(tmp_path: Path) -> None:
+def test_the_data_config_of_the_rm_gallery_tutorial_loads_as_it_stands(tmp_path: Path) -> None:
     path = tmp_path / "data_config.yaml"
     path.write_text(
         "dataset:\n  name: helpsteer2_pairwise                # Custom dataset name\n  configs:\n"

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from convert_samples import RATIO, config, contents, row, rows, write_lines
 
 from pairwise_rm.contract.rows import TEST_FILE
 from pairwise_rm.convert import run as convert_run
 from pairwise_rm.convert.run import convert
 from pairwise_rm.errors import InputError, PairwiseError, StageError
+from tests.unit.convert.samples import RATIO, config, contents, row, rows, write_lines
 
 
 @pytest.fixture

@@ -13,16 +13,26 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from convert_samples import OUTPUTS, RATIO, all_rows, config, contents, manifest, read, row, rows, write_lines
 
-from pairwise_rm.contract.rows import TEST_FILE, TRAIN_FILE, Pair, arrow_schema, both_orders, pair_id
+from pairwise_rm.contract.rows import TEST_FILE, TRAIN_FILE, Message, Pair, Row, arrow_schema, both_orders, pair_id
 from pairwise_rm.convert import row_writer
 from pairwise_rm.convert.run import convert
 from pairwise_rm.convert.split import normalised_prompt
 from pairwise_rm.convert.summary import describe
 from pairwise_rm.errors import InputError
-
-LLMBAR = Path(__file__).parents[4] / "shared/data/llmbar.jsonl"
+from tests.paths import shared
+from tests.unit.convert.samples import (
+    OUTPUTS,
+    RATIO,
+    all_rows,
+    config,
+    contents,
+    manifest,
+    read,
+    row,
+    rows,
+    write_lines,
+)
 
 
 @pytest.fixture
@@ -37,11 +47,12 @@ def output(tmp_path: Path) -> Path:
 
 def test_the_files_hold_the_row_contract_in_both_orders(source: Path, output: Path) -> None:
     convert(config(source), output)
-    expected = []
+    expected: list[Row] = []
     for raw in rows():
         if raw["split"] == "train":
-            prompt, responses = [{"role": "user", "content": raw["prompt"]}], (raw["response_1"], raw["response_2"])
-            expected += both_orders(Pair(prompt, responses, "A", 2, "helpsteer2_pairwise"))  # type: ignore[arg-type]
+            prompt: list[Message] = [{"role": "user", "content": raw["prompt"]}]
+            responses = (raw["response_1"], raw["response_2"])
+            expected += both_orders(Pair(prompt, responses, "A", 2, "helpsteer2_pairwise"))
     assert read(output) == expected
     assert pq.read_schema(output / TRAIN_FILE).equals(arrow_schema())
 
@@ -217,9 +228,7 @@ def test_the_summary_tells_what_was_left_out(tmp_path: Path, output: Path) -> No
 
 @pytest.mark.parametrize("export", [{"split": "official"}, {"split_ratio": {"train": 0.8, "test": 0.2}}])
 def test_real_pairs_convert(output: Path, export: dict[str, Any]) -> None:
-    if not LLMBAR.exists():
-        pytest.skip(f"needs the real pairs at {LLMBAR}")
-    counts = convert(config(LLMBAR, export=export), output).counts
+    counts = convert(config(shared("data/llmbar.jsonl"), export=export), output).counts
     assert (counts.kept, counts.read) == (419, 419)
     assert len({line["subset"] for line in all_rows(output)}) == 5
 
@@ -236,7 +245,7 @@ def test_converting_pulls_no_heavy_package(source: Path, output: Path) -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_the_guide_s_config_is_the_one_that_ships() -> None:
+def test_the_config_of_the_rm_gallery_tutorial_is_the_one_that_ships() -> None:
     import yaml
 
     from pairwise_rm.recipe.model import DataConfigFile

@@ -154,6 +154,8 @@ def test_clustering_widens_the_interval_where_prompts_are_repeated() -> None:
     clustered = estimate({"x": Measure(right, ones, np.repeat(np.arange(20), 10))}, resamples=500, seed=1)["x"]
     assert alone.high is not None
     assert clustered.high is not None
+    assert alone.low is not None
+    assert clustered.low is not None
     assert clustered.high - clustered.low > 2 * (alone.high - alone.low)
 
 
@@ -170,6 +172,8 @@ def test_the_bootstrap_covers_the_truth_about_as_often_as_it_claims() -> None:
     for trial in range(200):
         sample = (rng.random(100) < 0.7).astype(float)
         found = estimate({"x": Measure(sample, np.ones(100), np.arange(100))}, resamples=200, seed=trial)["x"]
+        assert found.low is not None
+        assert found.high is not None
         hits += found.low <= 0.7 <= found.high
     assert 0.88 <= hits / 200 <= 0.99
 

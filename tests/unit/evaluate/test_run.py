@@ -76,7 +76,9 @@ class Answers:
     """The seam: answers each prompt by a function of its text, and remembers what it was asked."""
 
     def __init__(self, answer: Callable[[str], str]) -> None:
-        self.answer, self.asked, self.starts = answer, [], 0
+        self.answer = answer
+        self.asked: list[str] = []
+        self.starts = 0
 
     @contextlib.contextmanager
     def engines(self, recipe: Recipe, model: str) -> Iterator[Answers]:
