@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 REPO = Path(__file__).resolve().parents[1]
+CHART = REPO / "charts" / "pairwise-rm"
 SHARED = Path(os.environ.get("PAIRWISE_RM_SHARED") or REPO.parent / "shared")
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-from rendering import Object
+from tests.chart.rendering import Object
 
 # Plural of each kind and whether it is in a namespace, by API version.
 _RESOURCES = {

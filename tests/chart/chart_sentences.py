@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from rendering import CHART
+from tests.paths import CHART
 
 
 def templates() -> list[Path]:

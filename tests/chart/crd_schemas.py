@@ -17,7 +17,6 @@ import jsonschema
 import pytest
 import yaml
 
-from tests.paths import REPO as REPO
 from tests.paths import shared
 
 
@@ -31,7 +30,8 @@ def go_module_file(module: str, name: str) -> Path:
         pytest.skip(f"not held to {name} of {module}: go is not installed")
     got = downloaded(module)
     if "Dir" not in got:
-        pytest.skip(f"not held to {name} of {module}, which go could not get: {got.get('Error', '')[:200]}")
+        reason = " ".join(got.get("Error", "").split())
+        pytest.skip(f"not held to {name} of {module}, which go could not get: {reason[:200]}")
     return Path(got["Dir"]) / name
 
 

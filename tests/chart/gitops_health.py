@@ -12,8 +12,9 @@ from typing import Any
 import celpy
 import yaml
 from celpy.adapter import json_to_cel
-from crd_schemas import REPO
 from lupa.lua51 import LuaRuntime
+
+from tests.paths import REPO
 
 GITOPS = REPO / "manifests" / "gitops"
 Object = dict[str, Any]

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from crd_schemas import go_module_file, strict
 
+from tests.chart.crd_schemas import go_module_file, strict
 from tests.paths import REPO, SHARED
 
 KUBERNETES = "k8s.io/kubernetes@v1.34.4"

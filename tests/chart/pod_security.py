@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rendering import Object
+from tests.chart.rendering import Object
 
 _VOLUMES = {
     "configMap",

@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from crd_schemas import REPO
 
 from pairwise_rm.recipe.load import load_recipe
 from pairwise_rm.recipe.model import Recipe
+from tests.paths import CHART, REPO
 
-CHART = REPO / "charts" / "pairwise-rm"
 RELEASE = "judge"
 STAGES = ("convert", "train", "evaluate", "export")
 STAGE_LABEL = "pairwise-rm.io/stage"

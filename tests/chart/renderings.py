@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-from rendering import CHART, Values, text
-from value_table import GROUPS
-
 from pairwise_rm.recipe.load import load_recipe, shipped_recipes
+from tests.chart.rendering import Values, text
+from tests.chart.value_table import GROUPS
+from tests.paths import CHART
 
 PRESETS = {file.stem.removeprefix("values-"): file for file in sorted(CHART.glob("values-*.yaml"))}
 

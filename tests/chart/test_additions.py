@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from rendering import Object, Values, at, clusters, jobs, nested, objects, over, text
-from value_table import A_VOLUME, CLUSTER, EVERY_KIND, HEAD, ONE_JOB, POOL, SECURED, SERVED
+
+from tests.chart.rendering import Object, Values, at, clusters, jobs, nested, objects, over, text
+from tests.chart.value_table import A_VOLUME, CLUSTER, EVERY_KIND, HEAD, ONE_JOB, POOL, SECURED, SERVED
 
 MARKED: Values = {"commonLabels": {"team": "a"}, "commonAnnotations": {"owner": "b"}, "nameOverride": "judges"}
 BIG: Values = {"pools": {"big": {}}, "serve": {"enabled": True, "pool": "big"}}

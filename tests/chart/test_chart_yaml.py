@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 import yaml
-from crd_schemas import REPO
-from rendering import CHART, at, objects
-from renderings import CASES, rendering
-from value_table import HEAD_RAY
+
+from tests.chart.rendering import at, objects
+from tests.chart.renderings import CASES, rendering
+from tests.chart.value_table import HEAD_RAY
+from tests.paths import CHART, REPO
 
 META = yaml.safe_load((CHART / "Chart.yaml").read_text())
 RAW = "https://raw.githubusercontent.com/"

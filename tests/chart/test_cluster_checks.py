@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 import yaml
-from api_server import api_server
-from rendering import CHART, Object, Values, at, helm
+
+from tests.chart.api_server import api_server
+from tests.chart.rendering import Object, Values, at, helm
+from tests.paths import CHART
 
 Answer = subprocess.CompletedProcess[str]
 # Of values-kind.yaml, which asks nothing of the nodes; there is no operator to find.

@@ -7,10 +7,9 @@ import subprocess
 from collections.abc import Callable
 
 import pytest
-from crd_schemas import REPO
-from rendering import CHART
 
 from charts import generate, manifests
+from tests.paths import CHART, REPO
 
 
 @pytest.mark.parametrize("generator", [generate.main, manifests.main], ids=["make chart", "make manifests"])

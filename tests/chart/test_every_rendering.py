@@ -15,11 +15,12 @@ from typing import Any
 import pytest
 import typer
 import yaml
-from pod_security import container_violations, violations
-from rendering import CHART, STAGE_LABEL, STAGES, Object, clusters, jobs, loaded, objects, pod_specs
-from renderings import CASES, rendering
 
 from pairwise_rm.cli.app import app
+from tests.chart.pod_security import container_violations, violations
+from tests.chart.rendering import STAGE_LABEL, STAGES, Object, clusters, jobs, loaded, objects, pod_specs
+from tests.chart.renderings import CASES, rendering
+from tests.paths import CHART
 
 DNS_1035 = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 # Resources that any node has; all others are devices.
@@ -274,9 +275,9 @@ def test_only_the_autoscaler_s_container_has_a_token_of_the_kubernetes_api(items
     for where, spec in pods(items):
         assert spec["automountServiceAccountToken"] is False, where
         for container in spec["containers"]:
-            mounted = {mount["name"] for mount in container.get("volumeMounts", [])}
+            names = {mount["name"] for mount in container.get("volumeMounts", [])}
             held = {volume["name"] for volume in spec.get("volumes", []) if "projected" in volume}
-            assert mounted.isdisjoint(held), where
+            assert names.isdisjoint(held), where
     for cluster in clusters(items):
         volumes = cluster["headGroupSpec"]["template"]["spec"]["volumes"]
         projected = [volume["name"] for volume in volumes if "projected" in volume]

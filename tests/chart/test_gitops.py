@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from crd_schemas import REPO, errors, go_module_file, schema_file
-from gitops_health import GITOPS, Object, argo, flux, load
-from kube_schemas import KUBERAY
-from kustomizing import built
-from rendering import CHART, rendered
 
 from charts import manifests
+from tests.chart.crd_schemas import errors, go_module_file, schema_file
+from tests.chart.gitops_health import GITOPS, Object, argo, flux, load
+from tests.chart.kube_schemas import KUBERAY
+from tests.chart.kustomizing import built
+from tests.chart.rendering import rendered
+from tests.paths import CHART, REPO
 
 # CRDs of Flux by the name of the file: Go module, file in it.
 FLUX_CRDS = {

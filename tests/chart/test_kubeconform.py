@@ -7,10 +7,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from crd_schemas import REPO
-from kube_schemas import KUBERAY, checked
-from rendering import text
-from renderings import CASES, rendering
+
+from tests.chart.kube_schemas import KUBERAY, checked
+from tests.chart.rendering import text
+from tests.chart.renderings import CASES, rendering
+from tests.paths import REPO
 
 MANIFESTS = REPO / "manifests"
 VERSIONS = pytest.mark.parametrize("kuberay", KUBERAY)
@@ -46,11 +47,11 @@ def test_every_manifest_holds_to_the_schemas(tmp_path: Path, kuberay: str) -> No
 @VERSIONS
 def test_a_misspelt_key_or_value_does_not(tmp_path: Path, kuberay: str) -> None:
     rendering = text((), {})
-    for number, (right, wrong) in enumerate(MISTAKES):
+    for number, (right, mistaken) in enumerate(MISTAKES):
         assert right in rendering
-        (tmp_path / f"{number}.yaml").write_text(rendering.replace(right, wrong, 1))
-    refused, _ = checked(tmp_path, kuberay)
-    assert [line.partition(".yaml")[0] for line in sorted(refused)] == [str(number) for number in range(len(MISTAKES))]
+        (tmp_path / f"{number}.yaml").write_text(rendering.replace(right, mistaken, 1))
+    wrong, _ = checked(tmp_path, kuberay)
+    assert [line.partition(".yaml")[0] for line in sorted(wrong)] == [str(number) for number in range(len(MISTAKES))]
 
 
 @pytest.mark.parametrize(("kuberay", "wrong"), [("1.6", 1), ("1.7", 0)])

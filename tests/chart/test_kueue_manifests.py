@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 import yaml
-from crd_schemas import REPO, errors, go_module_file
-from rendering import CHART, jobs, objects, text
+
+from tests.chart.crd_schemas import errors, go_module_file
+from tests.chart.rendering import jobs, objects, text
+from tests.paths import CHART, REPO
 
 KUEUE = "sigs.k8s.io/kueue@v0.17.0"
 CRDS = {

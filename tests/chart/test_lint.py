@@ -6,8 +6,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from rendering import CHART, helm
-from renderings import PRESETS
+
+from tests.chart.rendering import helm
+from tests.chart.renderings import PRESETS
+from tests.paths import CHART
 
 
 @pytest.mark.parametrize("file", [None, *PRESETS.values()], ids=["default", *PRESETS])

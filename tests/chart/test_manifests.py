@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 import yaml
-from crd_schemas import REPO
-from kube_schemas import KUBERAY, checked
-from kustomizing import built
-from pod_security import container_violations, violations
-from rendering import STAGES, Object, clusters, helm, jobs, objects, pod_specs
 
 from charts import manifests
 from pairwise_rm.cluster.manifest_digests import check_digests
+from tests.chart.kube_schemas import KUBERAY, checked
+from tests.chart.kustomizing import built
+from tests.chart.pod_security import container_violations, violations
+from tests.chart.rendering import STAGES, Object, clusters, helm, jobs, objects, pod_specs
+from tests.paths import REPO
 
 FOLDER = REPO / "manifests"
 OVERLAYS = ("kind", "a100")
@@ -125,8 +125,9 @@ def test_a_recipe_patched_in_an_overlay_is_found_by_its_digests(overlay: str) ->
 
 def commands(readme: Path, begin: str) -> str:
     """The block of commands of a README that begins so."""
-    [block] = [block for block in re.findall(r"```bash\n(.*?)```", readme.read_text(), re.DOTALL) if begin in block]
-    return str(block)
+    blocks: list[str] = re.findall(r"```bash\n(.*?)```", readme.read_text(), re.DOTALL)
+    [block] = [block for block in blocks if begin in block]
+    return block
 
 
 def test_another_recipe_is_rendered_as_the_readme_says(tmp_path: Path) -> None:

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from rendering import CHART, RELEASE, STAGES, Object, Values, at, helm, jobs, loaded, nested, objects, over, text
-from renderings import for_recipe
-from value_table import DIGEST, TOLERATION
+
+from tests.chart.rendering import RELEASE, STAGES, Object, Values, at, helm, jobs, loaded, nested, objects, over, text
+from tests.chart.renderings import for_recipe
+from tests.chart.value_table import DIGEST, TOLERATION
+from tests.paths import CHART
 
 ALL: set[str] = set(STAGES)
 NONE: set[str] = set()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 
-from rendering import Object, Values, nested, rendered
+from tests.chart.rendering import Object, Values, nested, rendered
 
 PRIVATE = ("10.0.0.0/8", "100.64.0.0/10", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7", "fe80::/10")
 HTTPS = [{"protocol": "TCP", "port": 443}]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 
-from rendering import CHART, RELEASE, Values, helm, nested
+from tests.chart.rendering import RELEASE, Values, helm, nested
+from tests.paths import CHART
 
 OFF = {f"stages.{stage}.enabled": False for stage in ("convert", "train", "evaluate", "export")}
 FOLLOW = ["pairwise-rm status judge -n default", "pairwise-rm wait --for export judge -n default"]

@@ -18,14 +18,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from chart_sentences import sentences
-from rendering import Values, nested, refusal, rendered
 
 from pairwise_rm.errors import InputError
 from pairwise_rm.recipe import model as recipe_model
 from pairwise_rm.recipe.load import flatten, load_recipe
 from pairwise_rm.run_folder import RunFolder
 from pairwise_rm.train import preflight as checks
+from tests.chart.chart_sentences import sentences
+from tests.chart.rendering import Values, nested, refusal, rendered
 
 RECIPE = "qwen3-14b-8x80g"
 WANDB = ("WANDB_API_KEY", "WANDB_MODE")

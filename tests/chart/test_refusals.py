@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from chart_sentences import sentences, templates
-from rendering import CHART, RELEASE, Values, nested, over, refusal, rendered
-from value_table import ONE_JOB, OWN
+
+from tests.chart.chart_sentences import sentences, templates
+from tests.chart.rendering import RELEASE, Values, nested, over, refusal, rendered
+from tests.chart.value_table import ONE_JOB, OWN
+from tests.paths import CHART
 
 # What needs a cluster is in tests/e2e/test_bad_input.py, what the package checks too in test_parity.py.
 ELSEWHERE_SHOWN = re.compile("_check_(cluster|recipe|capacity)")

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from rendering import CHART, nested, refusal
+
+from tests.chart.rendering import nested, refusal
+from tests.paths import CHART
 
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
 # Kubernetes' own shapes that the API server knows, and mappings in which any name goes.

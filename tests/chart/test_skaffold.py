@@ -9,8 +9,10 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
-from crd_schemas import REPO, schema_file
-from rendering import rendered
+
+from tests.chart.crd_schemas import schema_file
+from tests.chart.rendering import rendered
+from tests.paths import REPO
 
 Config = dict[str, Any]
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 import yaml
-from rendering import STAGES, Values, loaded, nested, objects, over, refusal, text
-from renderings import for_recipe
 
 from pairwise_rm.recipe.load import load_recipe, shipped_recipes
 from pairwise_rm.recipe.model import Recipe
 from pairwise_rm.train.preflight import ray_cpus_needed
+from tests.chart.rendering import STAGES, Values, loaded, nested, objects, over, refusal, text
+from tests.chart.renderings import for_recipe
 
 OF_TRAINING = {"name", "device", "seed", "output_dir", "model", "data", "prompt", "train", "reward"}
 SECTIONS = {

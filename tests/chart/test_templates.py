@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 
 import pytest
-from chart_sentences import templates
-from rendering import CHART
+
+from tests.chart.chart_sentences import templates
+from tests.paths import CHART
 
 ALL = {str(file.relative_to(CHART)): file.read_text() for file in (CHART / "templates").rglob("*") if file.is_file()}
 DEFINED = {

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 import yaml
-from rendering import CHART, at, nested, objects, text
-from value_table import CLUSTER, GROUPS, POOL_ROWS, SHOWN_BY, Group, stands
+
+from tests.chart.rendering import at, nested, objects, text
+from tests.chart.value_table import CLUSTER, GROUPS, POOL_ROWS, SHOWN_BY, Group, stands
+from tests.paths import CHART
 
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
 ROWS = [pytest.param(group, path, id=path) for group in GROUPS.values() for path in group.rows]

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 import yaml
-from crd_schemas import REPO
+
+from tests.paths import REPO
 
 WORKFLOWS = sorted((REPO / ".github" / "workflows").glob("*.yaml"))
 PINNED = re.compile(r"uses: [\w.-]+/[\w./-]+@[0-9a-f]{40} # v\d+(\.\d+)+$")

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-from rendering import ABSENT, STAGES, Object, Values, at, nested, objects, over, text
+from tests.chart.rendering import ABSENT, STAGES, Object, Values, at, nested, objects, over, text
 
 DIGEST = "sha256:" + "5" * 64
-ANYWHERE: list[Any] = [{"podSelector": {}}]
+ANYWHERE: list[Object] = [{"podSelector": {}}]
 TOLERATION = {"key": "judges", "operator": "Exists", "effect": "NoSchedule"}
-AFFINITY: dict[str, Any] = {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}}
+AFFINITY: Object = {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}}
 VOLUMES = ("data", "runs", "cache")
 RULE = {"policy": "DeleteCluster", "condition": {"jobStatus": "SUCCEEDED", "ttlSeconds": 5}}
 

@@ -15,9 +15,9 @@ import pytest
 import yaml
 
 from pairwise_rm.pipeline import STAGES
-from tests.e2e.kube import CHART, ENDED, GPU, Namespace, Watcher, has_cluster, nodes_have_gpus, run
+from tests.e2e.kube import ENDED, GPU, Namespace, Watcher, has_cluster, nodes_have_gpus, run
 from tests.e2e.phases import report
-from tests.paths import REPO
+from tests.paths import CHART, REPO
 
 RELEASE = "judge"
 STEPS_ALONE = 2

@@ -18,7 +18,6 @@ from pairwise_rm.errors import PairwiseError
 from pairwise_rm.k8s.client import Cluster
 from tests.paths import REPO
 
-CHART = REPO / "charts" / "pairwise-rm"
 GPU = "nvidia.com/gpu"
 STAGE = "pairwise-rm.io/stage"
 ENDED = ("Complete", "Failed", "ValidationFailed")

@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 
 import pytest
 import yaml
-from chart_sentences import sentences, templates
-from rendering import nested
 
-from tests.e2e.kube import CHART, Namespace, run, tool
+from tests.chart.chart_sentences import sentences, templates
+from tests.chart.rendering import nested
+from tests.e2e.kube import Namespace, run, tool
+from tests.paths import CHART
 
 USER = "pairwise-rm-e2e-installer"
 OWNER = "meta.helm.sh/release-name"

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.kube import CHART, Namespace, run, tool
-from tests.paths import REPO
+from tests.e2e.kube import Namespace, run, tool
+from tests.paths import CHART, REPO
 
 PRESETS = [None, *sorted(CHART.glob("values-*.yaml"))]
 MANIFESTS = sorted((REPO / "manifests").glob("*.yaml"))

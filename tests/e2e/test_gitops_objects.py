@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import yaml
-from crd_schemas import schema_file
-from gitops_health import load
 
+from tests.chart.crd_schemas import schema_file
+from tests.chart.gitops_health import load
 from tests.e2e.kube import Namespace, run
 
 CRDS = {

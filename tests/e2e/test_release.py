@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gitops_health import argo, flux
 
+from tests.chart.gitops_health import argo, flux
 from tests.e2e.conftest import Release
-from tests.e2e.kube import CHART, gpu_pods, pairwise_rm, run, state_of, succeeded, tool
+from tests.e2e.kube import gpu_pods, pairwise_rm, run, state_of, succeeded, tool
 from tests.e2e.phases import PHASES
+from tests.paths import CHART
 
 STAGES = ["convert", "train", "evaluate", "export"]
 

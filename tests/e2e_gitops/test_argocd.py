@@ -19,13 +19,14 @@ from typing import Any
 
 import pytest
 import yaml
-from gitops_health import GITOPS, load
-from rendering import over
 
-from tests.e2e.kube import CHART, ENDED, Namespace, gpu_pods, pairwise_rm, run, state_of, succeeded
+from tests.chart.gitops_health import GITOPS, load
+from tests.chart.rendering import over
+from tests.e2e.kube import ENDED, Namespace, gpu_pods, pairwise_rm, run, state_of, succeeded
 from tests.e2e.phases import PHASES
 from tests.e2e_gitops.conftest import GitServer, Repository, wait_for
 from tests.e2e_gitops.pairs import CLAIM, VALUES, put_pairs
+from tests.paths import CHART
 
 MANIFEST = GITOPS / "argocd" / "application.yaml"
 HEALTH = GITOPS / "argocd" / "health.yaml"

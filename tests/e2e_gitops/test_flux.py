@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.e2e.kube import CHART, Namespace, run, state_of, succeeded, tool
+from tests.e2e.kube import Namespace, run, state_of, succeeded, tool
 from tests.e2e.phases import PHASES
 from tests.e2e_gitops.conftest import GitServer, Repository, new_namespace, wait_for
 from tests.e2e_gitops.pairs import VALUES, put_pairs
-from tests.paths import REPO
+from tests.paths import CHART, REPO
 
 FLUX = REPO / "manifests" / "gitops" / "flux-manifests"
 RELEASE = "pairwise-rm"

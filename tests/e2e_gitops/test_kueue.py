@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 import yaml
-from rendering import nested, over
 
-from tests.e2e.kube import CHART, GPU, Namespace, run, state_of, succeeded, tool
+from tests.chart.rendering import nested, over
+from tests.e2e.kube import GPU, Namespace, run, state_of, succeeded, tool
 from tests.e2e.phases import PHASES
 from tests.e2e_gitops.conftest import new_namespace, wait_for
-from tests.paths import REPO
+from tests.paths import CHART, REPO
 
 FOLDER = REPO / "manifests" / "kueue"
 IN_ONE_RAYJOB = ("--values", str(CHART / "values-kind.yaml"), "--values", str(CHART / "values-kueue.yaml"))

@@ -13,13 +13,14 @@ from pathlib import Path
 
 import pytest
 import yaml
-from rendering import over
 
-from tests.e2e.kube import CHART, ENDED, Namespace, pairwise_rm, state_of, succeeded
+from tests.chart.rendering import over
+from tests.e2e.kube import ENDED, Namespace, pairwise_rm, state_of, succeeded
 from tests.e2e.phases import PHASES
 from tests.e2e_gitops.conftest import new_namespace, wait_for
 from tests.e2e_gitops.pairs import VALUES, put_pairs
 from tests.e2e_gitops.reach import PAUSE_SECONDS, Row, name_of, ray_pod, rows, table
+from tests.paths import CHART
 
 RELEASE = "judge"
 ONE_WORKER = over(VALUES, {"poolDefaults": {"minReplicas": 1}})

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.kube import CHART, ENDED, Namespace, pairwise_rm, run, state_of, succeeded
+from tests.e2e.kube import ENDED, Namespace, pairwise_rm, run, state_of, succeeded
 from tests.e2e.phases import PHASES
 from tests.e2e_gitops.conftest import new_namespace, wait_for
 from tests.e2e_gitops.reach import ray_pod
-from tests.paths import shared
+from tests.paths import CHART, shared
 
 pytestmark = pytest.mark.long
 RELEASE = "judge"

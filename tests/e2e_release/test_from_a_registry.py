@@ -23,8 +23,9 @@ import yaml
 from release import registry
 from release.chart import package
 from release.versions import version_of_package
-from tests.e2e.kube import CHART, ENDED, Namespace, has_cluster, run, succeeded, tool
+from tests.e2e.kube import ENDED, Namespace, has_cluster, run, succeeded, tool
 from tests.e2e_gitops import pairs
+from tests.paths import CHART
 
 BUILT = "localhost/pairwise-rm:test"
 RELEASE = "judge"

@@ -176,7 +176,9 @@ def test_a_defect_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -
         app.main(["run", "smoke"])
 
 
-def test_the_guides_data_config_is_known_for_one(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_the_data_config_of_the_rm_gallery_tutorial_is_known_for_one(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     path = tmp_path / "data_config.yaml"
     path.write_text("dataset:\n  name: x\n  configs: {type: local, source: helpsteer2_pairwise, path: a.jsonl}\n")
     code, out, _ = call(capsys, "validate", str(path))

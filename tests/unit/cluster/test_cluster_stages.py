@@ -194,9 +194,17 @@ def test_an_end_with_another_recipe_over_which_the_right_run_writes_is_no_mismat
 ) -> None:
     monkeypatch.setattr(input_wait, "SETTLE_SECONDS", 5)
     path = put(tmp_path / "t.json", digest=OTHER)
-    for after, changed in [(0.6, {"digest": OTHER, "state": "succeeded"}), (0.7, {}), (0.8, {"state": "succeeded"})]:
-        threading.Timer(after, put, [path], changed).start()
+
+    def right_run() -> None:
+        time.sleep(0.6)
+        for changed in ({"digest": OTHER, "state": "succeeded"}, {}, {"state": "succeeded"}):
+            put(path, **changed)
+            time.sleep(0.1)
+
+    writer = threading.Thread(target=right_run)
+    writer.start()
     await_stage(EarlierStage("train", "d1"), path, 10, tell(settling))
+    writer.join()
     assert settling[0] == f"waiting for train (running with another recipe, {OTHER}) (0:00:00)"
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, ClassVar, cast
 
 import pytest
 
 from pairwise_rm.k8s import logs
 from pairwise_rm.k8s.api_errors import Unavailable
+from pairwise_rm.k8s.client import Cluster
 from pairwise_rm.progress import Failure
 from tests.unit.command_line import call, refused
 from tests.unit.k8s_objects import AT, STEP, job, said, submitter
@@ -73,10 +73,11 @@ def test_without_a_submitter_pod_it_says_where_the_log_is(
 
 
 def test_a_log_whose_connection_is_lost_goes_on_without_a_gap_and_without_a_line_twice() -> None:
-    class Cluster:
-        calls: ClassVar[list[int | None]] = []
+    class BreaksOnce(Cluster):
+        def __init__(self) -> None:
+            self.calls: list[int | None] = []
 
-        def log(self, pod: str, name: str, follow: bool, since: int | None, quiet: float) -> Iterator[str]:
+        def log(self, pod: str, container: str, follow: bool, since: int | None, quiet: float) -> Iterator[str]:
             self.calls.append(since)
             yield from ("1 one", "2 two", "2 also two")
             if since is None:
@@ -84,22 +85,25 @@ def test_a_log_whose_connection_is_lost_goes_on_without_a_gap_and_without_a_line
             yield "3 three"
 
     written: list[str] = []
-    reading = logs._Reading(cast(Any, Cluster()), written.append)
+    cluster = BreaksOnce()
+    reading = logs._Reading(cluster, written.append)
     with pytest.raises(Unavailable):
         reading.read(submitter(), follow=True)
     reading.read(submitter(), follow=True)
     assert written == ["one", "two", "also two", "three"]
-    assert Cluster.calls[0] is None
-    assert Cluster.calls[1] is not None
+    assert cluster.calls[0] is None
+    assert cluster.calls[1] is not None
 
 
 def test_another_submitter_pod_is_read_from_its_beginning() -> None:
-    class Cluster:
-        def log(self, pod: str, *_: object) -> Iterator[str]:
+    class SaysItsPod(Cluster):
+        def __init__(self) -> None: ...
+
+        def log(self, pod: str, container: str, follow: bool, since: int | None, quiet: float) -> Iterator[str]:
             yield f"1 {pod[-2:]}"
 
     written: list[str] = []
-    reading = logs._Reading(cast(Any, Cluster()), written.append)
+    reading = logs._Reading(SaysItsPod(), written.append)
     for name in ("s1", "s2"):
         reading.read(submitter(name=name), follow=True)
     assert written == ["s1", "s2"]

@@ -63,7 +63,7 @@ def test_json_has_the_same_as_numbers(release: KubernetesStub, capsys: pytest.Ca
     assert (train["job_status"], train["deployment_status"]) == ("RUNNING", "Running")
 
 
-def test_a_trouble_stands_under_the_table(cluster: KubernetesStub, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_issue_stands_under_the_table(cluster: KubernetesStub, capsys: pytest.CaptureFixture[str]) -> None:
     status = container("ray-worker", {"waiting": {"reason": "ImagePullBackOff", "message": "not found"}})
     cluster.add("rayjobs", job("train", "Initializing", ""))
     cluster.add("pods", worker("Pending", containerStatuses=[status]))

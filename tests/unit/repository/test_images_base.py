@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-REPO = Path(__file__).resolve().parents[3]
+from tests.paths import REPO
+
 DOCKERFILE = (REPO / "images" / "Dockerfile").read_text(encoding="utf-8")
 # Answers as python3 does: its version, `-m pip`, the folder of its headers.
 PYTHON = """#!/bin/sh
