@@ -18,12 +18,12 @@ from pairwise_rm.atomic_io import write_json
 from pairwise_rm.cluster import input_wait
 from pairwise_rm.cluster.gpu_request import Demand, demand_of
 from pairwise_rm.cluster.input_wait import EarlierStage, await_stage
-from pairwise_rm.cluster.recipe_mount import await_recipe, digest_of
+from pairwise_rm.cluster.recipe_mount import await_recipe
 from pairwise_rm.cluster.state_file import LOST_SECONDS, StageState, StateWriter, read_state, state_file
 from pairwise_rm.cluster.upload import check_target, upload
 from pairwise_rm.errors import InputError, StageError
 from pairwise_rm.progress import Line, Step, Waiting
-from pairwise_rm.recipe.load import load_recipe, recipe_yaml
+from pairwise_rm.recipe.load import digest_of, load_recipe, recipe_yaml
 from pairwise_rm.recipe.model import Recipe
 
 
