@@ -17,6 +17,7 @@ from pairwise_rm.recipe.load import load_recipe
 from pairwise_rm.run_folder import RunFolder
 from pairwise_rm.train.metrics_file import append_step
 from pairwise_rm.train.watchdog import DriverProgress, _cause, _ended, _Follower, run_driver
+from tests.unit.processes import alive, gone, linux
 
 # As Ray and verl print them.
 RAY_HEAD = "2026-11-23 16:22:37,412 INFO worker.py:1998 -- Started a local Ray instance."
@@ -148,28 +149,12 @@ time.sleep({seconds})
 """
 
 
-def alive(pid: int) -> bool:
-    """Whether the process runs; a zombie that nobody has waited for does not."""
-    stat = Path(f"/proc/{pid}/stat")
-    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
-
-
-def gone(pid: int) -> bool:
-    deadline = time.monotonic() + 5
-    while alive(pid) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return not alive(pid)
-
-
 def start(seconds: float) -> tuple[subprocess.Popen[bytes], int]:
     process = subprocess.Popen(
         [sys.executable, "-c", PARENT.format(seconds=seconds)], stdout=subprocess.PIPE, start_new_session=True
     )
     assert process.stdout
     return process, int(process.stdout.readline())
-
-
-linux = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
 
 
 @linux
@@ -255,14 +240,4 @@ def test_a_driver_that_falls_silent_is_ended_with_its_children(tmp_path: Path) -
     with pytest.raises(StageError, match="said nothing for 2 s"):
         drive(tmp_path, script, stall_timeout=2)
     child = int((tmp_path / "train" / "child").read_text())
-    end = time.monotonic() + 5  # the kernel takes a moment
-    while (alive := _lives(child)) and time.monotonic() < end:
-        time.sleep(0.05)
-    assert not alive
-
-
-def _lives(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
-    except FileNotFoundError:
-        return False
+    assert gone(child)
