@@ -149,8 +149,8 @@ class ModelConfig(Section):
     """Commit of a hub model."""
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
     """Of rollouts, evaluation and training's passes, whose master weights are float32."""
-    attention: Literal["flash_attention_2", "sdpa", "eager"] = "flash_attention_2"
-    """Attention of the trainer; flash_attention_2 needs flash-attn and a GPU."""
+    attention: Literal["flash_attention_2", "sdpa", "eager"] = "sdpa"
+    """Attention of the trainer; flash_attention_2 needs a GPU and an image with flash-attn (images/README.md)."""
     trust_remote_code: bool = False
     """Run Python code that comes with the model."""
     lora: LoraConfig | None = None

@@ -282,8 +282,8 @@ def test_only_the_autoscaler_s_container_has_a_token_of_the_kubernetes_api(items
         volumes = cluster["headGroupSpec"]["template"]["spec"]["volumes"]
         projected = [volume["name"] for volume in volumes if "projected" in volume]
         mounts = cluster.get("autoscalerOptions", {}).get("volumeMounts", [])
-        mounted = [mount["name"] for mount in mounts if mount["mountPath"] == API_TOKEN]
-        assert projected == mounted == (["api-token"] if cluster["enableInTreeAutoscaling"] else [])
+        token = [mount["name"] for mount in mounts if mount["mountPath"] == API_TOKEN]
+        assert projected == token == (["api-token"] if cluster["enableInTreeAutoscaling"] else [])
 
 
 def test_a_head_is_ready_when_its_dashboard_answers(items: list[Object]) -> None:

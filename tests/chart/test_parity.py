@@ -72,11 +72,10 @@ ROWS: dict[str, Row] = {
         recipe(output_dir=" "), 'recipe output_dir: " "; the chart sets it', "output_dir: must name a folder"
     ),
     "flash attention without a GPU": both(
-        recipe(device="cpu"), "model.attention: flash_attention_2 needs a GPU; use sdpa with device: cpu"
+        recipe(device="cpu", model__attention="flash_attention_2"),
+        "model.attention: flash_attention_2 needs a GPU; use sdpa with device: cpu",
     ),
-    "tensor parallelism without a GPU": both(
-        recipe(device="cpu", model__attention="sdpa"), "train.tensor_parallel: must be 1 with device: cpu"
-    ),
+    "tensor parallelism without a GPU": both(recipe(device="cpu"), "train.tensor_parallel: must be 1 with device: cpu"),
     "tensor parallelism that does not divide the GPUs": both(
         recipe(train__tensor_parallel=3), "train.tensor_parallel: 3 must divide the 8 GPUs (nodes x gpus_per_node)"
     ),

@@ -15,7 +15,7 @@ from pyarrow import parquet
 from pairwise_rm.contract.rows import Pair, arrow_schema, both_orders
 from pairwise_rm.errors import StageError
 from pairwise_rm.evaluate.run import evaluate, write_report
-from pairwise_rm.evaluate.verdicts_file import read_verdicts
+from pairwise_rm.evaluate.verdicts_parquet import read_verdicts
 from pairwise_rm.judge.items import Item
 from pairwise_rm.judge.run import judge
 from pairwise_rm.recipe.model import Recipe

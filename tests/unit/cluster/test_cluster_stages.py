@@ -18,12 +18,12 @@ from pairwise_rm.atomic_io import write_json
 from pairwise_rm.cluster import input_wait
 from pairwise_rm.cluster.gpu_request import Demand, demand_of
 from pairwise_rm.cluster.input_wait import EarlierStage, await_stage
-from pairwise_rm.cluster.recipe_mount import await_recipe, digest_of
+from pairwise_rm.cluster.recipe_mount import await_recipe
 from pairwise_rm.cluster.state_file import LOST_SECONDS, StageState, StateWriter, read_state, state_file
 from pairwise_rm.cluster.upload import check_target, upload
 from pairwise_rm.errors import InputError, StageError
 from pairwise_rm.progress import Line, Step, Waiting
-from pairwise_rm.recipe.load import load_recipe, recipe_yaml
+from pairwise_rm.recipe.load import digest_of, load_recipe, recipe_yaml
 from tests.unit.conftest import MakeRecipe
 
 
@@ -194,9 +194,17 @@ def test_an_end_with_another_recipe_over_which_the_right_run_writes_is_no_mismat
 ) -> None:
     monkeypatch.setattr(input_wait, "SETTLE_SECONDS", 5)
     path = put(tmp_path / "t.json", digest=OTHER)
-    for after, changed in [(0.6, {"digest": OTHER, "state": "succeeded"}), (0.7, {}), (0.8, {"state": "succeeded"})]:
-        threading.Timer(after, put, [path], changed).start()
+
+    def right_run() -> None:
+        time.sleep(0.6)
+        for changed in ({"digest": OTHER, "state": "succeeded"}, {}, {"state": "succeeded"}):
+            put(path, **changed)
+            time.sleep(0.1)
+
+    writer = threading.Thread(target=right_run)
+    writer.start()
     await_stage(EarlierStage("train", "d1"), path, 10, tell(settling))
+    writer.join()
     assert settling[0] == f"waiting for train (running with another recipe, {OTHER}) (0:00:00)"
 
 

@@ -21,7 +21,7 @@ from pairwise_rm.evaluate import row_verdicts  # noqa: E402
 from pairwise_rm.evaluate.engine import Generation, Sampling, engine_arguments  # noqa: E402
 from pairwise_rm.evaluate.result import Evaluation  # noqa: E402
 from pairwise_rm.evaluate.run import evaluate, spread, write_report  # noqa: E402
-from pairwise_rm.evaluate.verdicts_file import prompt_id, read_verdicts  # noqa: E402
+from pairwise_rm.evaluate.verdicts_parquet import prompt_id, read_verdicts  # noqa: E402
 from pairwise_rm.recipe.model import Recipe  # noqa: E402
 from tests.model_files import safetensors, save_byte_tokenizer  # noqa: E402
 

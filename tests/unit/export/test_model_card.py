@@ -10,7 +10,7 @@ import pytest
 from pairwise_rm.cluster.run import ClusterReporter
 from pairwise_rm.export.run import refresh_card
 from pairwise_rm.pipeline import _TrainingProgress
-from pairwise_rm.train.watchdog import Progress
+from pairwise_rm.train.watchdog import DriverProgress
 from tests.unit.conftest import MakeRecipe
 
 
@@ -59,5 +59,5 @@ def test_the_gpus_that_were_asked_for_are_let_go_once_verl_holds_them() -> None:
     with ClusterReporter("train", lambda line: said.append(str(json.loads(line)["text"]))).part("train") as part:
         steps = _TrainingProgress(part, lambda: said.append("let go"))
         for phase in ("Ray is up", "actor and reference loaded", "first step"):
-            steps(Progress(0, 2, phase, None))
+            steps(DriverProgress(0, 2, phase, None))
     assert said[1:-1] == ["Ray is up", "let go", "actor and reference loaded", "first step"]
