@@ -12,10 +12,22 @@ from pairwise_rm.k8s.snapshot import Snapshot, newest_jobs
 from pairwise_rm.k8s.stage_status import StageView, view
 from pairwise_rm.progress import Failure
 from tests.unit.command_line import call, refused
-from tests.unit.k8s_objects import NOW, STARTED, STEP, WAITS, Object, container, ended, head, job, said, submitter
+from tests.unit.k8s_objects import (
+    LONG_AGO,
+    NOW,
+    STARTED,
+    STEP,
+    WAITS,
+    Object,
+    container,
+    ended,
+    head,
+    job,
+    said,
+    submitter,
+)
 from tests.unit.kubernetes_stub import KubernetesStub
 
-LONG_AGO = "2025-10-09T08:43:20Z"  # ten minutes before NOW
 EARLIER = "2025-10-09T08:48:20Z"  # five
 JUST_NOW = "2025-10-09T08:53:15Z"
 

@@ -9,10 +9,9 @@ from pairwise_rm.k8s.issue import Issue
 from pairwise_rm.k8s.snapshot import Snapshot, newest_jobs
 from pairwise_rm.k8s.stage_status import view
 from tests.unit.command_line import call
-from tests.unit.k8s_objects import NOW, STARTED, Object, job, unschedulable, worker
+from tests.unit.k8s_objects import LONG_AGO, NOW, STARTED, Object, job, unschedulable, worker
 from tests.unit.kubernetes_stub import KubernetesStub
 
-LONG_AGO = "2025-10-09T08:43:20Z"
 BUSY = (
     "couldn't assign flavors to pod set a100: insufficient unused quota for nvidia.com/gpu in flavor a100, "
     "1 more needed"
