@@ -104,6 +104,21 @@ def test_a_claim_that_waits_for_its_first_pod_is_no_issue() -> None:
     ]
 
 
+def test_a_claim_that_has_its_volume_is_no_issue_whatever_was_said_before() -> None:
+    pod = mounting("judge-runs")
+    pod["status"] = {"phase": "Running"}
+    refusal = event("judge-runs", "ProvisioningFailed", "no capacity")
+    assert found(pod, events=[refusal], claims={"judge-runs": claim(phase="Bound")}) == []
+
+
+def test_a_claim_that_asks_for_nothing_in_particular_is_told_so() -> None:
+    bare = {"metadata": {"name": "judge-runs"}, "spec": {"accessModes": ["RWO", "RWX"]}, "status": {"phase": "Pending"}}
+    refusal = event("judge-runs", "ProvisioningFailed", "no capacity")
+    (issue,) = found(mounting("judge-runs"), events=[refusal], claims={"judge-runs": bare})
+    assert str(issue).startswith("claim judge-runs (?, RWO, RWX, storage class none) gets no volume: no capacity; ")
+    assert not issue.terminal
+
+
 def test_an_account_that_may_not_read_claims_misses_none() -> None:
     assert all("is not there" not in str(issue) for issue in found(mounting("my-claim"), claims=None))
 

@@ -42,6 +42,12 @@ from tests.unit.k8s_objects import (
         ),
         (
             head(),
+            "0/1 nodes are available: 1 node(s) didn't match Pod's node selector.",
+            "head pod judge-head-x1 finds no node: 0/1 nodes are available: 1 node(s) didn't match Pod's node "
+            "selector; set head.gpuNodes or head.affinity",
+        ),
+        (
+            head(),
             "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector.",
             "head pod judge-head-x1 finds no node: 0/1 nodes are available: 1 node(s) didn't match Pod's node "
             "affinity/selector; set head.gpuNodes or head.affinity",
@@ -159,6 +165,22 @@ def test_a_broken_container_is_told(status: Object, sentence: str, terminal: boo
     assert issue.terminal is terminal
 
 
+@pytest.mark.parametrize("reason", ["InvalidImageName", "RegistryUnavailable", "ImageInspectError"])
+def test_an_image_that_cannot_be_had_is_told_whatever_kubelet_calls_it(reason: str) -> None:
+    (issue,) = found(worker("Pending", containerStatuses=[waiting(reason, "no")]))
+    assert str(issue).startswith(f"worker pod judge-a100-worker-x1 cannot pull image repo/judge:1: no ({reason})")
+    assert issue.terminal
+
+
+@pytest.mark.parametrize("reason", ["CreateContainerError", "RunContainerError"])
+def test_a_container_that_cannot_be_started_is_told_with_the_section_of_its_pod(reason: str) -> None:
+    (issue,) = found(worker("Pending", containerStatuses=[waiting(reason, "no such device")]))
+    assert str(issue) == (
+        f"worker pod judge-a100-worker-x1 cannot start container ray-worker ({reason}): no such device; see pools.a100"
+    )
+    assert issue.terminal
+
+
 def test_two_containers_that_lack_one_image_are_told_once() -> None:
     pod = head("Pending", containerStatuses=[waiting("ErrImagePull", name="a"), waiting("ImagePullBackOff", name="b")])
     (issue,) = found(pod)
@@ -178,15 +200,20 @@ def test_an_evicted_pod_names_the_request_to_raise() -> None:
     ("message", "value"),
     [
         ('configmap "judge-recipe" not found', "`helm upgrade` of the release makes it"),
-        ("Multi-Attach error for volume", "set storage.<name>.accessMode to ReadWriteMany"),
+        (
+            "Multi-Attach error for volume",
+            "set storage.<name>.accessMode to ReadWriteMany, since pods on several nodes share it",
+        ),
+        ('secret "wandb" not found', "make secret wandb, or set secrets.<name>.existingSecret"),
         ("timed out waiting for the condition", "see storage.data, storage.runs and storage.cache"),
     ],
 )
 def test_a_volume_that_cannot_be_mounted_is_told(message: str, value: str) -> None:
-    pod = worker("Pending", containerStatuses=[waiting("ContainerCreating")])
-    (issue,) = found(pod, events=[event("judge-a100-worker-x1", "FailedMount", message)])
-    assert message in str(issue)
-    assert value in str(issue)
+    for reason, kind in (("ContainerCreating", "FailedMount"), ("PodInitializing", "FailedAttachVolume")):
+        pod = worker("Pending", containerStatuses=[waiting(reason)])
+        (issue,) = found(pod, events=[event("judge-a100-worker-x1", kind, message)])
+        assert str(issue) == f"worker pod judge-a100-worker-x1 cannot mount its volumes: {message}; {value}"
+        assert not issue.terminal
 
 
 def test_a_pod_that_is_just_starting_is_no_issue() -> None:

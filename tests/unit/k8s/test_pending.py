@@ -45,6 +45,18 @@ def refused(message: str) -> Object:
             False,
         ),
         (
+            'pods "judge-a100-worker-x" is forbidden: exceeded quota: compute, requested: limits.memory=16Gi, used: '
+            "limits.memory=8Gi, limited: limits.memory=20Gi",
+            "lower pools.a100.resources, or have ResourceQuota compute raised",
+            False,
+        ),
+        (
+            'pods "judge-head-x" is forbidden: exceeded quota: gpus, requested: requests.nvidia.com/gpu=1, used: '
+            "requests.nvidia.com/gpu=4, limited: requests.nvidia.com/gpu=4",
+            "have ResourceQuota gpus raised",
+            False,
+        ),
+        (
             'pods "judge-head-x" is forbidden: failed quota: compute: must specify limits.cpu for: ray-head',
             "set head.resources with these",
             True,
@@ -68,6 +80,20 @@ def test_a_pod_that_is_refused_is_told_with_the_value_to_set(message: str, remed
     assert words.startswith("RayCluster judge gets no pod: FailedCreate")
     assert words.endswith(f"; {remedy}")
     assert message[-20:] in words
+    assert issue.terminal is terminal
+
+
+@pytest.mark.parametrize(
+    ("message", "terminal"),
+    [
+        ("admission webhook denied the request: must specify a team", True),
+        ("failed quota: compute: status unknown for quota", False),
+    ],
+)
+def test_a_refusal_of_which_no_value_is_known_is_told_in_its_own_words(message: str, terminal: bool) -> None:
+    said = f'pods "judge-head-x" is forbidden: {message}'
+    (issue,) = found(cluster=refused(said))
+    assert str(issue) == f"RayCluster judge gets no pod: FailedCreateHeadPod {said}"
     assert issue.terminal is terminal
 
 
