@@ -169,6 +169,55 @@ def test_an_eviction_is_told_once_though_kuberay_removes_the_pod_too() -> None:
     assert "was evicted: The node was low on resource: memory; raise pools.a100.resources.requests.memory" in str(issue)
 
 
+def test_a_pod_that_is_evicted_and_still_there_is_told_once() -> None:
+    message = "The node was low on resource: memory."
+    pod = worker("Failed", reason="Evicted", message=message)
+    (issue,) = found(pod, events=[event("judge-a100-worker-x1", "Evicted", message, seconds_ago=0)])
+    assert issue.subject == "worker pod judge-a100-worker-x1"
+
+
+def test_a_pod_that_was_preempted_is_told() -> None:
+    (issue,) = found(events=[event("judge-a100-worker-z", "Preempted", "by pod x on node y", seconds_ago=0)])
+    assert str(issue) == "pod judge-a100-worker-z was preempted: by pod x on node y; see priorityClass"
+    assert not issue.terminal
+
+
+@pytest.mark.parametrize(("name", "kind"), [("other-a100-worker-z", "Pod"), ("judge-a100-worker-z", "Workload")])
+def test_what_was_taken_from_others_is_not_told(name: str, kind: str) -> None:
+    assert found(events=[event(name, "Preempted", "by x", kind, seconds_ago=0)]) == []
+
+
+@pytest.mark.parametrize(("name", "kind"), [("other", "RayCluster"), ("judge", "RayService")])
+def test_what_others_lost_is_not_told(name: str, kind: str) -> None:
+    gone = event(name, "DeletedWorkerPod", DELETED.format("worker", "judge-a-worker-z", 1, "Error"), kind, 0)
+    assert found(events=[gone]) == []
+
+
+def test_the_pool_of_a_pod_whose_name_begins_otherwise_is_not_guessed() -> None:
+    gone = event(
+        "judge", "DeletedWorkerPod", DELETED.format("worker", "x-a100-worker-z", 137, "OOMKilled"), "RayCluster", 0
+    )
+    (issue,) = found(events=[gone])
+    assert str(issue).endswith("raise pools.<name>.resources.limits.memory")
+
+
+def test_why_a_pod_was_replaced_is_its_own_message_then_its_last_warning_then_its_reason() -> None:
+    bare = DELETED.format("worker", "judge-a-worker-z", 1, "Error")
+    failed = "Deleted worker Pod ml/judge-a-worker-z; Pod status: Failed; Ray container terminated status: <nil>"
+    warning = event("judge-a-worker-z", "Failed", "its warning", seconds_ago=5)
+    normal = event("judge-a-worker-z", "Killing", "Stopping container", seconds_ago=0, type="Normal")
+
+    def told(message: str, *events: Object) -> str:
+        (issue,) = found(events=[event("judge", "DeletedWorkerPod", message, "RayCluster", 0), *events])
+        return str(issue).removeprefix("pod judge-a-worker-z ")
+
+    why = "ended with exit code 1 and was replaced: "
+    assert told(bare.replace("Message:", "Message:its own"), warning, normal) == f"{why}its own"
+    assert told(bare, warning, normal) == f"{why}its warning"
+    assert told(bare) == f"{why}Error"
+    assert told(failed) == "failed and was replaced: no reason is given"
+
+
 @pytest.mark.parametrize(
     ("message", "told"),
     [

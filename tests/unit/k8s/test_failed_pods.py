@@ -216,8 +216,21 @@ def test_a_volume_that_cannot_be_mounted_is_told(message: str, value: str) -> No
         assert not issue.terminal
 
 
+def test_a_container_that_fails_is_told_whatever_its_volumes_did_before() -> None:
+    crashing = container("ray-worker", {"waiting": {"reason": "CrashLoopBackOff"}}, last=ended("Error"))
+    mount = event("judge-a100-worker-x1", "FailedMount", "timed out")
+    (issue,) = found(worker(containerStatuses=[crashing]), events=[mount])
+    assert "failed: container ray-worker ended with exit code 1 (Error)" in str(issue)
+
+
 def test_a_pod_that_is_just_starting_is_no_issue() -> None:
-    assert found(worker("Pending", containerStatuses=[waiting("ContainerCreating")])) == []
+    pod = worker("Pending", containerStatuses=[waiting("ContainerCreating")])
+    assert found(pod) == found(pod, events=[event("judge-a100-worker-x1", "Pulling", type="Normal")]) == []
+
+
+def test_a_pull_that_fails_without_a_reason_says_that_none_is_given() -> None:
+    (issue,) = found(worker("Pending", containerStatuses=[waiting("ImagePullBackOff")]))
+    assert "cannot pull image repo/judge:1: no reason is given (ImagePullBackOff); set" in str(issue)
 
 
 def test_of_the_submitters_only_the_newest_counts() -> None:
@@ -229,3 +242,10 @@ def test_of_the_submitters_only_the_newest_counts() -> None:
 
 def test_a_submitter_that_failed_is_no_issue_since_its_job_tells() -> None:
     assert found(submitter(phase="Failed", containerStatuses=[container("ray-job-submitter", ended("Error"))])) == []
+
+
+def test_a_submitter_that_does_not_even_start_is_told() -> None:
+    state = {"waiting": {"reason": "CrashLoopBackOff"}}
+    crashing = container("ray-job-submitter", state, last=ended("Error", 127), restartCount=1)
+    (issue,) = found(submitter(containerStatuses=[crashing]))
+    assert "failed: container ray-job-submitter ended with exit code 127 (Error) and was started 2 times" in str(issue)
