@@ -272,12 +272,17 @@ def test_an_adapter_needs_peft_and_a_whole_model_does_not(ready: MakeRecipe, mon
     assert "model.lora: needs the package peft, which is not installed" in problem(adapted)
     whole = ready()
     assert preflight(whole, RunFolder.of(whole)).train_rows == 8
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: found(name) or found("json"))
+    assert preflight(adapted, RunFolder.of(adapted)).train_rows == 8
 
 
-@pytest.mark.skipif(importlib.util.find_spec("flash_attn") is not None, reason="flash-attn is installed")
-def test_flash_attention_has_to_be_installed(ready: MakeRecipe) -> None:
-    found = problem(ready(device="cuda", model={"attention": "flash_attention_2"}))
-    assert "model.attention: flash_attention_2 needs the package flash-attn" in found
+def test_flash_attention_has_to_be_installed(ready: MakeRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = importlib.util.find_spec
+    recipe = ready(device="cuda", model={"attention": "flash_attention_2"})
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "flash_attn" else there(name))
+    assert "model.attention: flash_attention_2 needs the package flash-attn" in problem(recipe)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: there("json" if name == "flash_attn" else name))
+    assert preflight(recipe, RunFolder.of(recipe)).train_rows == 8
 
 
 def test_an_extra_that_is_not_installed_is_one_line_before_any_other_check(
