@@ -1,4 +1,4 @@
-"""The arguments that several commands share, worded once."""
+"""Arguments that several commands share."""
 
 from __future__ import annotations
 
