@@ -1,4 +1,4 @@
-"""Checks that take seconds, before anything is loaded: each failure is one line with what was wanted and what was found.
+"""Checks that take seconds, before anything is loaded: each failure is one line: what was wanted and what was found.
 
 verl fails on most of these minutes later, with a traceback of a Ray actor; with too few Ray CPUs it waits for
 ever. The checks read headers and counters, render the prompts, and ask Ray what it has.
