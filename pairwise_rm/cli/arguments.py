@@ -17,6 +17,7 @@ Release = Annotated[
     str | None, typer.Argument(metavar="RELEASE", help="The release; optional where there is only one.")
 ]
 Namespace = Annotated[
-    str | None, typer.Option("--namespace", "-n", metavar="NS", help="Default: the namespace of the kubeconfig context.")
+    str | None,
+    typer.Option("--namespace", "-n", metavar="NS", help="Default: the namespace of the kubeconfig context."),
 ]
 Context = Annotated[str | None, typer.Option("--context", metavar="NAME", help="The kubeconfig context to use.")]
