@@ -119,6 +119,13 @@ chart: install $(TOOLS)/helm-docs ## Write the chart's recipes, schema and READM
 	@$(BIN)/python -m charts.generate
 	@$(TOOLS)/helm-docs --chart-search-root charts --sort-values-order file --log-level warning
 
+.PHONY: docs
+docs: install ## Write the generated pages of docs/, build the site into site/ and check it
+	@$(BIN)/python -m docs.generate
+	@$(BIN)/python -m pytest tests/docs -q
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "site/index.html"
+
 .PHONY: manifests
 manifests: chart $(TOOLS)/helm ## Render manifests/ from the chart
 	@$(BIN)/python -m charts.manifests

@@ -1,0 +1,128 @@
+"""What the pages say holds: paths exist, commands and options exist, tables are those of the sources."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import typer
+import yaml
+
+from docs.hooks import READMES
+from pairwise_rm.cli.app import app
+from pairwise_rm.k8s.stage_status import State
+from pairwise_rm.progress import Line
+from pairwise_rm.recipe.load import load_data_config, load_recipe
+from tests.chart.rendering import nested, rendered
+from tests.paths import CHART, REPO
+
+DOCS = REPO / "docs"
+PAGES = sorted([*DOCS.glob("*.md"), *(REPO / readme for readme, _ in READMES.values()), REPO / "README.md"])
+_ROOTS = "pairwise_rm|charts|docs|manifests|tests|images|requirements|release|benchmarks|.github"
+PATH = re.compile(rf"`((?:{_ROOTS})/[\w./*-]*)`")
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    found = re.findall(rf"^( *)```{language}\n(.*?)^ *```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    return [re.sub(rf"^{indent}", "", block, flags=re.MULTILINE) for indent, block in found]
+
+
+def commands(program: str) -> list[Any]:
+    """Commands of the pages that call this program, each once."""
+    found: dict[str, Any] = {}
+    for page in PAGES:
+        for block in blocks(page, "bash"):
+            for line in block.replace("\\\n", " ").splitlines():
+                command = re.sub(r"\s+#.*", "", line).strip()
+                if command.startswith(f"{program} "):
+                    found[command] = pytest.param(command, id=f"{page.name}: {command}"[:80])
+    return list(found.values())
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPO)))
+def test_each_path_that_a_page_names_exists(page: Path) -> None:
+    named = PATH.findall(page.read_text(encoding="utf-8"))
+    missing = [path for path in named if not (list(REPO.glob(path)) if "*" in path else (REPO / path).exists())]
+    assert missing == []
+
+
+def test_the_way_of_a_pair_is_ten_files_long_at_most() -> None:
+    page = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    hops = re.findall(r"^\| (\d+) \| `(pairwise_rm/[\w/]+\.py)` \|", page, re.MULTILINE)
+    assert [int(number) for number, _ in hops] == list(range(1, len(hops) + 1))
+    assert 5 <= len(hops) <= 10
+
+
+def test_readme_and_architecture_show_the_same_picture() -> None:
+    assert (DOCS / "images" / "architecture.svg").is_file()
+    assert "](docs/images/architecture.svg)" in (REPO / "README.md").read_text(encoding="utf-8")
+    assert "](images/architecture.svg)" in (DOCS / "architecture.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("command", commands("pairwise-rm"))
+def test_each_command_of_the_pages_has_the_options_that_it_is_given(command: str) -> None:
+    group: Any = typer.main.get_command(app)
+    name, *rest = shlex.split(command)[1:]
+    known = {option for parameter in group.commands[name].params for option in parameter.opts}
+    assert [word for word in rest if word.startswith("-") and word != "-" and word.split("=")[0] not in known] == []
+
+
+@pytest.mark.parametrize("command", commands("make"))
+def test_each_make_target_of_the_pages_exists(command: str) -> None:
+    targets = re.findall(r"^([a-z0-9-]+):", (REPO / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert [word for word in command.split()[1:] if "=" not in word and word not in targets] == []
+
+
+def test_operating_explains_every_state_and_no_other() -> None:
+    table = re.findall(r"^\| `(\w+)` \|", (DOCS / "operating.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert table == list(get_args(State))
+
+
+def test_the_line_that_operating_shows_is_one_that_a_stage_writes() -> None:
+    (line,) = blocks(DOCS / "operating.md", "json")
+    parsed = Line.parse(line.strip())
+    assert parsed is not None
+    assert str(parsed) == line.strip()
+
+
+def values_of_platforms() -> list[Any]:
+    found = [yaml.safe_load(block) for block in blocks(DOCS / "platforms.md", "yaml")]
+    return [pytest.param(value, id=", ".join(value)) for value in found if "kind" not in value]
+
+
+@pytest.mark.parametrize("values", values_of_platforms())
+def test_the_values_of_each_platform_render(values: dict[str, Any]) -> None:
+    assert "RayCluster" in rendered([CHART / "values-a100-8x.yaml"], values)
+
+
+def test_the_table_of_platforms_is_what_the_chart_renders() -> None:
+    page = (DOCS / "platforms.md").read_text(encoding="utf-8")
+    rows = re.findall(
+        r"^\| `([a-z-]+)`(?: \(default\))? \| `(\S+)` \| `(\S+)` \| `(\S+)` \| (.*) \|$", page, re.MULTILINE
+    )
+    assert [row[0] for row in rows] == ["gpu-operator", "gke", "eks", "aks"]
+    for platform, label, small, large, taints in rows:
+        for product, name in (("a100-40gb", small), ("a100-80gb", large)):
+            values = nested({"poolDefaults.platform": platform, "poolDefaults.gpuProduct": product})
+            (cluster,) = rendered([CHART / "values-a100-8x.yaml"], values)["RayCluster"]
+            pod = cluster["spec"]["workerGroupSpecs"][0]["template"]["spec"]
+            assert pod["nodeSelector"] == {label: name}
+            tolerated = [f"{one['key']}={one['value']}" if "value" in one else one["key"] for one in pod["tolerations"]]
+            assert re.findall(r"`([^`]+)`", taints) == tolerated
+
+
+def test_the_data_config_of_extending_is_valid(tmp_path: Path) -> None:
+    (config,) = blocks(DOCS / "extending.md", "yaml")
+    path = tmp_path / "data_config.yaml"
+    path.write_text(config)
+    assert load_data_config(path).configs.source == "generic_pairwise"
+
+
+def test_the_recipe_of_the_reference_is_valid(tmp_path: Path) -> None:
+    (recipe,) = blocks(DOCS / "recipe.md", "yaml")
+    path = tmp_path / "my-judge.yaml"
+    path.write_text(recipe)
+    assert load_recipe(str(path)).name == "my-judge"
