@@ -1,6 +1,6 @@
 """pairwise-rm: train a pairwise generative reward model from preference pairs.
 
-The RM-Gallery tutorial's names import from here; each is loaded when it is first touched, so that
+The RM-Gallery tutorial's names import from here; each is loaded on first access, so that
 `import pairwise_rm` stays light.
 """
 

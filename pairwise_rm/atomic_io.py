@@ -1,7 +1,7 @@
-"""Writing that leaves the old file or the new one, never half of either.
+"""Atomic writes: a reader sees the old file or the new one, never a part of it.
 
-Everything a stage leaves behind goes through here: write to a temporary name on the same file system,
-flush, then rename. A stage that is interrupted leaves what was there before.
+All output of the stages is written here: to a temporary name on the same file system, flushed, then renamed. An
+interrupted stage leaves the previous output in place.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def atomic_folder(target: Path) -> Iterator[Path]:
-    """Yields a temporary folder beside `target`; on success it takes the place of `target` as a whole."""
+    """Yields a temporary folder beside `target`; on success it replaces `target` as a whole."""
     target = Path(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -70,7 +70,7 @@ def atomic_folder(target: Path) -> Iterator[Path]:
 
 
 def _open_to_others(folder: Path) -> None:
-    """The rights that the umask gives; mkdtemp and safetensors write for their owner alone."""
+    """Sets the permissions that the umask allows; mkdtemp and safetensors give them to the owner alone."""
     mask = os.umask(0)
     os.umask(mask)
     for path in (folder, *folder.rglob("*")):
@@ -79,7 +79,7 @@ def _open_to_others(folder: Path) -> None:
 
 
 def atomic_symlink(link: Path, target: str) -> None:
-    """Points `link` at `target` (relative to the link's folder) in one step, also where a link is already."""
+    """Points `link` at `target` (relative to the link's folder) in one step; replaces an existing link."""
     temporary = link.with_name(f".{link.name}.{os.getpid()}.tmp")
     with contextlib.suppress(FileNotFoundError):
         temporary.unlink()

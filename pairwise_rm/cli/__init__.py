@@ -1,4 +1,4 @@
-"""The command line, one file a command: arguments, their help, and which words a person sees.
+"""The command line, one file per command: arguments, help texts and output.
 
-What a command does is decided in the package that it imports; exit codes are decided in `app.py`, for all.
+What a command does is decided in the package that it imports; exit codes are decided in `app.py`.
 """

@@ -1,4 +1,4 @@
-"""The command line: one typer app, one file a command, and the one place where errors become exit codes.
+"""The command line: one typer app, one file per command, and the one place where errors become exit codes.
 
 Nothing heavy is imported to show a help text; each command imports its stage when it runs.
 """
@@ -97,7 +97,7 @@ def main(argv: list[str] | None = None) -> None:
         print(f"error: {package} is not installed; pip install 'pairwise-rm[{_EXTRAS[package]}]'", file=sys.stderr)
         sys.exit(EXIT_FAILED)
     except SystemExit as done:
-        # Typer takes KeyboardInterrupt for itself and ends without a word.
+        # Typer would catch KeyboardInterrupt and exit without a message.
         if done.code == EXIT_INTERRUPTED:
             print("interrupted", file=sys.stderr)
         raise

@@ -1,7 +1,7 @@
-"""What a person sees while a stage works: a line for each event, and a live line in between.
+"""Progress of the stages for people: a line for each event, and a live line in between.
 
-On a terminal the live line is redrawn with the time that has passed; in a log file, where nothing can be
-redrawn, a line is written at most every ten seconds.
+On a terminal the live line is redrawn with the elapsed time; in a log file, a line is written at most every ten
+seconds.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ console = Console(highlight=False, soft_wrap=True)
 
 
 class ConsoleReporter:
-    """What the stages say, on the terminal or in a log file."""
+    """Prints the stages' events to the terminal or a log file."""
 
     def part(self, name: str, note: str = "") -> ConsolePart:
         return ConsolePart(name, note)

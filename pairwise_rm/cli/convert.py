@@ -36,7 +36,7 @@ def convert(
 
     given, reporter = list(overrides or []), ConsoleReporter()
     if config is not None:
-        # With --config there is no recipe: what stands in its place is the first override.
+        # With --config there is no recipe: the first positional argument is an override as well.
         if recipe and "=" not in recipe:
             raise InputError(f"--config and the recipe {recipe!r} exclude each other; keep one")
         dataset = load_data_config(config, [*([recipe] if recipe else []), *given])
@@ -45,7 +45,7 @@ def convert(
         try:
             pipeline.convert(dataset, Path(dataset.export.output_dir), reporter, overwrite)
         except InputError as error:
-            # The stage knows the keys as a recipe spells them.
+            # The stage's messages name the keys as in a recipe.
             raise InputError(re.sub(r"\bdata\.(configs|export)\b", r"dataset.\1", str(error))) from error
         return
     if recipe is None:

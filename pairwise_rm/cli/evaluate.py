@@ -19,7 +19,7 @@ def evaluate(
     overrides: Overrides = None,
     model: Annotated[
         list[str] | None,
-        typer.Option("--model", help="A model folder or hub name; given twice, the two are compared in pairs."),
+        typer.Option("--model", help="A model folder or hub name; given twice, both are compared on the same pairs."),
     ] = None,
     data: Annotated[
         Path | None, typer.Option("--data", help="A parquet of pairs; default: the run's preference_test.parquet.")

@@ -1,4 +1,4 @@
-"""`pairwise-rm fetch`: the results of a release out of its volume."""
+"""`pairwise-rm fetch`: copies the results of a release from its volume."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
 def fetch(
     release: Release = None,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Folder to write; default: one named for the run.")
+        Path | None, typer.Option("--out", metavar="DIR", help="Folder to write; default: one named after the run.")
     ] = None,
     weights: Annotated[bool, typer.Option("--weights", help="The exported judge with its weights as well.")] = False,
     namespace: Namespace = None,
@@ -45,7 +45,7 @@ def fetch(
 
 
 def _tell(fetched: Fetched, weights: bool, say: Callable[[str], None]) -> None:
-    """What came, and what a whole run would have besides."""
+    """Prints what was fetched, and where the report, card and judge are, if they exist yet."""
     from pairwise_rm.k8s.fetch import CARD, REPORT
 
     say(f"{len(fetched.files)} files, {fetched.size / 1e6:,.1f} MB, in {fetched.folder}")

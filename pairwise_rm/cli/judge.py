@@ -28,7 +28,7 @@ def judge(
     model: Annotated[
         str | None, typer.Option("--model", help="A model folder or hub name; default: the run's export.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object an item.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per item.")] = False,
 ) -> None:
     """Print the verdict with its reasoning, in both orders."""
     from pairwise_rm.cli.console import ConsoleReporter, console

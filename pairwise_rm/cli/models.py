@@ -17,7 +17,7 @@ def models(
         str | None, typer.Argument(metavar="[NAME]", help="smoke or smollm2; without a name, both are listed.")
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder to make it in; default models/NAME.")] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Draws the smoke model and its pairs.")] = 1,
+    seed: Annotated[int, typer.Option("--seed", help="Random seed of the smoke model and its pairs.")] = 1,
 ) -> None:
     """Make a small local model: smoke (tiny, with pairs to learn from) or smollm2 (SmolLM2-135M-Instruct)."""
     from pairwise_rm.cli.console import ConsoleReporter

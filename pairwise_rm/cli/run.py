@@ -23,7 +23,7 @@ def run(
     overrides: Overrides = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Throw away this run's earlier training.")] = False,
 ) -> None:
-    """Convert, evaluate, train, evaluate again, export and report. Finished stages are not done twice."""
+    """Convert, evaluate, train, evaluate again, export and report. Finished stages are not repeated."""
     from pairwise_rm import pipeline
     from pairwise_rm.cli.console import ConsoleReporter, console
     from pairwise_rm.recipe.load import load_recipe

@@ -31,7 +31,7 @@ def stage(
         str | None, typer.Option("--upload", metavar="URI", help="Copy evaluation and export there when done.")
     ] = None,
 ) -> None:
-    """Run one stage on a Ray cluster, in its order; what a RayJob of the chart starts. Prints JSON lines."""
+    """Run one stage on a Ray cluster, after the stages before it; the chart's RayJobs call this. Prints JSON lines."""
     from pairwise_rm.cluster.run import Job, run_job
 
     run_job(Job(name, recipe, digest, after, input_timeout, gpu_timeout, upload), typer.echo)

@@ -1,4 +1,4 @@
-"""`pairwise-rm status`: how a release on Kubernetes stands, once or as a live table."""
+"""`pairwise-rm status`: the state of a release on Kubernetes, once or as a live table."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def status(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Show the stages of a release: state, progress, GPUs, time, and what keeps them."""
+    """Show the stages of a release: state, progress, GPUs, time, and what blocks them."""
     from pairwise_rm.cli.console import console
     from pairwise_rm.k8s.status import follower, table
 
@@ -56,7 +56,7 @@ def _watch(found: Follower) -> None:
     from pairwise_rm.k8s.status import table
 
     with (
-        contextlib.suppress(KeyboardInterrupt),  # the way to leave it
+        contextlib.suppress(KeyboardInterrupt),  # Ctrl-C leaves the live table
         Live(Text(""), console=console, auto_refresh=False, vertical_overflow="visible") as live,
     ):
         while True:

@@ -25,7 +25,7 @@ def train(
         typer.Option("--verl", metavar="KEY=VALUE", help="A verl key in verl's own spelling; repeatable."),
     ] = None,
 ) -> None:
-    """Train the judge; the same command again goes on from the newest checkpoint."""
+    """Train the judge; the same command again resumes from the newest checkpoint."""
     from pairwise_rm import pipeline
     from pairwise_rm.cli.console import ConsoleReporter
     from pairwise_rm.recipe.load import load_recipe

@@ -1,4 +1,4 @@
-"""`pairwise-rm wait`: until a stage is done, for CI; the exit code is the stage's."""
+"""`pairwise-rm wait`: waits until a stage has ended, for CI; the exit code tells the outcome."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def wait(
     namespace: Namespace = None,
     context: Context = None,
 ) -> None:
-    """Wait for a stage. Exit 0: it has succeeded; 1, with the cause: it failed, cannot go on, or time is over."""
+    """Wait for a stage. Exit code 0: it succeeded; 1, with the cause: it failed, cannot go on, or timed out."""
     from pairwise_rm.k8s.status import follower
     from pairwise_rm.k8s.wait import wait_for
 

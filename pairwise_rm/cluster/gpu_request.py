@@ -1,8 +1,9 @@
 """Requests a stage's GPUs from Ray's autoscaler, and withdraws the request once the stage holds them.
 
 verl and vLLM refuse to start, or wait silently, while the GPUs are missing. So the stage requests nodes, logs a line
-a minute while it waits, and then starts. A request outlives its process and would keep A100s up for nobody, so it is
-withdrawn as soon as the stage's own actors hold the GPUs, or by a guard process when the stage is killed before that.
+every minute while it waits, and then starts. A request outlives its process and would keep idle GPU nodes up, so it
+is withdrawn as soon as the stage's own actors hold the GPUs, or by a guard process when the stage is killed before
+that.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class Demand:
 
 
 def demand_of(stage: str, recipe: Recipe) -> Demand | None:
-    """What a stage takes; None for those that need no GPU."""
+    """The GPUs that a stage needs; None for a stage without GPUs."""
     if stage == "train":
         return Demand(recipe.train.nodes, recipe.train.gpus_per_node)
     if stage == "evaluate":
@@ -51,7 +52,7 @@ class GpuRequest:
         self._guard: Guard | None = None
 
     def acquire(self, timeout: float, say: Callable[[Waiting], None]) -> None:
-        """Returns when the GPUs are there and free. Raises StageError after `timeout` seconds."""
+        """Waits until the GPUs are there and free. Raises StageError after `timeout` seconds."""
         notes, began = WaitingNotes(say), time.monotonic()
         with ray_session(self._device, gpus=self.demand.total, cpus=1):
             self._guard = Guard()
@@ -62,10 +63,10 @@ class GpuRequest:
                     raise StageError(self._lack(there, waited))
                 notes.tell(f"GPUs: {self.demand.total} wanted, {there * self.demand.gpus} there")
                 time.sleep(_POLL_SECONDS)
-                self._request()  # anew: the guard of an earlier attempt may have withdrawn it with its own
+                self._request()  # repeated: the guard of an earlier attempt may have replaced it
 
     def release(self) -> None:
-        """Withdraws the request; a no-op the second time. GPUs that actors hold stay theirs."""
+        """Withdraws the request; a no-op the second time. Actors keep the GPUs that they hold."""
         if self._guard:
             withdraw()
             self._guard.dismiss()
@@ -77,7 +78,7 @@ class GpuRequest:
         request_resources(bundles=[{"GPU": float(self.demand.gpus)}] * self.demand.groups)
 
     def _fitting(self) -> int:
-        """How many of the groups fit into what is free, node by node."""
+        """How many of the groups fit on the free GPUs, node by node."""
         import ray
 
         free = ray._private.state.available_resources_per_node()

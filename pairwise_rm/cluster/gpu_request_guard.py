@@ -1,8 +1,9 @@
-"""A process beside a stage that withdraws the stage's GPU request when the stage itself could not.
+"""A process beside a stage that withdraws the stage's GPU request when the stage itself cannot.
 
 Ray keeps a request until another one replaces it. A stage that is killed cannot withdraw its own, and deleting a RayJob
-runs `ray job stop`, which kills three seconds after SIGTERM: a pool of A100s would stay up for nobody. The guard waits
-for the end of a pipe that only the stage holds; it ends however the stage ends. Ray is imported only then.
+runs `ray job stop`, which kills three seconds after SIGTERM: a pool of GPU nodes would stay up unused. The guard
+reads from a pipe that only the stage holds open, so it notices the stage's end in every case. It imports Ray only
+then.
 """
 
 from __future__ import annotations
@@ -16,23 +17,23 @@ _DISMISSED = b"dismissed"
 
 
 class Guard:
-    """From its start to `dismiss`. Needs RAY_ADDRESS, as the stage does."""
+    """The guard's process, from its start to `dismiss`. Needs RAY_ADDRESS, as the stage does."""
 
     def __init__(self) -> None:
         command = [sys.executable, "-m", "pairwise_rm.cluster.gpu_request_guard"]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
-        self._process.wait()  # it has gone on as an orphan
+        self._process.wait()  # only the parent's end: the guard has forked
 
     def dismiss(self) -> None:
-        """There is nothing left to withdraw."""
+        """Ends the guard, once nothing is left to withdraw."""
         assert self._process.stdin
-        with contextlib.suppress(BrokenPipeError):  # the guard itself was killed: nobody to dismiss
+        with contextlib.suppress(BrokenPipeError):  # the guard itself was killed
             self._process.stdin.write(_DISMISSED)
             self._process.stdin.close()
 
 
 def withdraw() -> None:
-    """Asks for no GPUs. Raises StageError when the Ray cluster cannot be reached."""
+    """Replaces the request by an empty one. Raises StageError when the Ray cluster cannot be reached."""
     from ray.autoscaler.sdk import request_resources
 
     from pairwise_rm.ray_session import ray_session
@@ -42,7 +43,7 @@ def withdraw() -> None:
 
 
 def main() -> None:
-    # An orphan, since Ray kills a job's children with it.
+    # Detached from the stage, since Ray kills a job's child processes with it.
     if os.fork():
         os._exit(0)
     if sys.stdin.buffer.read() == _DISMISSED:

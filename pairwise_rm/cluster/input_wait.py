@@ -1,8 +1,8 @@
 """Waits for an earlier stage: one small process on the head, which holds no GPU and no Ray worker.
 
-All RayJobs start together. A stage polls the state file of the earlier one until that has succeeded with the expected
-recipe. It fails at once, and names the earlier stage, when that has failed, when its pod is gone, or when it has ended
-with another recipe while this stage was running, since the expected run will then never come.
+All RayJobs start together. A stage polls the state file of the earlier one until it has succeeded with the expected
+recipe. It fails at once, and names the earlier stage, when that has failed, when its pod is gone, or when it has
+ended with another recipe while this stage was running, since the expected run will then never come.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SETTLE_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class EarlierStage:
-    """The stage to wait for. Without a digest any finished one of this run folder will do."""
+    """The stage to wait for. Without a digest, any finished run in this folder is accepted."""
 
     stage: str
     digest: str | None
@@ -48,7 +48,7 @@ class EarlierStage:
 
 
 class WaitingNotes:
-    """Says what is waited for when that is new, and once a minute while it is not."""
+    """Reports what the stage waits for: when it changes, and else once a minute."""
 
     def __init__(self, say: Callable[[Waiting], None]) -> None:
         self._say, self._began = say, time.monotonic()
@@ -62,10 +62,10 @@ class WaitingNotes:
 
 
 def await_stage(earlier: EarlierStage, path: Path, timeout: float, say: Callable[[Waiting], None]) -> None:
-    """Returns when the earlier stage's state in `path` is `succeeded`.
+    """Waits until the earlier stage's state in `path` is `succeeded`.
 
-    Raises StageError when it failed, when it stopped writing, when it ended with another recipe beside this stage,
-    and after `timeout` seconds.
+    Raises StageError when it failed, when it stopped writing, when it ended with another recipe while this stage
+    waited, and after `timeout` seconds.
     """
     began, notes = time.time(), WaitingNotes(say)
     others = OtherRecipe(earlier, read_state(path))
@@ -76,7 +76,7 @@ def await_stage(earlier: EarlierStage, path: Path, timeout: float, say: Callable
         if state and earlier.digest not in (None, state.digest):
             others.check(state, waited)
             where = _other(state)
-            state = None  # of another recipe; this one's has not begun
+            state = None  # another recipe's: the expected run has not begun
         if state and state.state == "succeeded":
             return
         if state and state.state == "failed" and (state.since >= began - START_SECONDS or waited > GRACE_SECONDS):
@@ -97,11 +97,11 @@ def await_stage(earlier: EarlierStage, path: Path, timeout: float, say: Callable
 
 
 class OtherRecipe:
-    """Runs of the earlier stage with another recipe than this stage was made for.
+    """Runs of the earlier stage with another recipe than the one that this stage expects.
 
-    An upgrade leaves the end of such a run behind, or stops the run while the stages of the new recipe begin. The
-    right run follows, after hours where it is queued, so the stage waits on. A run that ends later than that belongs
-    to RayJobs whose recipes were not rendered together, and no other one will follow.
+    After an upgrade the state file may hold the outcome of such a run, or that run is stopped while the new stages
+    begin. The expected run then follows, hours later if it is queued, so the stage keeps waiting. A run that ends
+    later than that belongs to RayJobs whose recipes were not rendered together: the expected run will never come.
     """
 
     def __init__(self, earlier: EarlierStage, first: StageState | None) -> None:
@@ -111,7 +111,7 @@ class OtherRecipe:
         self._seen = 0.0
 
     def check(self, state: StageState, waited: float) -> None:
-        """Raises StageError when the run has ended beside this stage, and no other one has begun since."""
+        """Raises StageError when the run has ended while this stage waited, and no other one has begun since."""
         if not state.ended:
             self._end = None
             return
@@ -138,7 +138,7 @@ def _run_of(end: StageState) -> tuple[str, float]:
 
 
 def _other(state: StageState) -> str:
-    """How the stage stands when its newest run has another recipe."""
+    """The stage's state in words when its newest run has another recipe."""
     if state.lost:
         return "not begun"
     known = f"{state.state} with another recipe, {state.digest}"

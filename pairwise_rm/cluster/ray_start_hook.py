@@ -6,10 +6,10 @@ from typing import Any
 
 
 def without_client_server(parameters: Any, head: bool) -> None:
-    """Leaves out the server for `ray://` clients, which `ray start` itself has no option for.
+    """Removes the Ray Client server (`ray://`, port 10001), for which `ray start` has no option.
 
-    Nobody uses it here, it would listen for whoever reaches the head (10001), and it takes the head down: where the
-    node is so busy that it does not start within 30 seconds, `ray start` ends.
+    Nothing here uses it, it would accept any client that reaches the head, and it can prevent the head's start: when
+    a busy node does not start it within 30 seconds, `ray start` fails.
     """
     if head:
         parameters.ray_client_server_port = None

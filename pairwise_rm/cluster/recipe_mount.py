@@ -18,16 +18,16 @@ _POLL_SECONDS = 2.0
 
 
 def await_recipe(path: Path, digest: str, say: Callable[[str], None], timeout: float = _SYNC_SECONDS) -> None:
-    """Returns when the file's content has this digest.
+    """Waits until the file's content has this digest.
 
-    Raises InputError for a folder that is not mounted, StageError when the content does not come: a later
-    `helm upgrade` has replaced it, and a later RayJob runs that.
+    Raises InputError for a folder that is not mounted, StageError when the content does not come: a later `helm
+    upgrade` has replaced it, and has its own RayJob.
     """
     if not path.parent.is_dir():
         raise InputError(f"{path.parent}: no such folder; the recipe's ConfigMap is not mounted in this pod")
     end, told = time.monotonic() + timeout, False
     while True:
-        # Read anew each time: the mount swaps a symbolic link.
+        # Opened again each time: an update replaces a symbolic link.
         found = digest_of(path.read_bytes()) if path.is_file() else None
         if found == digest:
             return

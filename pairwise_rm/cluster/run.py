@@ -31,7 +31,7 @@ QUIET_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Job:
-    """What a RayJob asks for. `digest`: of the recipe's file; `after`: `STAGE[=DIGEST]`; timeouts in seconds."""
+    """Arguments of a RayJob's command. `digest`: of the recipe file; `after`: `STAGE[=DIGEST]`; timeouts in seconds."""
 
     stage: str
     recipe: Path
@@ -43,7 +43,7 @@ class Job:
 
 
 def run_job(job: Job, write: Callable[[str], None]) -> None:
-    """Runs the stage; `write` is given its log, line by line. A stage that is done with this recipe is not repeated.
+    """Runs the stage; `write` receives its log, line by line. A stage that succeeded with this recipe is not repeated.
 
     Raises InputError and StageError, after they were written to the log and to the state file.
     """
@@ -66,7 +66,7 @@ def _run(job: Job, reporter: ClusterReporter) -> None:
     if (state := read_state(path)) and state.state == "succeeded" and state.digest == digest:
         reporter.say(f"already done with this recipe ({path}), nothing to do")
         return
-    # Stopping a Ray job sends SIGTERM; as KeyboardInterrupt it lets the stage write that it was stopped.
+    # Stopping a Ray job sends SIGTERM; raised as KeyboardInterrupt, it lets the stage record that it was stopped.
     with sigterm_raises(KeyboardInterrupt()), StateWriter(path, job.stage, digest) as reporter.state:
         if job.upload:
             check_target(job.upload)
@@ -101,7 +101,7 @@ def _upload(job: Job, recipe: Recipe, uri: str, reporter: ClusterReporter) -> No
 
 @dataclass
 class ClusterReporter:
-    """What a stage says, as JSON lines to its log and, once there is one, to its state file."""
+    """Writes a stage's events as JSON lines to its log and, once that exists, to its state file."""
 
     stage: str
     write: Callable[[str], None]
@@ -119,7 +119,7 @@ class ClusterReporter:
             self.state.now("waiting", line)
 
     def emit(self, event: Event, part: str | None = None, silent: bool = False) -> Line:
-        """Tells the state file, and unless `silent` the log."""
+        """Writes to the state file and, unless `silent`, to the log."""
         line = Line(self.stage, part or self.stage, event)
         if self.state and not isinstance(event, Failure):
             self.state.say(line)

@@ -51,13 +51,13 @@ class StageState:
 
     @property
     def said(self) -> str:
-        """What it was last at, in words; empty where that is not known."""
+        """The newest progress in words; empty if unknown."""
         line = Line.of(self.progress)
         return str(line.event) if line and line.event else ""
 
     @property
     def lost(self) -> bool:
-        """Whether the stage should still be writing and has not for too long."""
+        """Whether the heartbeat of a stage that has not ended is too old: its pod is gone."""
         return not self.ended and time.time() - self.heartbeat > LOST_SECONDS
 
 
@@ -71,7 +71,7 @@ def read_state(path: Path) -> StageState | None:
     """The state in a file, or None where no stage has written one. Raises StageError for a damaged file."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-        known = {field.name for field in dataclasses.fields(StageState)}  # a later version may have more
+        known = {field.name for field in dataclasses.fields(StageState)}  # a later version may have more fields
         return StageState(**{key: value for key, value in value.items() if key in known})
     except FileNotFoundError:
         return None
@@ -87,7 +87,7 @@ class StateWriter:
             ...
             state.now("running")
 
-    An error that leaves the block is recorded as the failure's one line and goes on.
+    An error in the block is recorded as the failure's one line, and propagates.
     """
 
     def __init__(self, path: Path, stage: str, digest: str) -> None:
@@ -117,12 +117,12 @@ class StateWriter:
             raise self._write_error
 
     def now(self, state: State, line: Line | None = None, error: str | None = None) -> None:
-        """The stage has come to this state."""
+        """Records that the stage is in this state."""
         self._change(state=state, since=time.time(), progress=line and line.as_json(), error=error)
         self._write()
 
     def say(self, line: Line) -> None:
-        """What the stage is at; written with the next heartbeat."""
+        """Records the progress; written with the next heartbeat."""
         self._change(progress=line.as_json())
 
     def _change(self, **changes: Any) -> None:
@@ -140,7 +140,7 @@ class StateWriter:
                 self._write()
                 self._write_error = None
             except StageError as error:
-                # A volume that hiccups once must not end hours of training; one that stays away fails at the end.
+                # One failed write must not end hours of training; if the volume stays away, the last write raises.
                 self._write_error = error
 
 

@@ -15,7 +15,7 @@ MANIFEST = "manifest.json"
 
 
 def check_target(uri: str) -> None:
-    """Raises InputError when the URI names no store that is installed, before any work is done."""
+    """Raises InputError, before any work is done, when no fsspec implementation is installed for the URI."""
     _open(uri)
 
 

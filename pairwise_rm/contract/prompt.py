@@ -2,7 +2,7 @@
 
 The default asks for the RM-Gallery tutorial's format: query, response A, response B, output requirement. The text of a
 query or a response is data, never markup: our own tags, the tokenizer's special tokens and a line that
-looks like one of the template's headings are broken up before they are inserted, so that a response which
+looks like one of the template's headings are escaped before they are inserted, so that a response which
 contains `<preference>A</preference>` or `<|im_end|>` cannot give the verdict or end the turn.
 
 >>> template = PairwiseComparisonTemplate()
@@ -64,9 +64,9 @@ class PairwiseComparisonTemplate:
     Args:
         rubric: what "better" means, inserted as it stands; the default asks for helpfulness.
         template: a jinja2 template over `query`, `response_a`, `response_b` and `rubric`.
-        special_tokens: the tokenizer's special tokens; defused wherever inserted text contains them.
+        special_tokens: the tokenizer's special tokens; escaped where inserted text contains them.
 
-    Raises InputError when the template does not parse or render, lacks a response or the query, or names an unknown
+    Raises InputError when the template does not parse or render, omits a response or the query, or names an unknown
     variable.
     """
 
@@ -94,7 +94,7 @@ class PairwiseComparisonTemplate:
         self._headings = re.compile(rf"^(\s*)({alternatives})(?=\s*$)", re.MULTILINE | re.IGNORECASE)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # A compiled jinja2 template cannot be pickled; the dataset that holds this one is, by verl.
+        # verl pickles the dataset that holds this object, and a compiled jinja2 template cannot be pickled.
         return type(self), (self.rubric, self.source, self.special_tokens)
 
     def _check_renders(self) -> None:
@@ -104,7 +104,7 @@ class PairwiseComparisonTemplate:
             raise InputError(f"prompt.template: cannot be rendered: {error}") from error
 
     def defuse(self, text: str) -> str:
-        """The text with every marker broken: `<think>` becomes `&lt;think>`, a heading line is escaped."""
+        """The text with every marker escaped: `<think>` becomes `&lt;think>`, a heading line is escaped."""
         text = self._markers.sub(lambda match: _break(match.group()), text)
         return self._headings.sub(r"\1\\\2", text)
 
@@ -134,7 +134,7 @@ class PairwiseComparisonTemplate:
 
 
 class BaseHelpfulnessPairWiseReward:
-    """The judge before any model is asked: turns a sample into its prompt and calls nobody.
+    """Turns a sample into the judge's prompt; calls no model.
 
     >>> judge = BaseHelpfulnessPairWiseReward()
     >>> sample = {"messages": [{"role": "user", "content": "Hi"}], "responses": ["Hello!", "No."]}
@@ -159,7 +159,7 @@ def _break(marker: str) -> str:
 
 
 def thinking_of(tokenizer: Any, chat_template_kwargs: Mapping[str, Any] | None = None) -> Thinking:
-    """Where the model's chat template puts the opening `<think>`, read off the template itself.
+    """Where the model's chat template puts the opening `<think>`, found by rendering it.
 
     Renders a generation prompt and looks at what follows the user's text: an unclosed `<think>` means the
     reasoning starts in the prompt, a closed pair that the template forbids reasoning, neither that the
@@ -167,7 +167,7 @@ def thinking_of(tokenizer: Any, chat_template_kwargs: Mapping[str, Any] | None =
 
     Args:
         tokenizer: a transformers tokenizer with a chat template.
-        chat_template_kwargs: what is passed to the template at training and evaluation, `enable_thinking` say.
+        chat_template_kwargs: what is passed to the template at training and evaluation, such as `enable_thinking`.
     """
     probe = "?pairwise-rm-probe?"
     text = tokenizer.apply_chat_template(

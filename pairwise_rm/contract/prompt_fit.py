@@ -1,8 +1,8 @@
-"""Making a pair's prompt fit: estimate first, tokenise only where the estimate cannot tell.
+"""Fits a pair's prompt to the token limit; tokenises only where an estimate does not suffice.
 
-What does not fit is dropped and counted, or loses text from its responses, evenly; the query, the rubric and
-the output requirement are never cut. Both orders of a pair are cut alike, since the cut looks at each
-response and not at its place.
+A prompt that is too long is dropped and counted, or both its responses are cut evenly; the query, the rubric and the
+output requirement are never cut. Both orders of a pair are cut alike, since the cut does not depend on a response's
+position.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ TOO_LONG = "prompt_too_long"
 CUT_MARK = " […]"
 
 _WORD = re.compile(r" ?[A-Za-z]+")
-_LONGEST_WORD = 32  # letters; longer runs are rarely seen again
+_LONGEST_WORD = 32  # letters; longer words rarely occur again
 _MOST_WORDS = 200_000
-_NEAR_LIMIT = 32  # tokens; how far apart the two orders of a pair can be, and much more
+_NEAR_LIMIT = 32  # tokens; far more than the two orders of a pair can differ by
 
 
 @dataclass
@@ -30,8 +30,8 @@ class TokenEstimate:
     """An upper bound of a text's tokens, many times faster than tokenising it.
 
     A word is tokenised once and remembered; every other byte counts as a token, since a byte-level token holds
-    at least one. What a tokenizer joins across the edge of a word is counted apart here, so English comes out
-    about 5 % too high, and digits, code or other scripts higher.
+    at least one. Tokens that span the boundary of a word are counted as several, so the estimate is about 5 % too
+    high for English, and more for digits, code and other scripts.
     """
 
     tokenizer: Any
@@ -88,7 +88,7 @@ class PromptFitter:
     def fit(self, row: Row) -> tuple[str, str] | None:
         """The row's responses, whole or cut so that the prompt fits; None when it cannot fit.
 
-        A row fits only where the pair's other order does too, so that both are kept, cut or dropped.
+        A row fits only if the pair's other order does too, so that both are kept, cut or dropped together.
         """
         first, second = row["responses"]
         if self._fits(row):
@@ -99,7 +99,7 @@ class PromptFitter:
 
     def _fits(self, row: Row) -> bool:
         messages = self.messages(row)
-        # What joins at the edges of the content takes fewer tokens, hardly ever one more.
+        # Tokens that merge at the content's edges make the prompt shorter, hardly ever one token longer.
         if not self._estimate.may_exceed(messages[-1]["content"], self.max_tokens - self._frame - 8):
             return True
         room = self.max_tokens - len(self.tokens(messages))
@@ -108,7 +108,7 @@ class PromptFitter:
         return self._excess(row, row["responses"]) <= 0
 
     def _excess(self, row: Row, responses: Sequence[str]) -> int:
-        """Tokens above the limit, in the order of the two that takes more."""
+        """Tokens above the limit, in the longer one of the two orders."""
         orders = (responses, responses[::-1])
         return max(len(self.tokens(self.messages(row, shown))) for shown in orders) - self.max_tokens
 

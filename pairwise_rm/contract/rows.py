@@ -93,7 +93,7 @@ def pair_id(messages: Sequence[Message], responses: Sequence[str]) -> str:
     """16 hex digits over the prompt and both responses, whichever response comes first.
 
     Two rows of a source that hold the same pair in opposite orders share it, so duplicates and
-    contradictions are found whatever their order. Collisions: 2**-64 a pair of pairs.
+    contradictions are found whatever their order. Two pairs collide with probability 2**-64.
     """
     digest = hashlib.blake2b(digest_size=8)
     parts = [part for message in messages for part in (message["role"], message["content"])]
@@ -116,7 +116,7 @@ def both_orders(pair: Pair) -> tuple[Row, Row]:
 
 
 def arrow_schema() -> pyarrow.Schema:
-    """The contract as an Arrow schema; pyarrow is imported only here, so that naming a column costs nothing."""
+    """The contract as an Arrow schema; pyarrow is imported here, so that importing the module stays cheap."""
     import pyarrow as pa
 
     text = pa.string()
@@ -136,12 +136,12 @@ def arrow_schema() -> pyarrow.Schema:
 
 
 class UnreadableRow(ValueError):
-    """Why one row cannot be used; the text is the reason it is counted under."""
+    """One row cannot be used; the text is the reason under which it is counted."""
 
 
 @dataclass
 class Rows:
-    """The readable rows of the files, in their order, and how many rows were left out for which reason."""
+    """The readable rows of the files, in their order, and the number of unreadable ones by reason."""
 
     rows: list[Row]
     unreadable: Counter[str] = field(default_factory=Counter)
@@ -150,7 +150,7 @@ class Rows:
 def read_rows(files: Sequence[Path]) -> Rows:
     """All rows of the parquet files.
 
-    Raises InputError for a missing file, one that is no parquet, one with other columns, and when no file
+    Raises InputError for a missing file, one that is not parquet, one with other columns, and when no file
     holds a readable row.
     """
     result = Rows([])

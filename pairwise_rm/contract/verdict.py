@@ -5,7 +5,7 @@ A response is valid when it is exactly
     <think>reasoning</think><preference>A|B|tie</preference>
 
 with white space allowed between and around the parts. Anything else is invalid and has a reason;
-there is no default label. Where a verdict alone was accepted, models unlearnt the reasoning in our first runs.
+there is no default label. When our first runs accepted a verdict alone, the models unlearnt the reasoning.
 
 Where the opening `<think>` stands depends on the chat template (see `pairwise_rm.contract.prompt`), and the caller
 says which: in the response, at the end of the prompt, or nowhere (the prompt has closed the reasoning, as Qwen3's
@@ -60,7 +60,7 @@ class Verdict(NamedTuple):
 def extract_preference_from_response(response: str, thinking: Thinking = "response") -> Verdict:
     """Parses one response of a judge.
 
-    `thinking` tells where the opening `<think>` stands; the default is the RM-Gallery tutorial's output format.
+    `thinking`: where the opening `<think>` stands; the default is the RM-Gallery tutorial's output format.
     Never raises on any string.
     """
     body = response.strip()
@@ -88,7 +88,7 @@ def extract_preference_from_response(response: str, thinking: Thinking = "respon
     if thinking != "closed" and not reasoning.strip():
         return invalid("no_reasoning")
     if _VERDICT.search(answer) is None:
-        # The one verdict stands inside the reasoning, and nothing was decided after it closed.
+        # The only verdict stands inside the reasoning; none follows it.
         return invalid("no_verdict")
     if _VERDICT.fullmatch(answer.strip()) is None:
         return invalid("extra_text")

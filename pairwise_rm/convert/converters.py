@@ -28,14 +28,14 @@ _TURN_START = "<extra_id_1>"
 
 
 class Converted(NamedTuple):
-    """`split` is the source's own: "train", "test" (whatever the source calls it), or None where it says none."""
+    """`split` is the source's own: "train", "test" (whatever the source calls it), or None if it has none."""
 
     pair: Pair
     split: Side | None
 
 
 class HubFile(NamedTuple):
-    """Where a source lives on the hub; `sha256` None: not checked, `revision` None: the newest."""
+    """A source's file on the Hugging Face hub; `sha256` None: not checked, `revision` None: the newest."""
 
     repo: str
     path: str
@@ -54,7 +54,7 @@ class HelpSteer2PairwiseConverter:
     """HelpSteer2's preference rows: `prompt`, `response_1`, `response_2`, `preference_strength`, `split`.
 
     Turns of a prompt are joined by `<extra_id_1>Assistant` and `<extra_id_1>User` lines; the first user turn
-    carries no marker. The validation rows (`val`) are the test side. `subset` is taken over where a row has it.
+    carries no marker. The validation rows (`val`) are the test side. A row's `subset` is kept.
     """
 
     name = "helpsteer2_pairwise"
@@ -96,7 +96,7 @@ class HelpSteer3PreferenceConverter:
 
 
 class GenericPairwiseConverter:
-    """Any pairs: a prompt, two responses and a label; `pairwise_rm.convert.generic` tells the field names."""
+    """Any pairs: a prompt, two responses and a label; `pairwise_rm.convert.generic` lists the fields."""
 
     name = "generic_pairwise"
     hub: HubFile | None = None
@@ -128,7 +128,7 @@ def marked_turns(prompt: str) -> list[Message]:
     turns: list[Message] = [{"role": "user", "content": first}] if first else []
     turns += [{"role": role.lower(), "content": text} for role, text in zip(rest[::2], rest[1::2], strict=True)]
     if turns and turns[-1] == {"role": "assistant", "content": ""}:
-        # The marker that asks for the answer: it ends the prompt and is no turn.
+        # A marker at the end asks for the answer and is not a turn.
         turns.pop()
     return fields.prompt_checked("prompt", turns)
 

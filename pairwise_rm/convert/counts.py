@@ -16,7 +16,7 @@ DROP_REASONS: tuple[DropReason, ...] = ("duplicate", "contradictory", "tie", "we
 class SideCounts:
     """One output file. `preferred` counts pairs by label in the source's order: its A/B balance.
 
-    Over the rows A and B balance by construction, since every pair stands there in both orders.
+    Among the rows A and B are balanced by construction, since every pair occurs in both orders.
     """
 
     pairs: int = 0
@@ -32,7 +32,7 @@ class SideCounts:
 
 @dataclasses.dataclass
 class Counts:
-    """`dropped` and `rejected` by reason; `ties` counts the kept ones, `blank_lines` are no rows."""
+    """`dropped` and `rejected` by reason; `ties` counts the kept ones; `blank_lines` are not rows."""
 
     read: int = 0
     kept: int = 0

@@ -1,6 +1,6 @@
 """The RM-Gallery tutorial's name for `pairwise-rm convert`: `data_from_yaml.py --config data_config.yaml`.
 
-Everything after the name goes to the command line as it stands.
+All arguments are passed on unchanged.
 """
 
 from __future__ import annotations

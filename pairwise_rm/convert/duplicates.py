@@ -1,7 +1,7 @@
-"""Finds pairs that occurred before, in memory that does not grow with their number.
+"""Finds repeated pairs in memory that does not grow with their number.
 
-SQLite's private temporary database holds one small row a pair (its 64-bit id and who won); it lives in a cache
-of fixed size and spills into a private temporary file when that is full.
+A private temporary SQLite database holds one small row per pair (its 64-bit id and the winner), in a cache of fixed
+size that spills into a temporary file when it is full.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _CACHE_KIB = 16 << 10
 
 
 class SeenPairs:
-    """`repeated(pair, identity)` is None for a new pair, and says how a known one comes back:
+    """`repeated(pair, identity)` is None for a new pair and, for a known one:
 
     "duplicate"       the same prompt and responses with the same preferred response, in whichever order
     "contradictory"   the same prompt and responses with another preferred response
@@ -55,7 +55,7 @@ class SeenPairs:
 
 
 def _winner(pair: Pair) -> int:
-    """The winner whichever response the source names first: 0 none, 1 the smaller text, 2 the greater."""
+    """The winner, independent of the responses' order: 0 none, 1 the lesser text, 2 the greater."""
     if pair.preferred == "tie":
         return 0
     first, second = pair.responses

@@ -1,7 +1,7 @@
 """Reads one field of a raw row, or says what is wrong with it.
 
 A `RowError` carries a short `reason`, which is counted, and a message for the user, which names the field,
-what it holds and what was expected. Nothing is coerced: a bool is no number, null is no empty text.
+what it holds and what was expected. Nothing is coerced: a bool is not a number, null is not an empty text.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def text(row: Mapping[str, Any], key: str) -> str:
 
 
 def checked(key: str, value: str) -> str:
-    """The text itself when UTF-8 can hold it: parquet cannot store half a surrogate pair."""
+    """The text, if UTF-8 can encode it: parquet cannot store half a surrogate pair."""
     if not value.isascii():
         try:
             value.encode()
@@ -65,7 +65,7 @@ def optional_text(row: Mapping[str, Any], key: str) -> str | None:
 
 
 def integer(row: Mapping[str, Any], key: str, low: int, high: int) -> int:
-    """The integer at `key` within low..high. 2.0 passes, as tables with gaps hold it; 2.5, NaN and true do not."""
+    """The integer at `key` within low..high. 2.0 passes, as tables with nulls hold it; 2.5, NaN and true do not."""
     value = row.get(key)
     expected = f"an integer from {low} to {high}"
     if type(value) is float and value.is_integer():
@@ -103,7 +103,7 @@ def messages(row: Mapping[str, Any], key: str) -> list[Message]:
 
 
 def prompt_checked(key: str, turns: list[Message]) -> list[Message]:
-    """The turns themselves when they are a prompt: not empty, and the last word is the user's."""
+    """The turns, if they are a prompt: not empty, and the last turn is the user's."""
     if not turns or not turns[-1]["content"].strip():
         raise RowError("empty_prompt", f"{key}: empty, expected a prompt")
     if turns[-1]["role"] != "user":

@@ -1,11 +1,11 @@
-"""Any preference rows: the generic converter's field names, and nothing guessed beyond them.
+"""Any preference rows: the field names of the generic converter, which guesses no others.
 
 prompt      `prompt` (text, or a list of turns) or `messages` (a list of turns), ending with the user's turn
 responses   `response_1`/`response_2`, `response_a`/`response_b`, or `chosen`/`rejected`; text, or a list
             that holds one assistant turn
 label       `preferred`: "A" (the first response), "B" or "tie", with an optional `strength` from 0 to 3; or
-            `preference_strength` from -3 to 3 (above 0: the second is better). Both may stand together
-            where they agree. `chosen`/`rejected` is its own label (chosen is the first) and admits `strength`
+            `preference_strength` from -3 to 3 (above 0: the second is better). Both may be given if they agree.
+            `chosen`/`rejected` is its own label (chosen is the first) and admits `strength`
 optional    `subset` (text), `split` (train, or val, validation, test)
 """
 
@@ -23,7 +23,7 @@ CHOSEN = "chosen"
 
 
 def generic_pair(row: Mapping[str, Any], source: str) -> Pair:
-    """Raises RowError where the row has no such fields, two of a kind, or labels that contradict each other."""
+    """The row's pair. Raises RowError for absent fields, two of a kind, or labels that contradict each other."""
     first, second = _response_fields(row)
     responses = _response(row, first), _response(row, second)
     fields.different(first, second, responses)

@@ -1,8 +1,8 @@
 """manifest.json: what was converted, from what, by which versions; and whether that output exists already.
 
-It holds no time and no machine's name: the same input, config and versions give the same four files, byte by byte.
-`digest` stands for the config (without the paths) and the input's content, and decides whether an existing
-output is this one.
+It holds no time and no host name: the same input, config and versions give the same four files, byte by byte.
+`digest` covers the config (without the paths) and the input's content, and decides whether an existing output is this
+one.
 """
 
 from __future__ import annotations
@@ -66,9 +66,9 @@ def build(config: DatasetConfig, source: SourceFile, input_sha256: str, counts: 
 
 
 def read(output_dir: Path) -> dict[str, Any] | None:
-    """The manifest in the folder, or None where no conversion has written there.
+    """The manifest in the folder, or None if no conversion has written there.
 
-    Raises InputError where files of our names lie there that no conversion of ours wrote.
+    Raises InputError for files of these names that no conversion wrote.
     """
     path = output_dir / MANIFEST_FILE
     for folder in (output_dir, *output_dir.parents):
@@ -95,7 +95,7 @@ def _not_ours() -> str:
 
 
 def is_intact(manifest: Mapping[str, Any], output_dir: Path) -> bool:
-    """Whether the output files are there as the manifest describes them."""
+    """Whether the output files match the manifest."""
     for name, expected in manifest["outputs"].items():
         path = output_dir / name
         if not path.is_file() or path.stat().st_size != expected["bytes"] or sha256_of(path) != expected["sha256"]:
@@ -104,7 +104,7 @@ def is_intact(manifest: Mapping[str, Any], output_dir: Path) -> bool:
 
 
 def refuse_other(manifest: Mapping[str, Any], config: DatasetConfig, input_sha256: str, output_dir: Path) -> None:
-    """Raises InputError that names the first key by which the existing output differs; returns where none does."""
+    """Raises InputError that names the first key in which the existing output differs, if any."""
     if manifest["digest"] == digest(config, input_sha256):
         return
     raise InputError(

@@ -1,4 +1,4 @@
-"""The output of a conversion: four files that change together, in a folder that may hold the user's own.
+"""The output of a conversion: four files that are replaced together, in a folder that may hold files of the user.
 
 They are made in a hidden folder inside the output folder (so on the same file system) and moved into place at
 the end, the manifest last. Whatever fails before or during that puts back what was there.

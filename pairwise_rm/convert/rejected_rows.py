@@ -1,4 +1,4 @@
-"""rejected.jsonl: every row that is no pair, with its line number, the reason and the start of its text."""
+"""rejected.jsonl: every row that is not a valid pair, with its line number, the reason and the start of its text."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""A batch of pairs as Arrow columns: 2 rows a pair, and every text once.
+"""A batch of pairs as Arrow columns: two rows per pair, and every text once.
 
-Text columns are dictionaries without repeats, which parquet takes over as they are; both orders of a pair are
+Text columns are Arrow dictionaries without repeats, which parquet stores as they are; both orders of a pair are
 indices into them, so nothing is copied for the second order. Arrays are made from buffers: `pyarrow.array` would
-import pandas, where that is installed, to ask whether a list is one of its own.
+import pandas, if installed, to check the type of its input.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 
 def both_orders_table(pairs: Sequence[Pair], ids: Sequence[str]) -> pyarrow.Table:
-    """The rows of `contract.rows.both_orders` for each pair, of `ids` in the same order.
+    """The rows of `contract.rows.both_orders` for each pair, with `ids` in the same order.
 
-    Its types are those of `arrow_schema()`, but for text, which is a dictionary.
+    The types are those of `arrow_schema()`, except that text is a dictionary.
     """
     import pyarrow as pa
 
@@ -48,7 +48,7 @@ def both_orders_table(pairs: Sequence[Pair], ids: Sequence[str]) -> pyarrow.Tabl
 
 
 def _messages(pairs: Sequence[Pair]) -> pyarrow.Array:
-    """One list of turns a pair."""
+    """One list of turns per pair."""
     import pyarrow as pa
 
     turns = [turn for pair in pairs for turn in pair.messages]
@@ -60,7 +60,7 @@ def _messages(pairs: Sequence[Pair]) -> pyarrow.Array:
 
 
 def _texts(values: Sequence[str | None]) -> pyarrow.DictionaryArray:
-    """A dictionary array; None is null. The dictionary has no repeats: parquet would store the column plainly."""
+    """A dictionary array; None is null. The dictionary has no repeats, with which parquet would not use it."""
     import pyarrow as pa
 
     positions: dict[str, int] = {}

@@ -1,8 +1,8 @@
 """Writes pairs as rows of the contract, both orders adjacent, in batches of bounded size.
 
-The texts of a batch are one dictionary (`pairwise_rm.convert.row_columns`), which parquet stores once a row group, so
-a second order costs a few bits a response. The dictionary must not overflow, hence its page limit: an overflow
-would store the rest of the batch plainly.
+The texts of a batch are one dictionary (`pairwise_rm.convert.row_columns`), which parquet stores once per row group,
+so the second order costs a few bits per response. The dictionary must not overflow, hence its page limit: an overflow
+would store the rest of the batch without a dictionary.
 
 A thread encodes and compresses a batch while the next one is parsed.
 """
@@ -54,7 +54,7 @@ class PairWriter:
             self._writing.cancel()
 
     def add(self, pair: Pair, identity: str, characters: int) -> bool:
-        """Whether this pair filled a batch. `characters`: length of the pair's texts."""
+        """Adds a pair; returns whether it filled a batch. `characters`: length of its texts."""
         self._pairs.append(pair)
         self._ids.append(identity)
         self._characters += characters
@@ -74,14 +74,14 @@ class PairWriter:
     def _flush(self) -> None:
         from pairwise_rm.convert.row_columns import both_orders_table
 
-        # Made here and not in the thread, which would hold the interpreter's lock for it and wait for it often.
+        # Built here and not in the thread, where the two would compete for the GIL.
         table = both_orders_table(self._pairs, self._ids)
         self._wait()
         self._writing = self._executor.submit(self._write, table)
         self._pairs, self._ids, self._characters = [], [], 0
 
     def _wait(self) -> None:
-        """At most one batch of a file is under way, so that memory stays bounded; its error is raised here."""
+        """Waits for the batch that is being written, and raises its error: one at a time bounds the memory."""
         if self._writing is not None:
             self._writing.result()
             self._writing = None
@@ -97,7 +97,7 @@ class PairWriter:
                 compression_level=COMPRESSION_LEVEL,
                 dictionary_pagesize_limit=_DICTIONARY_LIMIT,
                 write_statistics=_SMALL_COLUMNS,
-                # The stored Arrow schema would say "dictionary", which is how we write and not what the columns are.
+                # The stored Arrow schema would say "dictionary", which is how the columns are written, not their type.
                 store_schema=False,
             )
         self._file.write_table(table, row_group_size=table.num_rows)

@@ -2,8 +2,8 @@
 
     locate the source -> read rows -> convert -> drop repeats -> filter -> choose the side -> write both orders
 
-It streams: memory is bounded by the batch size, whatever the size of the input. It is all or nothing: four files
-are made aside and moved into place at the end, so a failure leaves what was there.
+It streams: memory is bounded by the batch size, whatever the size of the input. It is all or nothing: four files are
+written to a temporary folder and moved into place at the end, so a failure leaves the previous output.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Progress = Callable[[int, int], None]
 
 @dataclasses.dataclass(frozen=True)
 class ConvertResult:
-    """`skipped`: the output was there already, made from the same config and input; the counts are its own."""
+    """`skipped`: the output existed already, from the same config and input; the counts are read from it."""
 
     output_dir: Path
     source: Path
@@ -66,11 +66,11 @@ def convert(
 ) -> ConvertResult:
     """Converts a source into `preference_{train,test}.parquet`, `manifest.json` and `rejected.jsonl`.
 
-    An existing output of the same config and input is left as it is; of another one it is refused, unless
-    `overwrite`. `output_dir` may hold other files, which are never touched; `config.export.output_dir` is not read.
+    An existing output of the same config and input is kept; that of another is an error, unless `overwrite`.
+    `output_dir` may hold other files, which are never touched; `config.export.output_dir` is not read.
 
     Raises InputError for a bad config, source or row (more rows than `max_rejected`), StageError for a full disk or
-    a hub out of reach. In both cases the previous output stays.
+    an unreachable hub. In both cases the previous output stays.
     """
     converter = get_converter(config.configs.source)
     output_dir = Path(output_dir).expanduser()
@@ -135,7 +135,7 @@ def _convert_rows(
 def _unwanted(pair: Pair, config: SourceConfig) -> DropReason | None:
     if pair.preferred == "tie":
         return "tie" if config.ties == "drop" else None
-    # A pair whose strength the source does not tell is not known to be weak, and stays.
+    # A pair of unknown strength is not known to be weak, and is kept.
     return "weak" if pair.strength is not None and pair.strength < config.min_strength else None
 
 

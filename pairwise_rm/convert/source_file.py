@@ -17,7 +17,7 @@ from pairwise_rm.recipe.model import SourceConfig
 
 
 class SourceFile(NamedTuple):
-    """A file to read. `sha256` is what it must have, or None; `repo` and `revision` where it came from the hub."""
+    """A file to read. `sha256`: the expected one, or None; `repo` and `revision`: of a file from the hub."""
 
     path: Path
     sha256: str | None
@@ -26,9 +26,9 @@ class SourceFile(NamedTuple):
 
 
 def locate(config: SourceConfig, hub: HubFile | None) -> SourceFile:
-    """The source's file on this machine, downloaded where need be. `hub` is the converter's own hub file.
+    """The source's file on this machine, downloaded if needed. `hub` is the converter's own hub file.
 
-    Raises InputError where the file is not there or is of no known kind, StageError where the hub is out of reach.
+    Raises InputError if the file does not exist or is of no known kind, StageError if the hub is unreachable.
     """
     source = _local(config) if config.type == "local" else _from_hub(config, hub)
     if not source.path.name.endswith(SUFFIXES):

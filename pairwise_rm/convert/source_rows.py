@@ -1,8 +1,8 @@
 """Reads a source's rows one at a time: JSON lines, plain or gzipped, or parquet.
 
 Memory is bounded whatever the size of the file: one line, or one small batch of a parquet row group.
-A file that cannot be read to its end is an InputError, for half a source is no source; a line that is not
-JSON is a RowError, which the caller counts.
+A file that cannot be read to its end is an InputError, since a part of a source must not pass for the whole; a line
+that is not JSON is a RowError, which the caller counts.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _PARQUET_BATCH = 64
 class RowReader(abc.ABC):
     """Iterates over `(number, item)`; `number` is the line (or parquet row) from 1, `parse` turns an item into a row.
 
-    `blank_lines` counts lines without any text, which are no rows.
+    `blank_lines` counts lines without any text, which are not rows.
     """
 
     def __init__(self, path: Path) -> None:
@@ -44,7 +44,7 @@ class RowReader(abc.ABC):
 
     @abc.abstractmethod
     def progress(self) -> tuple[int, int]:
-        """How much was read and how much there is: bytes of the file, or rows of a parquet."""
+        """How much was read, and of how much: bytes of the file, or rows of a parquet."""
 
     def parse(self, item: Any) -> dict[str, Any]:
         if not isinstance(item, dict):
@@ -103,7 +103,7 @@ class JsonLinesReader(RowReader):
 
 
 def _not_json(line: bytes, error: orjson.JSONDecodeError) -> RowError:
-    """Says what orjson, which is strict, refused: NaN, half a surrogate pair, or what is no JSON at all."""
+    """Why orjson, which is strict, refused the line: NaN, half a surrogate pair, or no valid JSON."""
     if "surrogate" in error.msg:
         return RowError("lone_surrogate", f"not valid text: {error.msg} (column {error.colno})")
     try:

@@ -1,4 +1,4 @@
-"""Which side of the split a pair falls on.
+"""The split: whether a pair is for training or held out.
 
 Official: the source says so. By ratio: a seeded hash of the normalised prompt decides, so a prompt is never on
 both sides, the order and the number of the rows do not matter, and nothing has to be remembered. The ratio is
@@ -21,7 +21,7 @@ _SCALE = float(1 << 64)
 
 
 def normalised_prompt(messages: Sequence[Message]) -> bytes:
-    """The prompt as grouping sees it: without case and without any white space; turns stay apart."""
+    """The prompt as compared by the split: without case and white space; turns stay separate."""
     parts = []
     for message in messages:
         content = message["content"].casefold()
@@ -41,7 +41,7 @@ class Splitter:
         self._seed = config.split_seed
 
     def side(self, messages: Sequence[Message], official: Side | None) -> Side:
-        """Raises RowError where the official split is wanted and the row names none."""
+        """The pair's side. Raises RowError if the official split is wanted and the row names none."""
         if self._ratio is None:
             if official is None:
                 message = "split: missing, which `split: official` needs; split_ratio does without"

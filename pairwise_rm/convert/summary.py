@@ -1,4 +1,4 @@
-"""What a conversion did, in a few lines for people; the manifest has it all for programs."""
+"""The summary of a conversion for people; the manifest has all of it for programs."""
 
 from __future__ import annotations
 
