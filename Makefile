@@ -1,4 +1,4 @@
-# Everything this project is asked to do, by name. `make` or `make help` lists it.
+# The project's commands. `make` or `make help` lists them.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -15,7 +15,7 @@ UV := UV_COMPILE_BYTECODE=1 $(BIN)/uv
 # Pinned tools, built by Go into .tools
 TOOLS := .tools
 LOCK := $(UV) pip compile --quiet --no-annotate --no-header --override requirements/package.overrides
-# What a release is called: the package's version, unless another is asked for
+# The version of a release: the package's, unless another is asked for
 VERSION ?= $(shell sed -n 's/^__version__ = "\(.*\)"$$/\1/p' pairwise_rm/__init__.py)
 TORCH := $(shell sed -n 's/^torch==//p' requirements/cpu.overrides)
 
@@ -62,7 +62,7 @@ lint: install tools ## All hooks of pre-commit on all files: ruff, mypy, shellch
 	@$(BIN)/pre-commit run --all-files --show-diff-on-failure
 
 .PHONY: format
-format: install ## Let ruff mend what it can
+format: install ## Let ruff fix and format the code
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
@@ -75,7 +75,7 @@ spread: install ## The smoke judge with three seeds of model, data and training 
 	@$(BIN)/python benchmarks/smoke.py
 
 .PHONY: lock
-lock: install ## Resolve requirements/*.txt anew
+lock: install ## Resolve requirements/*.txt again
 	@$(LOCK) --universal --python-version 3.10 requirements/cpu.in --override requirements/cpu.overrides \
 	  $$(sed 's/^/--no-emit-package /' requirements/torch-family.txt) -o requirements/cpu.txt
 	@$(LOCK) --universal --python-version 3.10 requirements/dev.in --constraints requirements/cpu.txt -o requirements/dev.txt

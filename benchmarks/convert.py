@@ -1,4 +1,4 @@
-"""How fast and how small `convert` is: one command, one table.
+"""Speed, memory and file size of `convert`: one command, one table.
 
     python benchmarks/convert.py [--rows 9744] [--runs 5] [--growth 4] [--corpus preferences.jsonl]
 
@@ -16,7 +16,7 @@ wall-clock time and peak resident memory (`os.wait4`), median of `--runs`, varia
   command     the same through the command line, `pairwise-rm convert`, where that is installed.
   floor       pyarrow alone: `pyarrow.json.read_json` of that file, both orders made by pyarrow kernels into the
               same rows and columns (pair_id is a row number, every prompt one turn), one parquet with the same
-              compression. No checks, hashes, split, manifest, nor any Python object a row.
+              compression. No checks, hashes, split or manifest, and no Python object per row.
 **Upstream** is quoted, not run: 5.25 s, 968 MB and a parquet of 45.9 MB for 9,744 rows of 50 MB, on two cores of
 another machine.
 """

@@ -42,7 +42,7 @@ def run(seed: int, folder: Path) -> Result:
 
 
 def table(results: list[Result]) -> str:
-    """One line a seed, then mean, minimum and maximum over the seeds."""
+    """One line per seed, then mean, minimum and maximum over the seeds."""
     lines = ["seed   before    after   both orders   invalid   minutes"]
     for result in results:
         after = result.after

@@ -1,4 +1,4 @@
-"""GRPO on the smoke task in one PyTorch process: a search loop that needs no verl and a minute a run.
+"""GRPO on the smoke task in one PyTorch process: a search loop that needs no verl and takes a minute per run.
 
     python benchmarks/smoke_search.py --seeds 0 1 2          # measured on the dev combinations
     python benchmarks/smoke_search.py --final                # measured on the held-out ones; only to report
@@ -6,7 +6,7 @@
 verl's defaults (group-normalised advantage, token-mean loss, clip 0.2, AdamW with weight decay 0.01, gradients
 clipped at 1.0). The seed of a run seeds the model, the data and the training. Without `--final` both the
 warm-start and GRPO leave the `dev` part of the training combinations out and accuracy is measured there, so that
-nothing is tuned on `val`. What counts is `benchmarks/smoke.py`, which runs the whole pipeline.
+nothing is tuned on `val`. Results to report come from `benchmarks/smoke.py`, which runs the whole pipeline.
 """
 
 from __future__ import annotations

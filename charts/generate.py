@@ -1,8 +1,8 @@
-"""What the chart takes from the package, written into it: `make chart`.
+"""Writes the chart's generated files from the package: `make chart`.
 
 recipes/<name>.yaml     the shipped recipes, every key spelled out, since a template cannot ask pydantic
-recipes/defaults.yaml   the recipe's defaults, under an inline recipe
-recipes/continues.yaml  the keys with which a run goes on in the same folder
+recipes/defaults.yaml   the recipe's defaults, which an inline recipe overrides
+recipes/continues.yaml  the keys that may change when a run resumes in its folder
 templates/_stages.tpl   the stages in their order
 values.schema.json      see schema.py
 """
@@ -47,7 +47,7 @@ def written() -> dict[Path, str]:
 
 
 def main(check: bool) -> int:
-    """Writes them; with `check` only tells which differ, and returns 1 when any does."""
+    """Writes them; with `check` only lists those that differ, and returns 1 if any does."""
     files = written()
     stale = set((CHART / "recipes").glob("*.yaml")) - set(files)
     differing = [path for path, text in files.items() if not path.is_file() or path.read_text(encoding="utf-8") != text]

@@ -1,4 +1,4 @@
-"""manifests/, rendered from the chart for those without Helm: `make manifests`.
+"""Renders manifests/ from the chart, for users without Helm: `make manifests`.
 
 Each rayjob-*.yaml is a RayJob with a cluster of its own and the ConfigMap with its recipe; with storage.yaml it runs
 on a cluster that has KubeRay and nothing of ours. The overlays are JSON patches from one rendering to another, so a
@@ -23,13 +23,13 @@ RELEASE = "pairwise-rm"
 Object = dict[str, Any]
 Values = dict[str, Any]
 
-# What all manifests have in common: no service accounts to apply first, any node with GPUs.
+# Common to all manifests: no service accounts to apply first, any node with GPUs.
 _BASE: Values = {
     "serviceAccount": {"create": False},
     "head": {"gpuNodes": "avoid"},
     "poolDefaults": {"platform": "none", "gpuProduct": "none"},
 }
-# An overlay's preset, and what is laid over that.
+# An overlay's preset, and the values that override it.
 _OVERLAYS: dict[str, tuple[str, Values]] = {
     "kind": ("values-kind.yaml", {}),
     "a100": (
@@ -42,7 +42,7 @@ _VALUES = MANIFESTS / "helm" / "values.yaml"
 
 _KUSTOMIZATION = {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization"}
 
-# Which rendering a file is taken from, which of its objects, and what its head says.
+# A file's rendering, the objects that it takes from it, and its heading.
 _FILES: dict[str, tuple[Values, str, str]] = {
     "storage.yaml": ({}, "PersistentVolumeClaim", "The claims that every RayJob and the RayCluster mount."),
     "networkpolicy.yaml": ({}, "NetworkPolicy", "Denies the pods all traffic but what they need."),
@@ -80,7 +80,7 @@ _BASE_FILES = ["storage.yaml", "networkpolicy.yaml", "rayjob-train.yaml", "rayjo
 
 
 def render(values: Values) -> list[Object]:
-    """The chart's objects without what Helm adds. Raises RuntimeError with Helm's sentence."""
+    """The chart's objects without what Helm adds. Raises RuntimeError with Helm's message."""
     return [_plain(item) for item in yaml.load_all(_template(yaml.safe_dump(values)), yaml.CSafeLoader) if item]
 
 
@@ -211,7 +211,7 @@ def patch(before: Any, after: Any, path: str = "") -> list[Object]:
 
 
 def main(check: bool) -> int:
-    """Writes them; with `check` only tells which differ, and returns 1 when any does."""
+    """Writes them; with `check` only lists those that differ, and returns 1 if any does."""
     files = written()
     ours = [
         path for part in ("*.yaml", "base/*.yaml", "helm/*.yaml", "overlays/*/*.yaml") for path in MANIFESTS.glob(part)

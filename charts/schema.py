@@ -67,7 +67,7 @@ def _section(node: yaml.MappingNode, path: tuple[str, ...], comments: dict[int, 
         else:
             raise ValueError(f"values.yaml: {'.'.join(where)} has no comment")
         properties[key.value] = schema
-    # Helm takes a null for the wish to remove a key, and templates would then fail somewhere far off.
+    # In Helm a null removes the key, and templates would then fail far from the cause.
     given = [key.value for key, value in node.value if value.tag != "tag:yaml.org,2002:null"]
     return {"type": "object", "additionalProperties": False, "required": given, "properties": properties}
 
@@ -88,7 +88,7 @@ def _value(node: yaml.Node, path: tuple[str, ...], comments: dict[int, str]) -> 
 
 
 def _recipe() -> tuple[Schema, dict[str, Schema]]:
-    """A whole recipe or nothing, and the definitions of both forms: all that is required, and nothing."""
+    """A whole recipe or an empty one, and the definitions of two forms: with required keys, and without."""
     schema = Recipe.model_json_schema(ref_template="#/definitions/recipe.{model}")
     definitions = {f"recipe.{name}": part for name, part in schema.pop("$defs").items()} | {"recipe.Recipe": schema}
     for part in definitions.values():

@@ -1,4 +1,4 @@
-"""What values.yaml cannot tell by its values: enums, patterns, and the shapes of empty maps, lists and nulls."""
+"""What the values in values.yaml do not show: enums, patterns, and the types in empty maps, lists and nulls."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _TEXT_MAP: Schema = {"type": "object", "additionalProperties": {"type": "string"
 _TEXTS: Schema = {"type": "array", "items": {"type": "string", "minLength": 1}}
 _SECONDS_OR_NULL: Schema = {"type": ["integer", "null"], "minimum": 1}
 _COUNT: Schema = {"type": "integer", "minimum": 0}
-# Of an object of Kubernetes, or empty; 5 of its 63 characters are left for `-head`.
+# A name in Kubernetes, or empty; 5 of the 63 characters are left for `-head`.
 _DNS_NAME: Schema = {"type": "string", "pattern": "^([a-z0-9]([-a-z0-9.]{0,56}[a-z0-9])?)?$"}
 _PEERS: Schema = {"type": "array", "items": {"$ref": "#/definitions/networkPolicyPeer"}}
 _CIDRS: Schema = {"type": "array", "items": {"type": "string", "pattern": "^[0-9a-fA-F.:]+/[0-9]{1,3}$"}}
@@ -113,7 +113,7 @@ def _closed(required: list[str] | None = None, **properties: Schema) -> Schema:
     return {**schema, "required": required} if required else schema
 
 
-# Kubernetes' own shapes, as deep as a typing mistake goes; the API server knows the rest.
+# Kubernetes' own types, deep enough to catch typing mistakes; the API server validates the rest.
 DEFINITIONS: dict[str, Schema] = {
     "quantity": {
         "type": ["string", "integer"],
@@ -208,7 +208,7 @@ DEFINITIONS: dict[str, Schema] = {
 
 
 def partial(schema: Schema) -> Schema:
-    """The same with nothing required and no defaults: what may be given to be laid over something whole."""
+    """The schema with nothing required and no defaults, for values that override a complete recipe."""
     part = copy.deepcopy(schema)
     part.pop("required", None)
     properties = part.get("properties", {})

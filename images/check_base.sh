@@ -1,6 +1,6 @@
 #!/bin/sh
-# A gate before the gpu target's first pip: its lock is for one Python, and a base with another would fail half an hour
-# later, in pip's words about some package.
+# A check before the gpu target's first pip: its lock is for one Python version, and a base with another would fail half
+# an hour later, with pip's message about some package.
 #
 #   check_base.sh 3.12
 set -eu

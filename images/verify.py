@@ -1,7 +1,7 @@
-"""A gate of the build: what the image has is what the lock says, whichever base image it stands on.
+"""A check in the build: the image has the versions of the lock, whichever base image it is built on.
 
 The gpu target takes torch and what is compiled for it from its base, and the lock adds the rest. A base with another
-torch builds without a word and dies on the first GPU, so each version is compared here. CUDA's libraries are left to
+torch builds without an error and fails on the first GPU, so each version is compared here. CUDA's libraries are left to
 torch: the base may carry newer ones on purpose.
 
     verify.py LOCK [--left-to-torch FILE] [NAME==VERSION…]

@@ -1,4 +1,4 @@
-"""The two ways a command ends badly, and the exit codes that tell them apart.
+"""The two kinds of errors that a user can meet, and their exit codes.
 
 0 done · 1 failed while doing what was asked · 2 the user's input is wrong.
 Both carry one line for the user (what, where, what was expected); the command line prints that line

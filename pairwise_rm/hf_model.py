@@ -30,7 +30,7 @@ def is_hub_name(path: str) -> bool:
 
 
 def model_location(path: str) -> str:
-    """What to hand to transformers and vLLM: a hub name as it is, a folder as an absolute path."""
+    """What to pass to transformers and vLLM: a hub name as it is, a folder as an absolute path."""
     return path if is_hub_name(path) else str(Path(path).expanduser().absolute())
 
 
@@ -62,7 +62,7 @@ def check_model_folder(path: str, revision: str | None = None) -> None:
 
 
 def check_base_model(model: ModelConfig) -> None:
-    """As `check_model_folder`, for a recipe's own model, whose maker is known where it has one."""
+    """As `check_model_folder`, for a recipe's model; the error names the command that makes it, if there is one."""
     if model.make and not Path(model.path).expanduser().exists():
         made_by = f"`pairwise-rm models {model.make} --out {model.path}`"
         raise InputError(f"{model.path}: no such model folder; {made_by} makes it")
@@ -108,7 +108,7 @@ def _check_hub_model(name: str, revision: str | None) -> None:
         try:
             hf_hub_download(name, "config.json", revision=revision, local_files_only=True)
         except errors.LocalEntryNotFoundError:
-            # Asked once: a download that cannot reach the hub tries for half a minute, with a warning each time.
+            # Asked once: each download that cannot reach the hub retries for half a minute, with warnings.
             get_hf_file_metadata(hf_hub_url(name, "config.json", revision=revision))
     except errors.RepositoryNotFoundError as error:
         raise InputError(f"{name}: no such local folder, and no hub model that this token may read") from error

@@ -29,7 +29,7 @@ BEFORE, AFTER = "before", "after"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a whole run has made."""
+    """The results of a whole run."""
 
     before: Evaluation
     after: Evaluation
@@ -38,7 +38,7 @@ class Outcome:
 
 
 def run(recipe: Recipe, reporter: Reporter, fresh: bool = False) -> Outcome:
-    """All stages; the base model is evaluated before it is trained. Stages that are done are not done again."""
+    """All stages; the base model is evaluated before it is trained. Finished stages are not repeated."""
     from pairwise_rm.evaluate.run import write_report
 
     folder = RunFolder.of(recipe)
@@ -73,7 +73,7 @@ def run_stage(name: str, recipe: Recipe, reporter: Reporter, holding: Callable[[
 
 
 def make_model(name: str, folder: Path, seed: int, reporter: Reporter) -> None:
-    """Makes one of the small local models where it is not there yet."""
+    """Makes one of the small local models unless it exists."""
     from pairwise_rm.toy import make
 
     with reporter.part("model", f"{name} at {folder}") as part:
@@ -124,7 +124,7 @@ def train(
 
 
 class _TrainingProgress:
-    """What the driver does, as events: each step, and the phase while there is no step."""
+    """The driver's progress as events: each step, and the phases before the first one."""
 
     def __init__(self, part: Part, holding: Callable[[], None] | None = None) -> None:
         self._part, self._holding = part, holding
@@ -195,7 +195,7 @@ def evaluate(
 def evaluate_model(
     recipe: Recipe, model: str, label: str, data: Path, folder: Path, reporter: Reporter, **options: Any
 ) -> Evaluation:
-    """Judges one model and says what came out."""
+    """Evaluates one model and reports the result."""
     from pairwise_rm.evaluate.result import headline
     from pairwise_rm.evaluate.run import evaluate as judge_rows
 
@@ -208,7 +208,7 @@ def evaluate_model(
 
 
 def base_model(recipe: Recipe) -> str:
-    """What training starts from, for vLLM and transformers. Raises InputError when it is not there."""
+    """The base model's location, for vLLM and transformers. Raises InputError when it does not exist."""
     from pairwise_rm.hf_model import check_base_model, model_location
 
     check_base_model(recipe.model)

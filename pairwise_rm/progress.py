@@ -5,8 +5,8 @@
 
 A terminal shows the text alone. In a cluster a stage logs the JSON lines, and its state file holds the newest one;
 `pairwise-rm status`, `wait` and `logs` read the log. A stage may have several parts (evaluate judges one model
-and then another). `v` is the version of the fields: a reader of another version takes the fields that it knows, and
-the text where it knows none.
+and then another). `v` is the version of the fields: a reader of another version uses the fields that it knows, and the
+text if it knows none.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def clock(seconds: float) -> str:
 
 @dataclass(frozen=True)
 class Step:
-    """A step of training. `seconds`: how long it took; `left`: seconds to the last step, as foreseen with this one."""
+    """A step of training. `seconds`: how long it took; `left`: estimated seconds to the last step."""
 
     kind: ClassVar = "step"
 
@@ -145,14 +145,14 @@ class Part(Protocol):
     """A part of a stage that is under way."""
 
     def say(self, event: Event | str) -> None:
-        """A line that stays."""
+        """A permanent line."""
 
     def live(self, event: Event | str) -> None:
-        """What is going on right now; it may be left out where another follows soon."""
+        """The current activity; may be skipped if another follows soon."""
 
 
 class Reporter(Protocol):
-    """Where the stages say what they do: on a terminal, or in a cluster's logs and state files."""
+    """Receives the stages' events: for a terminal, or for a cluster's logs and state files."""
 
     def part(self, name: str, note: str = "") -> AbstractContextManager[Part]:
         """A part of a stage for as long as the block runs."""
@@ -162,13 +162,13 @@ class Reporter(Protocol):
 
 
 def counting(part: Part) -> Callable[[str, int, int], None]:
-    """For functions that count: called with what is counted, how much is done, and how much there is."""
+    """A callback for functions that count: (what is counted, number done, number in all)."""
     return lambda what, done, of: part.live(Count(what, done, of))
 
 
 @dataclass(frozen=True)
 class Line:
-    """One JSON line. `event` is None where this version knows neither its fields nor a text of it."""
+    """One JSON line. `event` is None if this version knows neither its fields nor its text."""
 
     stage: str
     part: str
@@ -179,7 +179,7 @@ class Line:
         return json.dumps(self.as_json(), ensure_ascii=False)
 
     def as_json(self) -> dict[str, Any]:
-        """The fields, JSON's own types alone: what is no finite number is null."""
+        """The fields, in JSON's own types; numbers that are not finite are null."""
         head: dict[str, Any] = {"v": self.version, "stage": self.stage, "part": self.part}
         if self.event is None:
             return head
@@ -188,7 +188,7 @@ class Line:
 
     @classmethod
     def parse(cls, text: str) -> Line | None:
-        """A line of any version; None for what is no such line."""
+        """A line of any version; None for any other text."""
         if not text.startswith('{"v":'):
             return None
         try:
@@ -224,7 +224,7 @@ def _finite(value: Any) -> Any:
 
 
 def _event(fields: dict[str, Any]) -> Event | None:
-    """The event, where its kind is known and all its fields are there, of their types."""
+    """The event, if its kind is known and all its fields are there and of the right type."""
     kind = _EVENTS.get(str(fields.get("event")))
     if kind is None:
         return None
@@ -255,7 +255,7 @@ class Found:
 
 
 def newest(lines: Iterable[str]) -> Found | None:
-    """The line that tells best how the stage stands: its last one, or the last step where its part has steps."""
+    """The line that best shows a stage's progress: its last one or, in a part with steps, the last step."""
     last = None
     for index, text in reversed(list(enumerate(lines))):
         line = Line.parse(text)
@@ -282,6 +282,6 @@ def failure(lines: Iterable[str]) -> str | None:
 
 
 def other_version(lines: Iterable[str]) -> int | None:
-    """The version of the last line that is of another one than this."""
+    """The version of the last line that is not of this version."""
     versions = [line.version for text in lines if (line := Line.parse(text)) and line.version != VERSION]
     return versions[-1] if versions else None

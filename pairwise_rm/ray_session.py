@@ -1,9 +1,9 @@
 """Ray for one stage: the cluster that RAY_ADDRESS names, or a local one that ends with the stage.
 
 A command started on a cluster's head has neither GPUs nor much memory, so what needs either runs as a Ray
-actor or task that asks for it. On a CPU-only machine a local Ray is told of logical GPUs, so that the very
-same requests are granted. Variables for the workers travel in the runtime environment; the environment of
-the driver does not reach the nodes of a cluster.
+actor or task that asks for it. On a CPU-only machine a local Ray gets logical GPUs, so that the same requests are
+granted. Variables for the workers go into Ray's runtime environment, since the driver's environment does not reach the
+other nodes.
 
     with ray_session("cuda", gpus=2, cpus=2):
         with reserved([{"GPU": 1, "CPU": 1}] * 2, deadline=600) as group:
@@ -35,7 +35,7 @@ def ray_session(
 
     Args:
         device: on "cpu" a local Ray gets `gpus` logical GPUs; on "cuda" it finds the machine's own.
-        gpus, cpus: what the stage will ask for; a local Ray has at least these CPUs.
+        gpus, cpus: what the stage will request; a local Ray has at least these CPUs.
         env: variables of every worker process.
 
     An already connected driver is left as it is. Raises StageError when the cluster cannot be reached.
@@ -56,7 +56,7 @@ def ray_session(
         _check_reachable(address)
         options["address"] = address
     else:
-        # Never joined by accident: without an address Ray would look for any cluster on this machine.
+        # Without an address Ray would join any cluster that it finds on this machine.
         options |= {
             "address": "local",
             "num_cpus": max(cpus, os.cpu_count() or 1),
@@ -83,7 +83,7 @@ def cluster_address() -> str | None:
 
 
 def _check_reachable(address: str) -> None:
-    """Raises StageError when nobody listens: Ray itself tries for minutes before it says so."""
+    """Raises StageError when nothing listens there: Ray itself retries for minutes before it fails."""
     if address.startswith(("http://", "https://")):
         raise InputError(f"{ADDRESS_VARIABLE}={address}: where jobs are submitted; expected host:port of the cluster")
     host, colon, port = address.removeprefix("ray://").rpartition(":")
@@ -105,8 +105,8 @@ def _check_reachable(address: str) -> None:
 def reserved(bundles: Sequence[Mapping[str, float]], deadline: float) -> Iterator[Any]:
     """Yields a placement group with these bundles, and frees it at the end.
 
-    Waits up to `deadline` seconds on a cluster, which may have to scale up for it. A local Ray does not
-    grow: there a lack is an error at once. Raises StageError with the numbers wanted and present.
+    Waits up to `deadline` seconds on a cluster, which may have to scale up for it. A local Ray does not scale: too few
+    resources are an error at once. Raises StageError with the numbers wanted and present.
     """
     import ray
     from ray.util import placement_group, remove_placement_group
@@ -153,5 +153,5 @@ def _amount(name: str, value: float) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's text that says something, or its type's name."""
+    """The first non-empty line of an error's text, or its type's name."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -1,4 +1,4 @@
-"""Where a recipe's stages write: one folder a run, the same names everywhere.
+"""The folder of a run, in which all stages write, and the names in it.
 
 <output_dir>/
   data/          preference_train.parquet, preference_test.parquet, manifest.json, rejected.jsonl

@@ -10,7 +10,7 @@ from typing import Any
 
 @contextlib.contextmanager
 def sigterm_raises(error: BaseException) -> Iterator[None]:
-    """Raises `error` in the block when SIGTERM comes; the handler from before is back afterwards. Main thread only."""
+    """Raises `error` in the block on SIGTERM, and restores the handler afterwards. Main thread only."""
 
     def interrupt(*_: Any) -> None:
         raise error

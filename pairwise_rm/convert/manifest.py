@@ -68,7 +68,7 @@ def build(config: DatasetConfig, source: SourceFile, input_sha256: str, counts: 
 def read(output_dir: Path) -> dict[str, Any] | None:
     """The manifest in the folder, or None if no conversion has written there.
 
-    Raises InputError for files of these names that no conversion wrote.
+    Raises InputError for output files without a manifest of ours.
     """
     path = output_dir / MANIFEST_FILE
     for folder in (output_dir, *output_dir.parents):

@@ -1,8 +1,8 @@
 """verl and vLLM on a CPU: what is registered with them, and what is patched in them.
 
-Registered, by the ways that they offer: a platform with verl (`VERL_USE_EXTERNAL_MODULES`, loaded in every process),
+Registered, through their extension points: a platform with verl (`VERL_USE_EXTERNAL_MODULES`, loaded in every process),
 a platform and a worker extension with vLLM (`vllm.platform_plugins`, `worker_extension_cls`).
-Patched, since they offer no way: in `verl_platform` the backend of verl's process groups, the version of the
+Patched, where they have no extension point: in `verl_platform` the backend of verl's process groups, the version of the
 distribution "vllm", and FSDP's pinned memory; in `vllm_worker` that vLLM drops a layer's plain weight.
 All of it only where `PAIRWISE_RM_DEVICE=cpu`, which recipes with `device: cpu` set.
 """
@@ -26,7 +26,7 @@ def environment() -> dict[str, str]:
         # vLLM compiles C++ at start even when it runs eagerly, unless dynamo is off.
         "TORCHDYNAMO_DISABLE": "1",
         "VLLM_CPU_KVCACHE_SPACE": os.environ.get("VLLM_CPU_KVCACHE_SPACE", "1"),
-        # Several processes share the cores; threads of their own make each of them slower.
+        # Several processes share the cores; more threads in each make them slower.
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
     }
 

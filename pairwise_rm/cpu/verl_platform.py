@@ -1,6 +1,6 @@
 """The CPU platform of verl 0.9, loaded in every process of a CPU run by VERL_USE_EXTERNAL_MODULES.
 
-Each adaptation below names the line of verl that calls for it. `tests/train` trains through all of them.
+Each adaptation below names the code of verl that requires it. `tests/train` trains through all of them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from verl.plugin.platform import PlatformBase, PlatformRegistry
 
 
 class _TorchDevice(types.ModuleType):
-    """`torch.cpu`, and for what only `torch.cuda` has: zero bytes used, nothing to do."""
+    """`torch.cpu`, with no-ops and zero bytes used for what only `torch.cuda` has."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(torch.cpu, name)
@@ -37,7 +37,7 @@ class _TorchDevice(types.ModuleType):
 
 @PlatformRegistry.register(platform="cpu")
 class CpuPlatform(PlatformBase):
-    """One logical device per process; Ray's logical GPUs stand for the slots."""
+    """One logical device per process; Ray counts them as logical GPUs."""
 
     device_name = "cpu"
     vendor_name = "cpu"
@@ -90,7 +90,7 @@ class CpuPlatform(PlatformBase):
         return ["RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES"]
 
     def is_ipc_supported(self) -> bool:
-        # Weights travel to vLLM through POSIX shared memory.
+        # Weights are sent to vLLM through POSIX shared memory.
         return False
 
     @contextmanager

@@ -2,7 +2,7 @@
 
 vLLM packs every linear layer for oneDNN and drops the plain weight, after which verl's weight sync has
 nothing to load into. Here the weight stays; verl calls `process_weights_after_loading` after each sync,
-which packs the new one. Without this the rollouts go on with stale weights: see `train.max_probs_diff`.
+which packs the new one. Without this the rollouts use stale weights: see `train.max_probs_diff`.
 """
 
 from __future__ import annotations

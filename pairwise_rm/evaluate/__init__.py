@@ -1,4 +1,4 @@
-"""Evaluate: vLLM judges the held-out pairs in both orders; figures with intervals, verdicts and a report come out.
+"""Evaluate: vLLM judges the held-out pairs in both orders; writes metrics with intervals, verdicts and a report.
 
 Decided here: what is measured, and how certain it is. What counts as a verdict is decided in `contract.verdict`.
 """

@@ -4,7 +4,7 @@ Rows that share a prompt (both orders, several pairs) are not independent, so wh
 replacement. Every measure is a ratio of two sums, and a resample is a vector of how often each prompt was
 drawn: all measures of a resample are two matrix products. The interval is the percentile interval, from
 2.5 % to 97.5 %. Where every prompt is entirely right or entirely wrong the bootstrap has nothing to vary;
-there the exact (Clopper-Pearson) bound on the number of prompts stands in, so that 40 out of 40 does not
+there the exact (Clopper-Pearson) bound on the number of prompts is used, so that 40 out of 40 does not
 read as certainty.
 """
 

@@ -27,7 +27,7 @@ START_DEADLINE = 1800.0
 
 
 class Sampling(NamedTuple):
-    """How responses are drawn: `samples` a prompt; temperature 0 is greedy; `seed` makes runs repeat."""
+    """How responses are drawn: `samples` per prompt; temperature 0 is greedy; `seed` makes runs repeat."""
 
     samples: int
     temperature: float
@@ -55,7 +55,7 @@ class EnginePool:
         sampling: Sampling,
         done: Callable[[int], None] | None = None,
     ) -> list[Generation]:
-        """One Generation a prompt, in order. `done` is told how many prompts are finished.
+        """One Generation per prompt, in order. `done` is called with the number of finished prompts.
 
         Batches of `batch_size` go to whichever replica is free; on a GPU each prompt's seed depends on its
         index alone. Raises StageError when a replica dies.
@@ -86,7 +86,7 @@ class EnginePool:
 def engines(recipe: Recipe, model: str) -> Iterator[EnginePool]:
     """Starts `evaluate.replicas` vLLM engines with the model, and ends them.
 
-    Raises StageError when GPUs are lacking or vLLM cannot start, with the cause that vLLM gave.
+    Raises StageError when there are too few GPUs, or when vLLM cannot start, with its cause.
     """
     import ray
     from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy

@@ -1,7 +1,7 @@
 """Why vLLM failed, in one line.
 
-With several processes vLLM raises "Engine core initialization failed. See root cause above.": the cause is
-somewhere in the log. The last line that names an exception and is no such wrapper is the cause.
+With several processes vLLM raises "Engine core initialization failed. See root cause above.": the cause is in the log:
+the last line that names an exception and is not such a wrapper.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def meaningful_line(error: BaseException, log: str = "") -> str:
 
 
 def cause_in(log: str) -> str | None:
-    """The last line of a log that names an exception and is no wrapper."""
+    """The last line of a log that names an exception and is not a wrapper."""
     for line in reversed(log.splitlines()):
         found = _EXCEPTION.search(line)
         if found and not any(wrapper in line for wrapper in _WRAPPERS):

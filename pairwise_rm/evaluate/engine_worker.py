@@ -25,7 +25,7 @@ class EngineWorker:
         from vllm import LLM
 
         try:
-            # vLLM fails with errors of any kind; each is raised again as the one line that crosses to the driver.
+            # vLLM raises errors of any type; each is raised again as the one line that the driver reports.
             self.engine = LLM(**arguments)
         except Exception as error:
             raise EngineFailure(meaningful_line(error, _own_log())) from error
@@ -39,11 +39,11 @@ class EngineWorker:
 
         samples, temperature, max_tokens, seed = sampling
         # vLLM rewinds a request's own generator after a partial prefill, which CPU generators cannot do;
-        # there the engine's seed alone governs, and repeats a run as long as its batches are the same.
+        # there only the engine's seed is set, which repeats a run as long as its batches are the same.
         seeded = temperature > 0 and not current_platform.is_cpu()
 
         def parameters(index: int) -> Any:
-            # A sample's stream is fixed by the row's index, whatever batch or replica it meets.
+            # A sample's random numbers depend on the row's index, not on the batch or the replica.
             own = (seed * 1_000_003 + index) * samples % (1 << 31) if seeded else None
             return SamplingParams(n=samples, temperature=temperature, max_tokens=max_tokens, seed=own)
 

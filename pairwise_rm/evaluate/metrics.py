@@ -4,7 +4,7 @@ accuracy              verdict equals label, over all rows, that is over both ord
 by_order              the same, with the source's first response as A (original) and as B (swapped)
 both_orders_right     pairs judged right in both orders (position-consistent accuracy)
 position_consistency  pairs with the same response (or a tie) preferred in both orders, right or wrong
-share_a               A verdicts among A and B verdicts; 0.5 is free of position bias
+share_a               A verdicts among A and B verdicts; 0.5 means no position bias
 binary_accuracy       accuracy over rows whose label is not a tie
 macro_accuracy        mean of the accuracies of the subsets
 preferred_shorter,    accuracy over rows whose preferred response has fewer (more) characters: a judge that

@@ -1,4 +1,4 @@
-"""What an evaluation was made from: enough to repeat it, and to see that it need not be repeated."""
+"""The inputs and settings of an evaluation: enough to repeat it, and to recognise it as done."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FREE = (_WEIGHTS, "versions", "data.path")
 
 
 def manifest_of(recipe: Recipe, model: str, label: str, data_file: Path, sampling: Sampling) -> dict[str, Any]:
-    """Everything that shapes the figures. `digest` covers all of it but the versions of libraries."""
+    """Everything that determines the metrics. `digest` covers all of it except library versions."""
     content: dict[str, Any] = {
         "recipe": recipe.name,
         "label": label,
@@ -43,7 +43,7 @@ def manifest_of(recipe: Recipe, model: str, label: str, data_file: Path, samplin
 
 
 def other_configuration(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """Keys by which an earlier evaluation differs, new weights at the same path aside."""
+    """Keys in which an earlier evaluation differs, except new weights at the same path."""
     first, second = flatten(old), flatten(new)
     keys = sorted((first.keys() | second.keys()) - {"digest"})
     return [key for key in keys if first.get(key) != second.get(key) and not key.startswith(_FREE)]

@@ -1,4 +1,4 @@
-"""A finished evaluation, as its folder holds it."""
+"""A finished evaluation, read from its folder."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ METRICS, VERDICTS, COMPARISON, REPORT = "metrics.json", "verdicts.parquet", "com
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A finished evaluation. `skipped`: it was there already. `comparison`: against another, where asked."""
+    """A finished evaluation. `skipped`: it existed already. `comparison`: with another one, if asked for."""
 
     label: str
     folder: Path
@@ -24,7 +24,7 @@ class Evaluation:
 
     @property
     def accuracy(self) -> float:
-        """Over all rows, which is over both orders."""
+        """Over all rows, that is over both orders."""
         return float(self.metrics["accuracy"]["value"])
 
     @classmethod
@@ -49,7 +49,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def headline(evaluation: Evaluation) -> str:
-    """The figures that matter, in one line."""
+    """The main figures in one line."""
     metrics = evaluation.metrics
     return (
         f"accuracy {figure(metrics['accuracy'])}  both orders right {figure(metrics['both_orders_right'])}  "

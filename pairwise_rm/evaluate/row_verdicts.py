@@ -1,8 +1,8 @@
-"""Rows in, verdicts out: render, fit, generate, parse, vote.
+"""From rows to verdicts: render, fit, generate, parse, vote.
 
 Training and evaluation see the same tokens: prompts are made by `contract.prompt_fit.PromptFitter`, responses are
-parsed by `contract.verdict.extract_preference_from_response` with the same knowledge of where `<think>` stands.
-A prompt that cannot be made to fit is a verdict too, with the reason `prompt_too_long`; no row is lost.
+parsed by `contract.verdict.extract_preference_from_response` with the same position of `<think>`. A prompt that does
+not fit has an invalid verdict with the reason `prompt_too_long`, so every row has one.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ START, JUDGE = "start vLLM", "judge"
 
 @dataclass(frozen=True)
 class RowVerdict:
-    """What the judge said of one row; `verdict` is None exactly when `reason` says why."""
+    """The judge's verdict on one row; `verdict` is None exactly when `reason` says why."""
 
     verdict: Preference | None
     reason: str | None
@@ -48,7 +48,7 @@ class Prompt:
 
 @dataclass(frozen=True)
 class PromptMaker:
-    """Everything about prompts that depends on the model: its tokenizer, template and place of `<think>`."""
+    """Everything about prompts that depends on the model: its tokenizer, template and position of `<think>`."""
 
     fitter: PromptFitter
     thinking: Thinking
@@ -77,7 +77,7 @@ class PromptMaker:
             return Prompt(None, cut=False)
         ids = self.fitter.tokens(self.fitter.messages(row, fitted))
         if len(ids) > self.fitter.max_tokens:
-            # The fitter estimates before it tokenises; vLLM would refuse the whole batch for one such row.
+            # The fitter relies on estimates, and vLLM refuses the whole batch for one prompt that is too long.
             return Prompt(None, cut=False)
         return Prompt(ids, cut=list(fitted) != list(row["responses"]))
 
@@ -94,7 +94,7 @@ def sampling_of(recipe: Recipe) -> Sampling:
 def row_verdicts_of(
     recipe: Recipe, model: str, rows: Sequence[Row], progress: Progress | None = None
 ) -> list[RowVerdict]:
-    """Judges rows with a model of its own engines, in their order. Raises StageError when vLLM fails."""
+    """Judges rows, in order, with engines started for this model. Raises StageError when vLLM fails."""
     maker = PromptMaker.of(recipe, model)
     prompts = [maker.make(row) for row in rows]
     if progress:
@@ -112,7 +112,7 @@ def generate_verdicts(
     thinking: Thinking,
     progress: Progress | None = None,
 ) -> list[RowVerdict]:
-    """One verdict a prompt, in order."""
+    """One verdict per prompt, in order."""
     asked = askable(prompts)
     skipped = len(prompts) - len(asked)
 
@@ -124,12 +124,12 @@ def generate_verdicts(
 
 
 def askable(prompts: Sequence[Prompt]) -> list[list[int]]:
-    """The token ids of the prompts that fit, which are those to ask vLLM for."""
+    """The token ids of the prompts that fit: those that vLLM is asked for."""
     return [prompt.ids for prompt in prompts if prompt.ids is not None]
 
 
 def verdicts_from(prompts: Sequence[Prompt], generations: Sequence[Generation], thinking: Thinking) -> list[RowVerdict]:
-    """One verdict a prompt, in order, from what was generated for the `askable` ones."""
+    """One verdict per prompt, in order, from what was generated for the `askable` ones."""
     answers = iter(generations)
     return [_row_verdict(prompt, next(answers) if prompt.ids is not None else None, thinking) for prompt in prompts]
 

@@ -1,12 +1,12 @@
-"""The evaluate stage: judge a parquet, both orders, and leave figures, verdicts and a report.
+"""The evaluate stage: judges a parquet in both orders; writes metrics, verdicts and a report.
 
 <run>/evaluation/
-  <label>/metrics.json       figures with intervals, and the manifest of what they were made of
-  <label>/verdicts.parquet   one row a judged row
+  <label>/metrics.json       metrics with intervals, and the manifest of what they were computed from
+  <label>/verdicts.parquet   one row per judged row
   <label>/comparison.json    with `against`: the paired comparison
   report.html                one self-contained page
 
-An evaluation whose digest (model, data, prompt, sampling) is there already is not repeated.
+An evaluation with the same digest (model, data, prompt, sampling) is not repeated.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def evaluate(
     Args:
         against: folder of another evaluation of the same rows, for the paired comparison.
         progress: called with (what, done, total).
-        replace: overwrite an evaluation under this label that had another configuration. New weights at
-            the same path are no other configuration, and replace the old figures without asking.
+        replace: overwrite an evaluation under this label that had another configuration. New weights at the same path
+        are not another configuration, and replace the old metrics.
 
     Raises InputError before anything is loaded when model, data or label is wrong, StageError when vLLM fails.
     """
@@ -138,7 +138,7 @@ def _check_label(label: str) -> None:
 
 
 def _is_there(target: Path, manifest: dict[str, Any], replace: bool) -> bool:
-    """Whether this very evaluation is there. Raises InputError where another configuration's is."""
+    """Whether this evaluation exists. Raises InputError if another configuration's does."""
     metrics = read_json(target / METRICS)
     if metrics is None or not (target / VERDICTS).is_file():
         return False

@@ -1,8 +1,8 @@
-"""The verdicts of one evaluation as arrays, which is what every figure is computed from.
+"""The verdicts of one evaluation as arrays, from which all metrics are computed.
 
 A row of `verdicts.parquet` is one row of the data file (one order of a pair) with its label, its verdict
 and what the model wrote. `Table` holds the part that is counted. numpy is imported here and in
-the modules built on this one; nothing of the command line imports them before a stage runs.
+the modules built on this one; the command line imports them only when a stage runs.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Table:
     ORDERS; preferred: index into PREFERENCES; verdict: the same or INVALID; strength: 0 to 3, -1 unknown;
     subset: code, -1 none; gap: characters by which the preferred response is longer (0 for ties);
     samples_right: share of the row's samples that were right.
-    `keys` tells a row of one evaluation from those of another: pair, how often it was seen before, order.
+    `keys` identify a row across evaluations: pair, number of earlier occurrences of the pair, order.
     """
 
     keys: list[tuple[str, int, str]]
@@ -116,7 +116,7 @@ def table_of(columns: Mapping[str, Sequence[Any]]) -> Table:
 
 
 def _keys(pair_ids: Sequence[str], orders: Sequence[str]) -> list[tuple[str, int, str]]:
-    # A file that holds a pair twice (ours never does) gives the repeats numbers of their own.
+    # In a file that holds a pair twice (ours never does), the repeats are numbered.
     seen: Counter[tuple[str, str]] = Counter()
     keys = []
     for identity, order in zip(pair_ids, orders, strict=True):

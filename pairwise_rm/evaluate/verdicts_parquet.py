@@ -1,7 +1,7 @@
-"""`verdicts.parquet`: one row a judged row, with the label, the verdict, and what the model wrote.
+"""`verdicts.parquet`: one row per judged row, with the label, the verdict, and what the model wrote.
 
-The texts of the pairs stay in the data file; `pair_id` and `order` join the two. Columns that hold one value
-a sample are lists.
+The texts of the pairs stay in the data file; `pair_id` and `order` join the two. Columns with one value per sample are
+lists.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """The verdict of several samples of one row.
 
-Valid samples vote; the value with the most votes wins. Where the most votes are shared the judge sees no
-difference, and the verdict is `tie`: the rule is symmetric in A and B and draws no lots. Invalid samples do
-not vote; where no sample is valid the row is invalid, with the most frequent reason (of equally frequent
-ones, the first that occurred).
+Valid samples vote; the value with the most votes wins. When several values share the most votes, the verdict is `tie`:
+the rule is symmetric in A and B and not random. Invalid samples do not vote; if no sample is valid the row is invalid,
+with the most frequent reason (of equally frequent ones, the first that occurred).
 """
 
 from __future__ import annotations

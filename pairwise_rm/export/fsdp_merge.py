@@ -1,6 +1,6 @@
 """Merging the shards of an FSDP2 checkpoint into safetensors, one tensor at a time.
 
-verl's own merger holds the model twice, casts to bfloat16 whatever was asked, and leaves a LoRA adapter
+verl's own merger holds the model twice, casts to bfloat16 whatever dtype was asked for, and leaves a LoRA adapter
 unmerged. Here the shards are memory-mapped, and no more than one output file is in memory: a 32B model
 needs a few GiB. A LoRA adapter is added to its base weight, W + alpha/r * B A, in float32.
 """
@@ -29,8 +29,8 @@ def merge_weights(actor: Path, target: Path, dtype: str, lora_scale: float | Non
         dtype: `bfloat16` or `float32`, of the written weights.
         lora_scale: alpha / rank of the adapter to add; None for full weights.
 
-    Returns: `tensors`, `parameters` and `bytes` of what was written. Raises StageError for a checkpoint that
-    does not fit together.
+    Returns: `tensors`, `parameters` and `bytes` of what was written. Raises StageError for a checkpoint whose parts are
+    inconsistent.
     """
     import torch
 
@@ -85,7 +85,7 @@ def _adapter_of(key: str, state: dict[str, Any]) -> tuple[str, str] | None:
 
 
 def _whole(key: str, ranks: list[dict[str, Any]]) -> Any:
-    """One tensor from its shards; what is no DTensor is replicated, and must be the same everywhere."""
+    """One tensor from its shards; a plain tensor is replicated, and must be equal on all ranks."""
     import torch
     from torch.distributed.tensor import DTensor
 

@@ -1,6 +1,6 @@
-"""The model card of an exported judge: what it is, how to ask it, and what was measured.
+"""The model card of an exported judge: what it is, how to use it, and what was measured.
 
-Every figure comes out of the run's own files; where an evaluation is missing the card says so.
+Every figure comes out of the run's own files; if an evaluation is missing, the card says so.
 """
 
 from __future__ import annotations

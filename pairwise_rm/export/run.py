@@ -1,8 +1,8 @@
 """The export stage: the newest checkpoint as a plain Hugging Face folder with a model card.
 
-Merging runs as a Ray task that asks for its memory, so that it works from a cluster's head which has none
-to spare. `merged/` is what evaluation judges; `export/` is the same files (hard links where the file system
-has them) with the card that carries the measured numbers.
+Merging runs as a Ray task that requests its memory, since a cluster's head has none to spare. `merged/` is what
+evaluation judges; `export/` is the same files (hard links where the file system has them) with a model card that has
+the metrics.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _RAY_DEADLINE = 600.0
 
 
 def merge(recipe: Recipe, *, checkpoint: Path | None = None) -> Path:
-    """Merges a checkpoint (the run's newest) into `<run>/merged`; returns that folder. Done once a checkpoint.
+    """Merges a checkpoint (the run's newest) into `<run>/merged`; returns that folder. Each checkpoint is merged once.
 
     Raises InputError when there is no finished checkpoint or it is cut short, StageError when merging fails.
     """
@@ -49,7 +49,7 @@ def merge(recipe: Recipe, *, checkpoint: Path | None = None) -> Path:
 def export(recipe: Recipe, *, checkpoint: Path | None = None, out: Path | None = None) -> Path:
     """Writes the judge, ready to serve, and returns its folder.
 
-    The card carries the numbers of `<run>/evaluation` as far as they are there. Raises as `merge` does.
+    The card has the metrics of `<run>/evaluation` that exist. Raises as `merge` does.
     """
     folder = RunFolder.of(recipe)
     target = out or folder.export
@@ -67,9 +67,9 @@ def export(recipe: Recipe, *, checkpoint: Path | None = None, out: Path | None =
 
 
 def refresh_card(recipe: Recipe) -> Path | None:
-    """Writes the card of an export anew, with the numbers that the run's evaluation has; None without an export.
+    """Writes the card of an export again, with the run's newest metrics; None without an export.
 
-    What was exported, and under which licence, is the export's own record, whatever this recipe says.
+    The exported checkpoint and its licence are read from the export, not from this recipe.
     """
     folder = RunFolder.of(recipe)
     record = _read(folder.export / RECORD)

@@ -32,14 +32,14 @@ class Item:
         return item_of({"prompt": prompt, "response_a": response_a, "response_b": response_b}, "judge", name)
 
     def rows(self) -> tuple[Row, Row]:
-        """Both orders as rows of the contract. Their label means nothing: nobody knows it yet."""
+        """Both orders as rows of the contract; their label is a placeholder."""
         return both_orders(Pair(self.messages, (self.response_a, self.response_b), "tie", None, "judge"))
 
 
 def read_items(path: Path) -> list[Item]:
     """The items of a .jsonl file; blank lines are skipped.
 
-    Raises InputError with file:line for the first line that is no item, and for a file without any.
+    Raises InputError with file:line for the first line that is not an item, and for a file without items.
     """
     path = Path(path).expanduser()
     items = []

@@ -46,7 +46,8 @@ class Judgement:
 
 
 def judge(recipe: Recipe, model: str, items: Sequence[Item], progress: Progress | None = None) -> list[Judgement]:
-    """One judgement an item, in order.
+    """One judgement per item, in order.
+
 
     Raises InputError for a model that cannot be loaded, before anything starts, and StageError when vLLM fails.
     """
@@ -55,12 +56,12 @@ def judge(recipe: Recipe, model: str, items: Sequence[Item], progress: Progress 
 
 
 def rows_of(items: Sequence[Item]) -> list[Row]:
-    """What to judge for these items: both orders of each, as neighbours."""
+    """The rows to judge for these items: both orders of each, adjacent."""
     return [row for item in items for row in item.rows()]
 
 
 def judgements_of(items: Sequence[Item], verdicts: Sequence[RowVerdict]) -> list[Judgement]:
-    """One judgement an item, from the verdicts of `rows_of`."""
+    """One judgement per item, from the verdicts of `rows_of`."""
     pairs = zip(verdicts[0::2], verdicts[1::2], strict=True)
     return [judgement_of(item.name, pair) for item, pair in zip(items, pairs, strict=True)]
 

@@ -20,7 +20,7 @@ _COMBINED = {
     "inconsistent": ("inconsistent: the verdict depends on the order of the responses", "bold yellow"),
     "invalid": ("invalid: no verdict could be read in at least one order", "bold red"),
 }
-# What a model writes must not steer the terminal.
+# A model's output must not control the terminal.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _TITLES = {"original": "A shown first", "swapped": "B shown first"}
 
@@ -39,7 +39,7 @@ def print_judgements(judgements: Iterable[Judgement], console: Console) -> None:
 
 
 def as_json_lines(judgements: Iterable[Judgement]) -> str:
-    """One JSON object an item: name, combined, and both orders."""
+    """One JSON object per item: name, combined, and both orders."""
     return "".join(json.dumps(judgement.as_dict(), ensure_ascii=False) + "\n" for judgement in judgements)
 
 
@@ -56,7 +56,7 @@ def _body(order: OrderJudgement) -> Text:
     parts = order.reasoning if valid else order.texts
     body = Text("\n\n".join(_CONTROL.sub("\ufffd", part.strip()) or "(no reasoning)" for part in parts))
     if order.order == "swapped" and valid:
-        # The judge saw the responses in the other order, so its own letters are the other way round here.
+        # Here the judge saw the responses swapped, so its letters are swapped too.
         body.append("\n\nIn this reasoning A is your response B, and B is your response A.", style="dim italic")
     if order.cut:
         body.append("\nBoth responses were cut to fit the prompt.", style="dim italic")

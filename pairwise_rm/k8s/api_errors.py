@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 class Unavailable(StageError):
-    """No answer, or none for the moment: what follows a run for hours asks again."""
+    """No answer, perhaps only for the moment: commands that follow a run for hours ask again."""
 
 
 class Forbidden(StageError):
@@ -31,11 +31,11 @@ class Forbidden(StageError):
 
 
 class NotFound(StageError):
-    """There is no such object."""
+    """The object does not exist."""
 
 
 class Answer(Exception):
-    """An HTTP answer that is not a good one; `explained` puts it into words."""
+    """An HTTP error; `explained` puts it into words."""
 
     def __init__(self, status: int, body: bytes) -> None:
         super().__init__(f"HTTP {status}")
@@ -44,7 +44,7 @@ class Answer(Exception):
 
 @contextlib.contextmanager
 def explained(place: Place, verb: str, resource: str, everywhere: bool = False) -> Iterator[None]:
-    """Turns what goes wrong with a request in the block into one of these, with a sentence for the user."""
+    """Turns an error of a request in the block into one of these classes, with a sentence for the user."""
     from urllib3.exceptions import HTTPError
 
     try:
@@ -61,7 +61,7 @@ def _in_words(answer: Answer, place: Place, verb: str, resource: str, everywhere
     if status == 401:
         return StageError(f"{place}: the credentials are refused (401); log in to the cluster again")
     if status == 403:
-        if act := _ACT.search(message):  # the server's own word, which for exec depends on its version
+        if act := _ACT.search(message):  # the verb that the server names, which for exec depends on its version
             verb, resource = act[1], f"{act[2]}.{act[3]}" if act[3] else act[2]
         user = f" as {found[1]}" if (found := _USER.search(message)) else ""
         flag = "-A" if everywhere else f"-n {place.namespace}"
@@ -93,7 +93,7 @@ def _short(error: BaseException) -> str:
 
 
 def with_retries(ask: Callable[[], T], say: Callable[[str], None]) -> T:
-    """What `ask` returns, asked again while the API server is out of reach. Raises Unavailable after five minutes."""
+    """Calls `ask`, again while the API server is unreachable. Raises Unavailable after five minutes."""
     end = time.monotonic() + _GIVE_UP_SECONDS
     told = False
     while True:

@@ -1,7 +1,7 @@
 """Requests to the cluster: objects as the API's plain dicts, over the official client's connection.
 
-The client finds the cluster, logs in, and does TLS. Its generated classes are not used: loading those of pods alone
-takes seconds, and dicts keep fields that an older or newer client has no class for.
+The client finds the cluster, logs in, and does TLS. Its generated classes are not used: importing those of pods alone
+takes seconds, and dicts keep fields that an older or newer client does not know.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Cluster:
 
     @property
     def authorization(self) -> dict[str, str]:
-        """The header that logs in; a token that expires is renewed by the client when it is asked for."""
+        """The Authorization header; the client renews an expired token when asked for it."""
         bearer = self.configuration.auth_settings().get("BearerToken")
         return {"authorization": bearer["value"]} if bearer else {}
 
@@ -77,7 +77,7 @@ class Cluster:
             self._json("POST", self.url(self._path("pods")), manifest)
 
     def remove_pod(self, name: str) -> None:
-        """At once; raises NotFound."""
+        """Deletes it without a grace period; raises NotFound."""
         with explained(self.place, "delete", "pods"):
             self._json("DELETE", self.url(self._path("pods", name), gracePeriodSeconds=0))
 
@@ -92,16 +92,16 @@ class Cluster:
             return self._json("GET", self.url(f"{_DEFINITIONS}/{name}"))
 
     def log_tail(self, pod: str, container: str, lines: int, namespace: str | None = None) -> list[str]:
-        """The last lines of a container's log, each behind its time."""
+        """The last lines of a container's log, each after its timestamp."""
         with explained(self.place, "get", "pods/log"):
             path = self._path("pods", pod, "log", namespace=namespace)
             answer = self._ask("GET", self.url(path, container=container, tailLines=lines, timestamps="true"))
             return bytes(answer.data).decode(errors="replace").splitlines()
 
     def log(self, pod: str, container: str, follow: bool, since: int | None, quiet: float) -> Iterator[str]:
-        """A log's lines, each behind its time; `since` in seconds back.
+        """A log's lines, each after its timestamp; `since`: seconds back from now.
 
-        Where it follows, Unavailable after `quiet` seconds without a line means no more than that.
+        When following, it also raises Unavailable after `quiet` seconds without a line.
         """
         url = self.url(
             self._path("pods", pod, "log"),
@@ -137,7 +137,7 @@ class Cluster:
         return answer
 
     def _ask(self, method: str, url: str, body: Object | None = None, seconds: float = _ANSWER_SECONDS) -> Any:
-        """The answer, unread. Raises Answer when it is not a good one."""
+        """The response, unread. Raises Answer for an HTTP error."""
         from urllib3 import Timeout
 
         answer = self._pool.request(

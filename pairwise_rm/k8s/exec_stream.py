@@ -1,6 +1,6 @@
 """A command in a pod, whose output is read as a stream: a judge's weights are larger than memory.
 
-The kubernetes client keeps all that it has read; so only its connection is used, and its frames are read here.
+The kubernetes client buffers all that it reads; so only its connection is used, and the frames are read here.
 The first byte of a frame is its channel: 1 is stdout, 2 stderr, 3 the command's end.
 """
 
@@ -56,7 +56,7 @@ class RemoteCommand(io.RawIOBase):
         return self._stderr.decode(errors="replace").strip()
 
     def finish(self) -> None:
-        """Reads to the end. Raises StageError unless the command ended well."""
+        """Reads to the end. Raises StageError unless the command succeeded."""
         while not self._ended:
             self._receive()
         if not self._end:
@@ -105,7 +105,7 @@ def _connection(cluster: Cluster, pod: str, container: str, command: list[str]) 
             _preload_content=False,
         )
     except ApiException as error:
-        # The client wraps whatever it was; a refused handshake carries the API server's answer.
+        # The client wraps any error; that of a refused handshake has the API server's answer.
         cause = error.__context__
         if code := getattr(cause, "status_code", None):
             raise Answer(code, getattr(cause, "resp_body", None) or b"") from error

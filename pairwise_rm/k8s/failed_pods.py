@@ -46,7 +46,7 @@ def broken(pod: Object, events: list[Object]) -> Iterator[Issue]:
         waiting = container.get("state", {}).get("waiting") or {}
         reason, name = waiting.get("reason", ""), container["name"]
         if reason in _PULLING:
-            # The first failure may be a registry that hiccups; backing off follows one that failed again.
+            # The first failure may be transient; ImagePullBackOff follows a second one.
             if container["image"] not in images:
                 yield Issue(who, _image(container, waiting, events), terminal=reason != "ErrImagePull")
             images.add(container["image"])
@@ -73,12 +73,12 @@ def oom_killed(container: str, limit: object, section: str) -> str:
 
 
 def _backing_off(container: Object) -> bool:
-    """Those first that have been tried again already: containers of one image report it at different times."""
+    """A sort key: retried containers first; those of one image are in different states for a while."""
     return (container.get("state", {}).get("waiting") or {}).get("reason") == "ErrImagePull"
 
 
 def _image(container: Object, waiting: Object, events: list[Object]) -> str:
-    # The runtime wraps the cause several times, each time behind what it was doing with the image's name in quotes.
+    # The runtime wraps the cause several times; each wrapper ends with the image's name in quotes.
     why = clipped(waiting.get("message", "").rpartition('": ')[2]) or "no reason is given"
     what = f"cannot pull image {container['image']}: {why} ({waiting['reason']})"
     if absent := _PULL_SECRETS.search((_last(events, _PULL_SECRET_EVENTS) or {}).get("message", "")):
@@ -93,7 +93,7 @@ def _configuration(pod: Object, name: str, waiting: Object) -> str:
 
 
 def _stopped(pod: Object, container: Object) -> Iterator[Issue]:
-    """A container that ended badly: OOMKilled at any time before, or with an error while it does not run."""
+    """The issue of a container that was OOMKilled at any time, or that ended with an error and does not run."""
     name, state = container["name"], container.get("state", {})
     now, before = state.get("terminated") or {}, container.get("lastState", {}).get("terminated") or {}
     section = value_of(pod, name)
@@ -102,7 +102,7 @@ def _stopped(pod: Object, container: Object) -> Iterator[Issue]:
         return
     crashing = (state.get("waiting") or {}).get("reason") == "CrashLoopBackOff"
     if section == "submission" and not crashing:
-        return  # its end says nothing of the stage's
+        return  # its exit code is not the stage's outcome
     ended = before if crashing else now
     if crashing or now.get("exitCode"):
         why = clipped(ended.get("message", "")) or ended.get("reason", "Error")
@@ -133,7 +133,7 @@ def _last(events: list[Object], reasons: tuple[str, ...]) -> Object | None:
 
 @dataclass(frozen=True)
 class _Loss:
-    """A pod that KubeRay removed because it had failed; `times` counts those that its event stands for."""
+    """A pod that KubeRay removed because it had failed; `times`: how many such pods its event counts."""
 
     pod: str
     code: str | None
@@ -143,7 +143,7 @@ class _Loss:
 
 
 def lost(snapshot: Snapshot, job: Object, there: set[str]) -> Iterator[Issue]:
-    """Of the last hour, of this RayJob's time: one issue for the head and one for each pool, the latest loss."""
+    """Issues of pods removed in the last hour and during this RayJob: the latest of the head and of each pool."""
     name = cluster_name(job)
     if name is None:
         return
@@ -172,7 +172,7 @@ def lost(snapshot: Snapshot, job: Object, there: set[str]) -> Iterator[Issue]:
 
 
 def section_of(cluster: str, pod: str) -> str:
-    """The section of the chart's values behind a pod that is known by its name alone, `<cluster>-<pool>-worker-…`."""
+    """The section of the chart's values for a pod of which only the name is known, `<cluster>-<pool>-worker-…`."""
     prefix, worker, _ = pod.rpartition("-worker-")
     if not worker:
         return "head"

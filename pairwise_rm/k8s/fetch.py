@@ -27,7 +27,7 @@ CARD = "export/README.md"
 
 @dataclass(frozen=True)
 class Fetched:
-    """What came: the folder and the names of its files."""
+    """The result of a fetch: the folder and the names of its files."""
 
     folder: Path
     files: list[str]
@@ -35,7 +35,7 @@ class Fetched:
 
 
 def run_folder_of(snapshot: Snapshot) -> tuple[Object, str]:
-    """The RayJob that tells where the run lies, and where that is: the last stage's, since convert has no run."""
+    """The RayJob that names the run folder, and that folder: the last stage's, since convert has none."""
     for job in reversed(list(snapshot.jobs.values())):
         if folder := annotation(job, RUN_FOLDER):
             return job, folder
@@ -52,8 +52,8 @@ def fetch(
 ) -> Fetched:
     """Copies the run's results, and with `weights` the judge, to `out` or a folder named for the run.
 
-    `progress` gets the bytes that have come and those that will. Raises InputError for a folder that holds
-    something else, StageError when the transfer fails; then `out` is as it was.
+    `progress` is called with the bytes received and the bytes in all. Raises InputError for a folder that holds
+    something else, StageError when the transfer fails; `out` is then unchanged.
     """
     job, run_folder = run_folder_of(snapshot)
     target = out or Path(PurePosixPath(run_folder).name)

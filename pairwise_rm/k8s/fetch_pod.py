@@ -1,7 +1,7 @@
 """A small pod that mounts the runs' volume during a fetch, where no head pod runs.
 
-It is admitted under pod security `restricted`, mounts the claim read-only, ends by itself after an hour even if
-nobody is left to remove it, and is removed in every other case.
+It is admitted under pod security `restricted` and mounts the claim read-only. It is deleted after the fetch; if the
+command is killed before that, the pod ends by itself after an hour.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _RUNS = "runs"
 
 @dataclass(frozen=True)
 class RunsVolume:
-    """Where the runs lie: a claim, its mount point, and the pod spec of the head that mounts it."""
+    """The runs' volume: a claim, its mount point, and the pod spec of the head that mounts it."""
 
     claim: str
     mount: str
@@ -41,7 +41,7 @@ class RunsVolume:
 def runs_volume(snapshot: Snapshot, job: Object, run_folder: str) -> RunsVolume:
     """The claim that holds a run folder, as the head of this RayJob mounts it.
 
-    Where the RayCluster is gone, the release's own claim for runs. Raises StageError when nothing tells.
+    If the RayCluster is gone, the release's own claim for runs. Raises StageError when neither exists.
     """
     cluster = snapshot.clusters.get(cluster_name(job) or "")
     spec = (cluster or {}).get("spec") or job.get("spec", {}).get("rayClusterSpec")
@@ -81,7 +81,7 @@ def _of_head(head: Object, run_folder: str) -> RunsVolume:
 
 
 def manifest(name: str, release: str, place: RunsVolume) -> Object:
-    """The pod. It runs where the head would: some volumes can be mounted on one node only."""
+    """The pod's manifest. It is scheduled as the head: some volumes can be mounted on one node only."""
     kept = ("imagePullSecrets", "nodeSelector", "tolerations", "affinity")
     pull = place.like["containers"][0].get("imagePullPolicy", "IfNotPresent")
     return {
@@ -148,7 +148,7 @@ def running_pod(cluster: Cluster, release: str, place: RunsVolume, say: Callable
 
 
 def _await(cluster: Cluster, name: str) -> None:
-    """Returns when the pod runs. Raises StageError, with what keeps it, when it cannot or after five minutes."""
+    """Waits until the pod runs. Raises StageError, with the cause, when it cannot or after five minutes."""
     end = time.monotonic() + _START_SECONDS
     while True:
         pod = cluster.pod(name)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Issue:
-    """`terminal`: it stays so until somebody changes something, so that waiting longer is no use."""
+    """`terminal`: it lasts until somebody changes something, so waiting will not help."""
 
     subject: str
     text: str
@@ -18,7 +18,7 @@ class Issue:
 
 
 def merged(issues: list[Issue]) -> list[Issue]:
-    """Troubles of the same words as one, the terminal ones first: eight workers lack one image, not eight."""
+    """Issues of the same text as one, the terminal ones first: eight workers without an image have one issue."""
     alike: dict[tuple[str, bool], list[str]] = {}
     for issue in issues:
         subjects = alike.setdefault((issue.text, issue.terminal), [])
@@ -38,7 +38,7 @@ def shortened(text: str, most: int = 64) -> str:
 
 
 def clipped(text: str, most: int = 240) -> str:
-    """One line of bounded length: messages of runtimes nest, and tell the cause at their end."""
+    """One line of bounded length that keeps the end, where nested messages of runtimes have the cause."""
     line = " ".join(text.split())
     if len(line) <= most:
         return line

@@ -15,7 +15,7 @@ _POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 @dataclass(frozen=True)
 class Place:
-    """A namespace of a cluster, and how the user came to it."""
+    """A namespace of a cluster, and the file and context that chose it."""
 
     source: str
     context: str | None
@@ -27,7 +27,7 @@ class Place:
 
 
 def connect(context: str | None, namespace: str | None) -> tuple[Any, Place]:
-    """The client's Configuration and where it leads; nothing is sent yet.
+    """The client's Configuration and its target; nothing is sent yet.
 
     Raises InputError, naming the file and the context.
     """
@@ -35,7 +35,7 @@ def connect(context: str | None, namespace: str | None) -> tuple[Any, Place]:
     from kubernetes.client import Configuration
 
     settings = Configuration()
-    # A command asks again by itself where that makes sense; a wrong address must not take a minute to show.
+    # Commands retry by themselves where that makes sense; a wrong address must be reported at once.
     settings.retries = False
     files = os.environ.get("KUBECONFIG") or _DEFAULT
     there = [path for path in files.split(os.pathsep) if path and Path(path).expanduser().is_file()]

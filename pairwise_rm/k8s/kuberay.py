@@ -2,10 +2,11 @@
 
 NetworkPolicies may keep the operator from asking the head's dashboard for a job's status. A RayJob of KubeRay 1.6 does
 not show that: its status stays empty, as it does while the operator backs off, up to minutes, between two requests.
-Since 1.7 it has `jobStatusCheckFailureStartTime`. The operator's log shows it in both, where it may be read.
+Since 1.7 it has `jobStatusCheckFailureStartTime`. The operator's log shows it in both versions, if the account may read
+it.
 
-The stage's own lines, in its submitter's log, come at once. Only lines that are younger than the present head count:
-older ones are of an attempt whose head was lost.
+The stage's own lines, in its submitter's log, appear at once. Only lines newer than the current head count: older ones
+are of an attempt whose head was lost.
 """
 
 from __future__ import annotations
@@ -39,9 +40,8 @@ _REQUEST = re.compile(r'^\w+ \\?"[^"]*": ')
 def check_kuberay(cluster: Cluster) -> None:
     """Raises StageError when ray.io/v1 is absent or older than KubeRay 1.6.
 
-    Every account may ask which kinds there are, and RayCronJob came with 1.6. Only where that kind is absent, the
-    definition of RayJob itself is asked, which has `preRunningDeadlineSeconds` since 1.6; an account that may not
-    read it is given the benefit of the doubt.
+    Every account may list the API's kinds, and RayCronJob came with 1.6. Only if that kind is absent, the definition of
+    RayJob is read, which has `preRunningDeadlineSeconds` since 1.6; if the account may not read it, the check passes.
     """
     try:
         kinds = cluster.ray_resources()
@@ -74,7 +74,7 @@ def is_1_6(definition: Object) -> bool:
 
 
 def with_operators(cluster: Cluster, snapshot: Snapshot) -> Snapshot:
-    """With the logs of the operators, where a RayJob stays unnoticed and they may be read."""
+    """Adds the operators' logs, if a RayJob's job stays unnoticed and the account may read them."""
     jobs = snapshot.jobs.values()
     if not any(_overdue(snapshot, job, _NOTICED_SECONDS) for job in jobs):
         return snapshot
@@ -84,13 +84,13 @@ def with_operators(cluster: Cluster, snapshot: Snapshot) -> Snapshot:
             space = pod["metadata"]["namespace"]
             name, container = pod["metadata"]["name"], containers(pod)[0]["name"]
             logs.setdefault(space, []).extend(cluster.log_tail(name, container, _TAIL, space))
-    except (NotFound, Forbidden):  # then it is told from the RayJob alone
+    except (NotFound, Forbidden):  # then the RayJob alone has to do
         return dataclasses.replace(snapshot, operators=logs)
     return dataclasses.replace(snapshot, operators=logs)
 
 
 def out_of_touch(snapshot: Snapshot, job: Object) -> Issue | None:
-    """The issue of a RayJob whose job the operator does not get to see, though the head is ready."""
+    """The issue of a RayJob whose job the operator cannot see, though the head is ready."""
     if not _overdue(snapshot, job, _NOTICED_SECONDS):
         return None
     who, where = f"RayJob {job['metadata']['name']}", f"the dashboard of RayCluster {cluster_name(job)} (port 8265)"
@@ -106,7 +106,7 @@ def out_of_touch(snapshot: Snapshot, job: Object) -> Issue | None:
             terminal=_overdue(snapshot, job, _CERTAIN_SECONDS),
         )
     if lines or checked:
-        return None  # it has been there and waits before it asks again, or Ray has lost the job with an earlier head
+        return None  # it reached the head and backs off, or Ray lost the job with an earlier head
     return Issue(
         WHO,
         f"has not seen the job of {who}, which was submitted: either it cannot reach {where}, for which see {VALUES}, "
@@ -120,7 +120,7 @@ def _overdue(snapshot: Snapshot, job: Object, seconds: float) -> bool:
 
 
 def _unnoticed_since(snapshot: Snapshot, job: Object) -> float | None:
-    """Since when the operator should have seen the job, or has failed to see it again; None where all is well."""
+    """Since when the operator should have seen the job, or has failed to see it again; None if it sees it."""
     status, ready = job.get("status", {}), ready_since(snapshot, job)
     if ready is None or status.get("jobDeploymentStatus") != "Running":
         return None
@@ -132,7 +132,7 @@ def _unnoticed_since(snapshot: Snapshot, job: Object) -> float | None:
 
 
 def _about(snapshot: Snapshot, job: Object) -> list[tuple[str, str]]:
-    """The operators' lines on this RayJob since its head is ready, with the operator's namespace, in their order."""
+    """The operators' log lines about this RayJob since its head was ready, in order, with the operator's namespace."""
     since, name = ready_since(snapshot, job) or 0.0, job["metadata"]["name"]
     return [
         (space, line)
@@ -143,7 +143,7 @@ def _about(snapshot: Snapshot, job: Object) -> list[tuple[str, str]]:
 
 
 def _refusal(lines: list[tuple[str, str]]) -> tuple[str, str]:
-    """The operator's namespace and its last error, when that is that it did not reach the head; else empty."""
+    """The operator's namespace and its last error, if it did not reach the head; else empty."""
     for space, line in reversed(lines):
         if error := _ERROR.search(line):
             refused = ":8265" in error[1] and _NO_WAY.search(error[1])
@@ -152,7 +152,7 @@ def _refusal(lines: list[tuple[str, str]]) -> tuple[str, str]:
 
 
 def head_since(snapshot: Snapshot, job: Object) -> float | None:
-    """Since when the head runs that the stage is on; None where none runs."""
+    """Since when the stage's head runs; None if none runs."""
     head = snapshot.head(job)
     if head is None:
         return None
@@ -165,7 +165,7 @@ def head_since(snapshot: Snapshot, job: Object) -> float | None:
 
 
 def ready_since(snapshot: Snapshot, job: Object) -> float | None:
-    """Since when the running head is ready, its dashboard included; None where it is not."""
+    """Since when the running head is ready, its dashboard included; None if it is not."""
     head = snapshot.head(job)
     ready = condition(head, "Ready") if head else None
     if head is None or ready is None or ready.get("status") != "True":
@@ -174,19 +174,19 @@ def ready_since(snapshot: Snapshot, job: Object) -> float | None:
 
 
 def lines_since_head(snapshot: Snapshot, job: Object, tail: list[str]) -> list[str]:
-    """The lines that were written since the head runs; `tail` are a log's last lines, each behind its time."""
+    """The lines written since the head started; `tail`: a log's last lines, each after its timestamp."""
     since = head_since(snapshot, job)
     return [] if since is None else [line for line in tail if _time(line) >= since]
 
 
 def speaks_since(snapshot: Snapshot, job: Object, tail: list[str]) -> float | None:
-    """Since when the stage has been telling of itself on this head, as far back as the lines reach."""
+    """When the stage wrote its first line on this head, as far back as `tail` reaches."""
     lines = lines_since_head(snapshot, job, tail)
     return _time(lines[0]) if begun(line.partition(" ")[2] for line in lines) else None
 
 
 def submitter_ended(snapshot: Snapshot, job: Object) -> float | None:
-    """When the submitter's pod has ended; None while it has not."""
+    """When the submitter pod ended; None until then."""
     pod = next(iter(snapshot.submitters(job)[-1:]), {})
     if pod.get("status", {}).get("phase") not in ("Succeeded", "Failed"):
         return None

@@ -38,13 +38,13 @@ _IDLE = re.compile(r"(?:LocalQueue|ClusterQueue) \S+ is (?:inactive|stopped)")
 
 
 def workload_of(snapshot: Snapshot, job: Object) -> Object | None:
-    """Its Workload; of an elastic RayJob's, which has one for each size that it had, the newest that counts."""
+    """A RayJob's Workload; of an elastic RayJob, which has one for each size it had, the newest current one."""
     mine = _current(snapshot, job)
     return max(mine, key=lambda workload: (created(workload), workload["metadata"].get("uid", "")), default=None)
 
 
 def suspension(snapshot: Snapshot, job: Object) -> str:
-    """Why a RayJob is suspended, in Kueue's words unless a issue tells them."""
+    """Why a RayJob is suspended, with Kueue's message unless an issue has it."""
     queue, workload = labels(job).get(QUEUE), workload_of(snapshot, job)
     if not queue:
         return "spec.suspend is true"
@@ -59,7 +59,7 @@ def suspension(snapshot: Snapshot, job: Object) -> str:
 
 
 def held_back(snapshot: Snapshot, job: Object, suspended: bool) -> Iterator[Issue]:
-    """The issue of a RayJob that somebody must change something for, or that runs and waits for more."""
+    """The issue of a RayJob that needs a change to be admitted, or that runs and waits for more GPUs."""
     queue, who = labels(job).get(QUEUE), f"RayJob {job['metadata']['name']}"
     if not queue or snapshot.workloads is None:
         return
@@ -77,7 +77,7 @@ def held_back(snapshot: Snapshot, job: Object, suspended: bool) -> Iterator[Issu
 
 
 def _message(workload: Object) -> str:
-    """Why it is not admitted, as far as Kueue says it; nothing of one that is."""
+    """Kueue's message on why it is not admitted; empty if it is."""
     if _is(workload, "Admitted"):
         return ""
     if _is(workload, "QuotaReserved"):
@@ -102,12 +102,12 @@ def _remedy(workload: Object, message: str) -> str:
 
 
 def _without_others_use(message: str) -> str:
-    """What it says of the pod sets that would not fit either if all other workloads had ended."""
+    """The part of the message on pod sets that would not fit even if all other workloads had ended."""
     return "; ".join(part for part in message.split("; couldn't ") if _OTHERS_USE_IT not in part)
 
 
 def _terminal(snapshot: Snapshot, workload: Object, message: str) -> bool:
-    """Whether it has stood so for a while, and no workload that ends would change it."""
+    """Whether the message has lasted for a while and the end of other workloads would not change it."""
     since = unix((condition(workload, "QuotaReserved") or {}).get("lastTransitionTime")) or created(workload)
     inactive = workload.get("spec", {}).get("active") is False
     lasting = inactive or any(pattern.search(_without_others_use(message)) for pattern, _ in _REMEDIES)
@@ -115,12 +115,12 @@ def _terminal(snapshot: Snapshot, workload: Object, message: str) -> bool:
 
 
 def _current(snapshot: Snapshot, job: Object) -> list[Object]:
-    """Its Workloads that are not done with: of an elastic RayJob's, those that no newer one has replaced."""
+    """A RayJob's unfinished Workloads; of an elastic one, those that no newer one has replaced."""
     return [workload for workload in _owned(snapshot, job) if not _is(workload, "Finished")]
 
 
 def _owned(snapshot: Snapshot, job: Object) -> list[Object]:
-    """All Workloads of a RayJob. One of the same name that is gone had another uid."""
+    """All Workloads of a RayJob, by its uid: a deleted RayJob may have had the same name."""
     owner = ("RayJob", job["metadata"]["name"], job["metadata"].get("uid"))
     return [
         workload

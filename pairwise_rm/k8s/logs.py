@@ -23,7 +23,7 @@ Say = Callable[[str], None]
 
 
 def print_log(follower: Follower, stage: str, follow: bool, write: Say, say: Say) -> None:
-    """Writes the log's lines; what there is, or with `follow` all until the job has ended."""
+    """Writes the log's lines: those that exist or, with `follow`, all until the job has ended."""
     snapshot = take(follower.cluster, follower.release)
     job = snapshot.job(stage)
     _check_mode(snapshot, job)
@@ -41,7 +41,7 @@ def print_log(follower: Follower, stage: str, follow: bool, write: Say, say: Say
 
 
 class _Reading:
-    """Where the reading of one pod's log stands, so that it goes on without a gap after the connection is lost."""
+    """The position in one pod's log, so that reading goes on without a gap after the connection is lost."""
 
     def __init__(self, cluster: Cluster, write: Say) -> None:
         self.cluster, self.write = cluster, write
@@ -53,7 +53,7 @@ class _Reading:
         name = pod["metadata"]["name"]
         if name != self.pod:
             self.pod, self._last = name, ""
-        # By this machine's own clock, since the node's may differ; what overlaps is known by its time.
+        # By this machine's own clock, since the node's may differ; repeated lines are recognised by their timestamps.
         since = int(time.monotonic() - self._read_at) + _OVERLAP_SECONDS if self._last else None
         known = self._last
         for line in self.cluster.log(name, containers(pod)[0]["name"], follow, since, _QUIET_SECONDS):
@@ -83,7 +83,7 @@ def _follow(follower: Follower, stage: str, write: Say, say: Say) -> None:
         except NotFound:
             pods = []
         except Unavailable:
-            continue  # quiet for a while, or the connection is lost: see how the job stands, and go on
+            continue  # no line for a while, or the connection is lost: check the job's state, and go on
         if over:
             view = follower.stage(snapshot, stage)
             say(f"{stage} {view if view.state != 'succeeded' else view.state}")
@@ -115,7 +115,7 @@ def _no_pod(snapshot: Snapshot, job: Object, follower: Follower, stage: str) -> 
 
 
 def _elsewhere(snapshot: Snapshot, job: Object) -> str:
-    """Where else a stage's words are: with Ray on the head, and training's in the run folder."""
+    """Where else a stage's output is: in Ray's logs on the head, and training's in the run folder."""
     head, ray_id = snapshot.head(job), job.get("status", {}).get("jobId")
     if head and ray_id:
         name, container = head["metadata"]["name"], containers(head)[0]["name"]

@@ -27,8 +27,8 @@ Release = tuple[str, str]
 
 @dataclass(frozen=True)
 class Checked:
-    """`wrong`: a line for each digest that is not what it should be. `missing`: stages that are waited for and that no
-    RayJob among the manifests runs.
+    """`wrong`: a line for each digest that is not what it should be. `missing`: stages that a RayJob waits for and none
+    of the manifests runs.
     """
 
     jobs: int
@@ -55,11 +55,11 @@ class _Recipe:
 
 
 class _Absent(Exception):
-    """Something that a RayJob reads is not among the manifests."""
+    """Something that a RayJob reads is not in the manifests."""
 
 
 def check_digests(text: str, source: str) -> Checked:
-    """Holds all RayJobs of `text` to the recipes in it. Raises InputError where `source` has no such RayJob."""
+    """Checks all RayJobs of `text` against the recipes in it. Raises InputError where `source` has no such RayJob."""
     objects = _objects(text, source)
     jobs = [job for job in objects if job.get("kind") == "RayJob" and _labels(job).get(STAGE)]
     if not jobs:
@@ -87,7 +87,7 @@ def check_digests(text: str, source: str) -> Checked:
 
 
 def _own(job: Object, command: _Command, recipe: _Recipe) -> Iterator[str]:
-    """What a RayJob says of its own recipe."""
+    """The digests of a RayJob's own recipe that are wrong."""
     if command.digest not in (None, recipe.digest):
         yield _line(job, f"spec.entrypoint --digest of {command.stage}", command.digest, recipe)
     noted = _at(job, "metadata", "annotations", DIGEST)
@@ -140,7 +140,7 @@ def _commands(job: Object) -> list[_Command]:
 def _words(entrypoint: Any) -> list[str]:
     try:
         return shlex.split(str(entrypoint or ""))
-    except ValueError:  # a quotation without an end: no command of ours
+    except ValueError:  # an unclosed quotation mark: not a command of ours
         return []
 
 

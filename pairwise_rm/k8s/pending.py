@@ -1,6 +1,6 @@
 """Why a pod does not start: no node, no volume, no secret, or the API server rejects it.
 
-Each with the message of the scheduler, provisioner, kubelet or admission, and the value of the chart to change.
+Each issue has the message of the scheduler, provisioner, kubelet or admission, and the chart value to change.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _TERMINAL = (
 
 
 def unscheduled(pod: Object, events: list[Object]) -> Issue | None:
-    """The issue of a pod that the scheduler cannot place. A node that comes may end it, so it is never terminal."""
+    """The issue of a pod that the scheduler cannot place. A new node may end it, so it is never terminal."""
     placed = condition(pod, "PodScheduled")
     if placed is None or placed.get("status") != "False" or pod.get("status", {}).get("phase") != "Pending":
         return None
@@ -50,12 +50,12 @@ def unscheduled(pod: Object, events: list[Object]) -> Issue | None:
 
 
 def gated(pod: Object) -> bool:
-    """Whether the scheduler may not look at it yet; Kueue does so with pods that it has not admitted."""
+    """Whether a scheduling gate holds it back, such as Kueue's on pods that it has not admitted."""
     return (condition(pod, "PodScheduled") or {}).get("reason") == "SchedulingGated"
 
 
 def scheduler_message(message: str) -> str:
-    """The scheduler's reasons, without its asides on claims and on preemption, which repeat the nodes."""
+    """The scheduler's reasons, without its parts on claims and on preemption, which repeat the nodes."""
     return " ".join(_ASIDE.split(message, maxsplit=1)[0].split()).rstrip(".,")
 
 
@@ -81,7 +81,7 @@ def scheduling_remedy(section: str, message: str) -> str:
 
 
 def claims_of(pods: list[Object]) -> dict[str, str]:
-    """The claims that these pods mount, each with the section of the chart's values behind it."""
+    """The claims that these pods mount, each with the section of the chart's values that makes it."""
     found = {}
     for pod in pods:
         for volume in pod.get("spec", {}).get("volumes") or []:
@@ -91,7 +91,7 @@ def claims_of(pods: list[Object]) -> dict[str, str]:
 
 
 def unbound(claim: Object, value: str, events: list[Object]) -> Issue | None:
-    """The issue of a claim that is Pending and was refused a volume. One that waits for its first pod has none."""
+    """The issue of a claim that is Pending and was refused a volume. One that waits for its first consumer has none."""
     warnings = [event for event in events if event.get("type") == "Warning" or event.get("reason") == "FailedBinding"]
     if claim.get("status", {}).get("phase") != "Pending" or not warnings:
         return None
@@ -113,7 +113,7 @@ def missing_claim(name: str, value: str) -> Issue:
 
 
 def storage_section(volume: str) -> str:
-    """The section of the chart's values behind a volume, which the chart names after it."""
+    """The section of the chart's values for a volume, which is named after it."""
     return f"storage.{volume if volume in _STORES else '<name>'}"
 
 
@@ -142,7 +142,7 @@ def _secret_value(pod: Object, secret: str) -> str:
 
 
 def refused(subject: str, message: str, section: str, what: str = "pod") -> Issue:
-    """The issue of something that is refused; `section` of the chart's values shapes it."""
+    """The issue of an object that the API server rejects; `section`: the chart values that configure it."""
     remedy = _admission_remedy(message, section)
     text = f"gets no {what}: {clipped(message)}{f'; {remedy}' if remedy else ''}"
     return Issue(subject, text, terminal=_terminal(message))
@@ -166,7 +166,7 @@ def _admission_remedy(message: str, section: str) -> str:
 
 
 def _terminal(message: str) -> bool:
-    """Whether it stays so until somebody changes something; what others hold of a quota they give back."""
+    """Whether it lasts until somebody changes something; used quota is given back by others."""
     if quota := _QUOTA.search(message):
         most = dict(_COUNTS.findall(quota[3]))
         return any(int(count) > int(most.get(name, count)) for name, count in _COUNTS.findall(quota[2]))

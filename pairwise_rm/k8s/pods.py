@@ -17,7 +17,7 @@ _RAY_GPUS = re.compile(r"--num-gpus[= ](\d+)")
 
 @dataclass(frozen=True)
 class Gpus:
-    """GPUs of pods that run, and of pods that are still waited for."""
+    """GPUs of running pods and of pending pods."""
 
     held: int = 0
     waited: int = 0
@@ -37,7 +37,7 @@ def gpus(pods: list[Object]) -> Gpus:
 
 
 def gpus_of(pod: Object) -> int:
-    """The accelerators that a pod asks for, or where it asks for none the GPUs that Ray is told to count."""
+    """The accelerators that a pod requests or, if none, the GPUs in its `ray start` command."""
     asked = 0
     for container in containers(pod):
         resources = container.get("resources", {})

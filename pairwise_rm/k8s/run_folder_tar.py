@@ -1,8 +1,8 @@
 """Runs in a pod, as `python -c <this file> RUN_FOLDER [weights]`: the results of a run folder as tar on stdout.
 
 It imports nothing of the package, since the image may have another version than this machine. Files appear and are
-replaced while a stage works; each is read as it was when it was opened. Before the tar stands a line with the number
-of bytes to come.
+replaced while a stage works; each is read as it was when it was opened. A line before the tar has the number of bytes
+to come.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ WEIGHTS = ("export/**",)
 
 
 def files(root: str, patterns: tuple[str, ...]) -> dict[str, str]:
-    """Name in the archive -> path. Temporary files of writers are left out, and what links elsewhere is its content."""
+    """Name in the archive -> path. Leaves out temporary files; links become the files they name."""
     found = {}
     for pattern in patterns:
         for path in glob.glob(os.path.join(glob.escape(root), pattern), recursive=True):
@@ -36,7 +36,7 @@ def files(root: str, patterns: tuple[str, ...]) -> dict[str, str]:
 
 
 def manifest_of_data(root: str) -> dict[str, str]:
-    """The manifest of the pairs, which lie outside the run folder where runs share them."""
+    """The manifest of the pairs, which are outside the run folder if runs share them."""
     import yaml
 
     try:

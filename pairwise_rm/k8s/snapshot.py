@@ -27,8 +27,8 @@ class Snapshot:
     """`jobs` holds the newest RayJob of each stage, in the stages' order; `pods` those of Ray and the submitters.
 
     `claims` and Kueue's `workloads` are None where the account may not read them or there are none of their kind;
-    `tails` holds the last lines of the stages' logs, each behind its time, and `operators` those of KubeRay's
-    operators by their namespace, where they are wanted and may be read.
+    `tails` holds the last lines of the stages' logs, each after its timestamp, and `operators` those of KubeRay's
+    operators by namespace, where they are wanted and may be read.
     """
 
     release: str
@@ -44,7 +44,7 @@ class Snapshot:
     now: float = field(default_factory=time.time)
 
     def job(self, stage: str) -> Object:
-        """The RayJob of a stage. Raises InputError, with the stages that there are."""
+        """The RayJob of a stage. Raises InputError that lists the existing stages."""
         if stage not in self.jobs:
             raise InputError(
                 f"stage {stage!r}: release {self.release} has {', '.join(self.jobs) or 'no RayJob yet'}"
@@ -71,13 +71,13 @@ class Snapshot:
         return None
 
     def events_of(self, names: set[str]) -> list[Object]:
-        """What happened to the objects of these names, the latest last."""
+        """The events of the objects with these names, the latest last."""
         mine = [event for event in self.events if event.get("involvedObject", {}).get("name") in names]
         return sorted(mine, key=event_time)
 
 
 def find_release(cluster: Cluster, wanted: str | None) -> str:
-    """The release by its name, or the only one that there is. Raises InputError with those that there are."""
+    """The release with this name, or the only one. Raises InputError that lists the existing ones."""
     there = _releases(cluster).get(cluster.namespace, set())
     if wanted in there or (wanted is None and len(there) == 1):
         return wanted or there.pop()
@@ -112,12 +112,12 @@ def _elsewhere(cluster: Cluster) -> str:
 
 
 def take(cluster: Cluster, release: str) -> Snapshot:
-    """The release now."""
+    """Reads the release's objects."""
     jobs = newest_jobs(cluster.objects("rayjobs", f"{STAGE},{INSTANCE}={release}"))
     clusters = {
         item["metadata"]["name"]: item
         for item in cluster.objects("rayclusters", f"{OURS},{INSTANCE}={release}")
-        if labels(item).get(_MADE_FOR) != "RayService"  # serving is no stage
+        if labels(item).get(_MADE_FOR) != "RayService"  # serving is not a stage
     }
     ray = sorted({*clusters, *filter(None, map(cluster_name, jobs.values()))})
     pods = cluster.objects("pods", f"{RAY_CLUSTER} in ({','.join(ray)})") if ray else []

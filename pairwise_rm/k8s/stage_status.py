@@ -1,6 +1,6 @@
 """A stage's state from its RayJob's status; its submitter's log adds the progress.
 
-While the status does not show yet that the job runs, the stage's own lines count; its outcome is always the RayJob's.
+Until the status shows that the job runs, the stage's own lines count; its outcome is always the RayJob's.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _UNSEEN = ("JobStatusCheckTimeoutExceeded", "JobDeploymentStatusTransitionGraceP
 
 
 def state_of(job: Object) -> State:
-    """The state by `.status`. A job that Ray calls done is done once KubeRay says so too."""
+    """The state by `.status`. A job that has ended in Ray has ended here once KubeRay's status says so."""
     status = job.get("status", {})
     deployment, ray = status.get("jobDeploymentStatus", ""), status.get("jobStatus", "")
     if deployment == "Complete":
@@ -56,9 +56,8 @@ def ended(state: State) -> bool:
 
 @dataclass(frozen=True)
 class StageView:
-    """A stage at one moment. `seconds`: how long it has run or ran; `left`: how long it will, where that is known;
-    `waits_for` is what a stage that waits has said itself; `lines_version`: that of its lines, where this
-    pairwise-rm knows another one.
+    """A stage at one moment. `seconds`: how long it has run or ran; `left`: how long it will, if known; `waits_for`:
+    what a waiting stage reports; `lines_version`: that of its progress lines, if it is not this pairwise-rm's.
     """
 
     stage: str
@@ -85,7 +84,7 @@ class StageView:
 
 
 def view(snapshot: Snapshot, stage: str, tail: list[str]) -> StageView:
-    """`tail`: the last lines of the submitter pod's log, each behind its time."""
+    """`tail`: the last lines of the submitter pod's log, each after its timestamp."""
     job = snapshot.job(stage)
     state, status = state_of(job), job.get("status", {})
     unaware = state in _UNAWARE
@@ -118,7 +117,7 @@ def view(snapshot: Snapshot, stage: str, tail: list[str]) -> StageView:
 
 
 def other_version_note(views: Iterable[StageView]) -> str | None:
-    """A sentence where stages write their lines in another version than the one that is known here."""
+    """A sentence if stages write progress lines of another version than this pairwise-rm's."""
     versions = {view.lines_version for view in views} - {None}
     if not versions:
         return None
@@ -148,7 +147,7 @@ def _note(
     if state == "suspended":
         return suspension(snapshot, job)
     if isinstance(event, Waiting):
-        # For an earlier stage it has waited as long as it runs, which is shown anyway.
+        # It waits for an earlier stage since its start, and that time is shown anyway.
         since = f", {duration(event.seconds + age)}" if event.waiting_for.startswith(_GPUS) else ""
         return f"for {event.waiting_for}{since}" if state == "waiting" else ""
     if isinstance(event, Step):

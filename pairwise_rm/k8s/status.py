@@ -46,7 +46,7 @@ _MARKS: dict[State, tuple[str, str]] = {
 
 @dataclass(frozen=True)
 class Overview:
-    """`last_event` is there when a stage does not start and no issue is known."""
+    """`last_event` is set when a stage does not start and no issue is known."""
 
     snapshot: Snapshot
     stages: list[StageView]
@@ -77,7 +77,7 @@ class Overview:
 
 @dataclass
 class Follower:
-    """Looks at a release again and again; the log of a stage that has ended is read once."""
+    """Reads a release repeatedly; the log of a stage that has ended is read once."""
 
     cluster: Cluster
     release: str
@@ -108,7 +108,7 @@ class Follower:
         return view(snapshot, stage, self._tail(snapshot, job) if known is None else known)
 
     def _tail(self, snapshot: Snapshot, job: Object) -> list[str]:
-        """The end of the submitter's log; nothing where there is none, or where it may not be read."""
+        """The end of the submitter's log; empty if it does not exist or may not be read."""
         name, pods = job["metadata"]["name"], snapshot.submitters(job)
         if name in self._tails:
             return self._tails[name]
@@ -131,7 +131,7 @@ def follower(context: str | None, namespace: str | None, release: str | None) ->
 
 
 def _last_event(snapshot: Snapshot, stages: list[StageView]) -> str | None:
-    """The last thing that happened to a stage that does not start."""
+    """The last event of a stage that does not start."""
     names: set[str] = set()
     for stage in stages:
         job = snapshot.jobs[stage.stage]
@@ -174,7 +174,7 @@ def _number(value: float) -> float | None:
 
 
 def table(overview: Overview) -> RenderableType:
-    """The whole picture of a release."""
+    """A release as a table, with its issues."""
     rows = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     rows.add_column("stage", no_wrap=True)
     rows.add_column("state", no_wrap=True)

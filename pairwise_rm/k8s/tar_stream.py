@@ -1,4 +1,4 @@
-"""A tar stream into a folder: whole or not at all, and nothing outside that folder."""
+"""Unpacks a tar stream into a folder: completely or not at all, and nothing outside of it."""
 
 from __future__ import annotations
 

@@ -19,10 +19,10 @@ _DURATION = re.compile(r"\d+ (?:h|min|s)\b")
 
 
 def wait_for(follower: Follower, stage: str, timeout: float, say: Callable[[str], None]) -> None:
-    """Returns when the stage has succeeded.
+    """Waits until the stage has succeeded.
 
-    Raises StageError, with the cause, when it failed, when something keeps it that no waiting ends, and after
-    `timeout` seconds. GPUs that are lacking are only told of: a node may come for them.
+    Raises StageError, with the cause, when it failed, when it has a terminal issue, and after `timeout` seconds.
+    Missing GPUs are only reported: a node may be added.
     """
     end = time.monotonic() + timeout
     told: set[str] = set()
@@ -57,5 +57,5 @@ def wait_for(follower: Follower, stage: str, timeout: float, say: Callable[[str]
 
 
 def _told(view: StageView) -> tuple[str | None, ...]:
-    """What a line is printed for when it changes; a stage's progress is not that."""
+    """What a line is printed for when it changes; progress is not part of it."""
     return view.job, view.state, view.waits_for, view.note if view.state == "suspended" else None

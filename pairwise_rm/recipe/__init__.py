@@ -1,4 +1,4 @@
-"""The recipe: its model, how it is loaded and layered from files and `key=value`, and what is checked of it alone.
+"""The recipe: its model, its loading and layering from files and `key=value`, and the checks that need only it.
 
-What a setting does is decided by the stage that reads it; what can only be known of a machine, by `train.preflight`.
+What a setting does is decided by the stage that reads it; checks that need the machine are in `train.preflight`.
 """

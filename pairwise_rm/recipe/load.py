@@ -23,7 +23,7 @@ from pairwise_rm.recipe.yaml_file import KeyPath, dump_yaml, parse_value, read_y
 
 Model = TypeVar("Model", bound=BaseModel)
 
-# Below these keys any name goes: verl and the chat template know theirs, and are asked.
+# Below these keys any name is accepted here: verl and the chat template check them.
 _OPEN = {("train", "verl"), ("prompt", "chat_template_kwargs")}
 
 
@@ -96,7 +96,7 @@ def flatten(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def first_difference(old: dict[str, Any], new: dict[str, Any]) -> str | None:
     """`key: old -> new` for the first dotted key in which two configurations differ."""
-    # An empty mapping says nothing; what the other side has in it is the difference.
+    # Not an empty mapping, but the keys that the other side has in it.
     before, after = ({key: item for key, item in flatten(side).items() if item != {}} for side in (old, new))
     for key in [*before, *(key for key in after if key not in before)]:
         if before.get(key) != after.get(key):

@@ -1,7 +1,8 @@
 """The recipe: one strict description of data, prompt, model, training, evaluation and export.
 
-Nothing here is about a cluster: the same file trains on a laptop and on A100 pools. Defaults are the
-RM-Gallery tutorial's hyper-parameters. Unknown keys are errors. Importing this module loads pydantic and nothing heavy.
+A recipe has no settings of a cluster: the same file trains on a laptop and on A100 pools. Defaults are the
+RM-Gallery tutorial's hyper-parameters. Unknown keys are errors. Importing this module loads nothing heavier than
+pydantic.
 """
 
 from __future__ import annotations
@@ -64,13 +65,13 @@ class OutputConfig(Section):
     formats: list[Literal["parquet"]] = ["parquet"]
     """Parquet is the one format that training reads."""
     preserve_structure: bool = True
-    """Accepted for the RM-Gallery tutorial's sake; the columns are always the row contract."""
+    """Accepted for compatibility with the RM-Gallery tutorial; the columns are always the row contract."""
     split: Literal["official"] | None = None
     """`official`: the source's own train and val rows become the train and test files."""
     split_ratio: SplitRatio | None = None
     """The RM-Gallery tutorial's random split, by prompt: no prompt is on both sides."""
     split_seed: int = 42
-    """Of the random split."""
+    """Seed of the random split."""
 
     @model_validator(mode="after")
     def _one_split(self) -> OutputConfig:
@@ -87,7 +88,7 @@ class DatasetConfig(Section):
     configs: SourceConfig = SourceConfig()
     """Where the pairs come from, and which of them."""
     export: OutputConfig = OutputConfig(split="official")
-    """Where the converted pairs go, and which are held out."""
+    """Where the converted pairs are written, and which are held out."""
 
 
 class DataConfigFile(Section):
@@ -105,7 +106,7 @@ class PairFiles(Section):
 
 
 class RecipeData(DatasetConfig):
-    """A recipe's `data`: the RM-Gallery tutorial's `dataset` block, or files that are converted already."""
+    """A recipe's `data`: the RM-Gallery tutorial's `dataset` block, or files that are already converted."""
 
     files: PairFiles | None = None
     """Train and evaluate on these instead of converting; `convert` then has nothing to do."""
@@ -122,13 +123,13 @@ class PromptConfig(Section):
     system: str | None = None
     """A system message before the prompt."""
     chat_template_kwargs: dict[str, Any] = {}
-    """Passed to the model's chat template everywhere, `enable_thinking` say."""
+    """Passed to the model's chat template everywhere, for example `enable_thinking`."""
     max_prompt_length: int = Field(4096, ge=16)
-    """Tokens, chat template included."""
+    """Limit of the prompt in tokens, chat template included."""
     max_response_length: int = Field(2048, ge=4)
-    """Tokens of reasoning and verdict."""
+    """Limit of reasoning and verdict in tokens."""
     overlong: Literal["drop", "cut"] = "cut"
-    """A pair whose prompt is too long is dropped and counted, or both its responses are cut evenly."""
+    """What happens to a pair whose prompt is too long: `drop` and count it, or `cut` both responses evenly."""
 
 
 class LoraConfig(Section):
@@ -144,11 +145,11 @@ class ModelConfig(Section):
     path: str = Field(min_length=1)
     """A Hugging Face folder or a hub name."""
     make: Literal["smoke", "smollm2"] | None = None
-    """Make this small local model at `path` when it is not there (see `pairwise-rm models`)."""
+    """Make this small local model at `path` if it does not exist (see `pairwise-rm models`)."""
     revision: str | None = None
     """Commit of a hub model."""
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
-    """Of rollouts, evaluation and training's passes, whose master weights are float32."""
+    """Data type of rollouts, evaluation and training's passes; the trainer's master weights are float32."""
     attention: Literal["flash_attention_2", "sdpa", "eager"] = "sdpa"
     """Attention of the trainer; flash_attention_2 needs a GPU and an image with flash-attn (images/README.md)."""
     trust_remote_code: bool = False
@@ -166,11 +167,11 @@ class KlConfig(Section):
 
 class OffloadConfig(Section):
     reference: bool = True
-    """The reference model's weights, between their forward passes."""
+    """Offload the reference model's weights between forward passes."""
     params: bool = False
-    """The policy's weights, during rollouts."""
+    """Offload the policy's weights during rollouts."""
     optimizer: bool = False
-    """The optimizer's state, outside its steps."""
+    """Offload the optimizer's state between its steps."""
 
 
 class TrainConfig(Section):
@@ -179,21 +180,21 @@ class TrainConfig(Section):
     steps: int | None = Field(None, ge=1)
     """Stop after this many steps; null: after `epochs`."""
     batch_size: int = Field(96, ge=1)
-    """Prompts a step."""
+    """Prompts per step."""
     mini_batch_size: int = Field(24, ge=1)
-    """Prompts an optimizer update."""
+    """Prompts per optimizer update."""
     micro_batch_size_per_gpu: int = Field(1, ge=1)
     """Samples in one forward and backward pass."""
     log_prob_micro_batch_size_per_gpu: int | None = Field(None, ge=1)
     """Samples in one forward pass for log-probabilities; null: as `micro_batch_size_per_gpu`."""
     rollouts: int = Field(4, ge=2)
-    """Responses a prompt (GRPO's group)."""
+    """Responses per prompt (the size of GRPO's group)."""
     temperature: float = Field(1.0, gt=0)
     """Sampling temperature of rollouts."""
     learning_rate: float = Field(1e-6, gt=0)
-    """AdamW's, constant after the warm-up."""
+    """AdamW's learning rate, constant after the warm-up."""
     weight_decay: float = Field(0.01, ge=0)
-    """AdamW's."""
+    """AdamW's weight decay."""
     warmup_steps: int = Field(0, ge=0)
     """Steps in which the learning rate rises from zero."""
     kl_loss: KlConfig | None = KlConfig()
@@ -203,7 +204,7 @@ class TrainConfig(Section):
     nodes: int = Field(1, ge=1)
     """Worker pods, or machines, that train together."""
     gpus_per_node: int = Field(8, ge=1)
-    """GPUs of each; with `device: cpu`, processes."""
+    """GPUs per node; with `device: cpu`, processes."""
     tensor_parallel: int = Field(8, ge=1)
     """GPUs that share one vLLM replica during rollouts."""
     gpu_memory_utilization: float = Field(0.6, gt=0, lt=1)
@@ -213,7 +214,7 @@ class TrainConfig(Section):
     remove_padding: bool = True
     """Train on packed sequences."""
     offload: OffloadConfig = OffloadConfig()
-    """What rests in the host's memory while it is not needed."""
+    """What is offloaded to host memory while it is not needed."""
     save_every: int = Field(20, ge=1)
     """Steps between checkpoints; the last step always saves."""
     validate_every: int | None = Field(20, ge=1)
@@ -221,84 +222,84 @@ class TrainConfig(Section):
     validate_samples: int | None = Field(512, ge=1)
     """Validate on at most this many rows; null: all."""
     keep_checkpoints: int = Field(2, ge=1)
-    """Newest checkpoints that stay."""
+    """Number of newest checkpoints to keep."""
     max_probs_diff: float = Field(0.8, gt=0, le=1)
-    """Stop when a rollout token's probability differs by more between vLLM and the trainer: stale weights.
+    """Stop when a rollout token's probability differs by more than this between vLLM and the trainer: stale weights.
     Matching float32 kernels agree to 1e-5; bfloat16 is far looser at its maximum."""
     loggers: list[Literal["console", "wandb"]] = ["console"]
-    """Beside metrics.jsonl, which is always written."""
+    """Loggers besides metrics.jsonl, which is always written."""
     project: str = "pairwise-rm"
     """Project in W&B."""
     ray_cpus: int | None = Field(None, ge=1)
-    """Ray CPUs of the local Ray that is started when RAY_ADDRESS names none; null: what is needed."""
+    """CPUs of the local Ray that is started when RAY_ADDRESS is not set; null: as many as needed."""
     stall_timeout: int = Field(3600, ge=60)
-    """Seconds without a line of output or a step after which a run counts as hung and is ended."""
+    """Seconds without output or a step after which a run counts as hung and is ended."""
     verl: dict[str, Any] = {}
     """Any further verl key, nested or dotted. Keys that the launcher sets are refused."""
 
 
 class RewardConfig(Section):
-    """An exact match pays 1, anything else 0; these options change that."""
+    """The reward is 1 for an exact match and 0 for anything else; these options change that."""
 
     weight_by_strength: bool = False
-    """Scale what a pair pays by strength / 3 (ties pay 1)."""
+    """Scale a pair's reward by strength / 3 (1 for ties)."""
     tie_credit: float = Field(0.0, ge=0, lt=1)
-    """Paid when exactly one of verdict and label is `tie`."""
+    """Reward when exactly one of verdict and label is `tie`."""
     invalid_penalty: float = Field(0.0, ge=0)
-    """Subtracted when the output is invalid."""
+    """Subtracted from the reward when the output is invalid."""
 
 
 class EvaluateConfig(Section):
     samples: int = Field(1, ge=1)
-    """Responses a row; with several the verdict is the majority's."""
+    """Responses per row; with several, the verdict is that of the majority."""
     temperature: float | None = Field(None, ge=0)
-    """Null: greedy for one sample, 1.0 for several."""
+    """Sampling temperature; null: greedy for one sample, 1.0 for several."""
     limit: int | None = Field(None, ge=1)
     """Judge at most this many pairs; null: all."""
     replicas: int = Field(1, ge=1)
     """vLLM engines, each a Ray actor."""
     tensor_parallel: int = Field(1, ge=1)
-    """GPUs an engine."""
+    """GPUs per engine."""
     gpu_memory_utilization: float = Field(0.9, gt=0, lt=1)
     """Share of a GPU's memory that an engine takes."""
     batch_size: int = Field(256, ge=1)
-    """Rows handed to an engine at a time; vLLM batches continuously inside."""
+    """Rows passed to an engine at a time; vLLM batches continuously within them."""
     bootstrap: int = Field(2000, ge=100)
     """Resamples of the 95 % intervals, clustered by prompt."""
 
 
 class ExportConfig(Section):
     dtype: Literal["bfloat16", "float32"] | None = None
-    """Of the exported weights; null: as `model.dtype`."""
+    """Data type of the exported weights; null: as `model.dtype`."""
     license: str | None = None
     """SPDX identifier for the model card; null: unknown."""
     memory_gib: float | None = Field(None, gt=0)
-    """Memory the merging Ray task asks for; null: what its largest output file takes, at most 13."""
+    """Memory that the merging Ray task requests; null: enough for its largest output file, at most 13."""
 
 
 class Recipe(Section):
-    """All that shapes a judge."""
+    """All settings of a run, from data to export."""
 
     name: str = Field(pattern="^[a-z]([a-z0-9-]*[a-z0-9])?$", max_length=40)
-    """Of the run and its folder."""
+    """Name of the run and its folder."""
     description: str = ""
-    """One line for people."""
+    """One line that describes the recipe."""
     device: Literal["cuda", "cpu"] = "cuda"
     """Where training and vLLM run."""
     seed: int = Field(1, ge=0)
-    """Of data order, weights that are made, and sampling."""
+    """Seed of data order, of weights that are made, and of sampling."""
     output_dir: str | None = None
-    """Where every stage writes. Default: `runs/<name>`."""
+    """Folder in which all stages write. Default: `runs/<name>`."""
     data: RecipeData = RecipeData()
     """The pairs: source, conversion, split."""
     prompt: PromptConfig = PromptConfig()
-    """What the judge reads, and how long it may be."""
+    """The judge's prompt, and its limits of length."""
     model: ModelConfig
     """The model that becomes the judge."""
     train: TrainConfig = TrainConfig()
     """GRPO with rollouts from vLLM."""
     reward: RewardConfig = RewardConfig()
-    """What a rollout is paid."""
+    """The reward of a rollout."""
     evaluate: EvaluateConfig = EvaluateConfig()
     """Judging the held-out pairs, both orders of each."""
     export: ExportConfig = ExportConfig()

@@ -1,6 +1,6 @@
-"""YAML with positions: where each key stands, so that an error can name file and line.
+"""YAML with the line of each key, so that an error can name file and line.
 
-Stricter than YAML 1.1 where that bites: `1e-6` is a number, `on` and `off` are text, a key given twice is
+Stricter than YAML 1.1: `1e-6` is a number, `on` and `off` are text, a key given twice is
 an error.
 """
 

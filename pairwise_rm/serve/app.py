@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 NAME = "judge"
 _POLL_SECONDS = 5.0
-# vLLM takes many sequences at once; what is more than this waits in Serve, where the autoscaler sees it.
+# vLLM batches many sequences; requests above this number wait in Serve, where the autoscaler sees them.
 _MOST_ONGOING = 256
 
 
 def build(args: dict[str, Any]) -> Application:
-    """The application, for Serve. Waits for the export, which may still be on its way; no GPU is held meanwhile.
+    """The application, for Serve. Waits for the export, which may not exist yet; no GPU is held meanwhile.
 
     Raises InputError for wrong arguments, and for a folder that is no exported judge.
     """
@@ -52,9 +52,9 @@ def build(args: dict[str, Any]) -> Application:
 
 
 def await_export(arguments: ServeArguments) -> None:
-    """Returns when the judge that is to be served is there; a line a minute until then.
+    """Waits until the judge to serve exists, with a line every minute.
 
-    A failed export is waited for too: its next RayJob may mend it, and nothing else could be served.
+    It also waits after a failed export: the next RayJob may succeed, and there is nothing else to serve.
     """
     notes = WaitingNotes(lambda event: print(Line("serve", "serve", event), flush=True))
     folder = Path(arguments.model).expanduser()
@@ -64,7 +64,7 @@ def await_export(arguments: ServeArguments) -> None:
 
 
 def _lacking(folder: Path, digest: str | None) -> str | None:
-    # `export` makes its folder appear whole, and says so beside it; an older one of the same run may lie there before.
+    # The folder appears as a whole, and may be of an older export of this run: the state file has the digest.
     if digest:
         state = read_state(folder.parent / "stages" / "export.json")
         if state is None or state.digest != digest:
@@ -75,7 +75,7 @@ def _lacking(folder: Path, digest: str | None) -> str | None:
 
 
 class Replica:
-    """What Serve makes a replica of: one ServedJudge, watched and ended."""
+    """The class of Serve's replicas: each starts, watches and ends one ServedJudge."""
 
     # Serve awaits it.
     async def __init__(self, args: Mapping[str, Any]) -> None:  # type: ignore[misc]

@@ -1,8 +1,8 @@
-"""Runs a command, and ends it with all that it started when our own parent ends: `python -m … COMMAND…`.
+"""Runs a command, and ends its process group when our own parent ends: `python -m … COMMAND…`.
 
 A replica can be killed at any time, and vLLM's engine, a child of the server, would live on and keep the GPU: the
 server ends its engine on SIGTERM, but not while it starts, and not when it is killed itself. So this process stays
-beside it and ends both when its standard input ends, which happens however the replica ended.
+beside it and ends both when its own standard input closes, as it does in whatever way the replica ended.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: child.terminate())
     threading.Thread(target=_end_with_input, args=(child,), daemon=True).start()
     code = child.wait()
-    with contextlib.suppress(ProcessLookupError):  # nobody is left
+    with contextlib.suppress(ProcessLookupError):  # no process is left
         os.killpg(child.pid, signal.SIGKILL)
     if code < 0:
-        # As it ended, so do we, for the one who asks what happened.
+        # End by the same signal, so that our parent sees it.
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.kill(os.getpid(), -code)
     sys.exit(code)

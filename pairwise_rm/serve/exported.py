@@ -88,7 +88,7 @@ class Exported:
         settings["tensor_parallel_size"] = self.tensor_parallel
         settings |= {"served_model_name": self.name, "uds": socket, "disable_uvicorn_access_log": True}
         if self.tensor_parallel > 1:
-            # A replica's GPUs are on one node; Ray, which vLLM finds installed, is not asked for them.
+            # A replica's GPUs are on one node: vLLM starts processes, not Ray actors.
             settings["distributed_executor_backend"] = "mp"
         settings |= {key.replace("-", "_"): value for key, value in self.options.items()}
         return _flags(settings)

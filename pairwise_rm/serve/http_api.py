@@ -1,8 +1,8 @@
-"""The HTTP side: /judge, /v1/..., /healthz. Errors have OpenAI's shape, so that its clients show their sentence.
+"""The HTTP side: /judge, /v1/..., /healthz. Errors have OpenAI's format, so that its clients show the message.
 
     curl localhost:8000/judge -d '{"prompt": "Why are apples healthy?", "response_a": "Fibre.", "response_b": "Red."}'
 
-A list of items is answered by a list. A bad request gets status 422 and one sentence.
+A list of items gets a list of judgements. A bad request gets status 422 and one sentence.
 """
 
 from __future__ import annotations

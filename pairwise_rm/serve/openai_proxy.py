@@ -1,7 +1,7 @@
 """/v1 of vLLM's own server: requests and answers pass through unchanged.
 
-An answer is passed on chunk by chunk, so streaming streams. A client that goes away ends the request to vLLM with
-it, and vLLM stops to generate.
+An answer is passed on chunk by chunk, so streaming streams. When a client disconnects, the request to vLLM is closed,
+and vLLM stops generating.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import httpx
     from starlette.types import Receive, Scope, Send
 
-# What belongs to one connection and not to the message (RFC 9110, 7.6.1), and what httpx sets itself.
+# Hop-by-hop headers (RFC 9110, 7.6.1), and those that httpx sets itself.
 _OF_THE_CONNECTION = {
     "connection",
     "host",
@@ -37,7 +37,7 @@ async def forward(client: httpx.AsyncClient, scope: Scope, receive: Receive, sen
     request = Request(scope, receive)
     path = scope["path"].removeprefix(scope["root_path"])
     if ".." in path.split("/"):
-        # It would lead out of /v1, to what vLLM keeps for its operators.
+        # It would lead out of /v1, to vLLM's administrative endpoints.
         raise HTTPException(404)
     upstream = await client.send(
         client.build_request(

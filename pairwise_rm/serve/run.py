@@ -27,7 +27,7 @@ def serving(exported: Exported, host: str, port: int) -> Iterator[Callable[[], N
     with ray_session(recipe.device, gpus=exported.tensor_parallel, cpus=2, env=worker_environment(recipe)):
         from ray import serve
 
-        # It tells what the console tells, in other words.
+        # Its log repeats what the console shows.
         logging.getLogger("ray.serve").setLevel(logging.ERROR)
         try:
             serve.start(http_options={"host": host, "port": port})

@@ -1,4 +1,4 @@
-"""A running judge: its vLLM server, and what turns items into judgements.
+"""A running judge: its vLLM server, and the code that turns items into judgements.
 
 Prompts, tokens, the parser and the combination of both orders are those of `judge` and `evaluate`; only the
 connection to vLLM differs.
@@ -22,12 +22,12 @@ from pairwise_rm.serve.server_process import ServerProcess
 
 
 class ServedJudge:
-    """`judge(items)` is what /judge answers; `server.client` is where /v1 goes."""
+    """`judge(items)` answers /judge; `server.client` answers /v1."""
 
     def __init__(self, exported: Exported, server: ServerProcess, maker: PromptMaker) -> None:
         self.exported, self.server = exported, server
         self._maker, self._sampling = maker, sampling_of(exported.recipe)
-        # The maker remembers the words it has counted, which is for one thread at a time.
+        # The maker caches token counts and is not thread-safe.
         self._making = asyncio.Lock()
 
     @classmethod
@@ -46,7 +46,7 @@ class ServedJudge:
         return cls(exported, server, maker)
 
     async def judge(self, items: Sequence[Item]) -> list[Judgement]:
-        """One judgement an item, in order. Raises StageError when vLLM fails."""
+        """One judgement per item, in order. Raises StageError when vLLM fails."""
         rows = rows_of(items)
         async with self._making:
             prompts = await asyncio.to_thread(lambda: [self._maker.make(row) for row in rows])
@@ -78,7 +78,7 @@ def completion_request(exported: Exported, prompts: list[list[int]], sampling: S
         "n": sampling.samples,
         "temperature": sampling.temperature,
         "max_tokens": sampling.max_tokens,
-        # What the model's generation_config.json recommends for chatting is no part of judging.
+        # Not the sampling defaults of the model's generation_config.json, which are for chat.
         "top_p": 1.0,
         "top_k": 0,
         "min_p": 0.0,
@@ -86,7 +86,7 @@ def completion_request(exported: Exported, prompts: list[list[int]], sampling: S
         "return_token_ids": True,
     }
     if sampling.temperature > 0 and exported.recipe.device != "cpu":
-        # On a CPU the engine's own seed governs; see evaluate.worker.
+        # On a CPU only the engine's seed is set; see evaluate.engine_worker.
         request["seed"] = sampling.seed
     return request
 

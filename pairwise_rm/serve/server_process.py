@@ -1,7 +1,7 @@
 """A server as a child process that listens on a Unix socket of its own: started, watched and ended by its id.
 
-`vllm serve` and its HTTP API are stable, while vLLM's Python modules change with every version. A socket
-in a private folder needs no free port and answers to nobody else.
+`vllm serve` and its HTTP API are stable, while vLLM's Python modules change with every version. A socket in a private
+folder needs no free port, and no other user can connect to it.
 
     server = ServerProcess(lambda socket: ["vllm", "serve", folder, "--uds", socket], environment)
     await server.start(deadline=1800)      # StageError with the server's last error when it dies
@@ -46,12 +46,12 @@ class ServerProcess:
         self._log: deque[str] = deque(maxlen=_KEPT_LINES)
         self._process: asyncio.subprocess.Process | None = None
         self._reader: asyncio.Task[None] | None = None
-        # vLLM drops a connection that was idle for 5 s; ours are let go before.
+        # vLLM closes a connection that was idle for 5 s; ours are closed before that.
         limits = httpx.Limits(max_connections=None, keepalive_expiry=2.0)
         self.client: httpx.AsyncClient = httpx.AsyncClient(
             transport=httpx.AsyncHTTPTransport(uds=socket, limits=limits),
             base_url="http://vllm",
-            # Generation takes as long as it takes; who gives up is the one that asked.
+            # Generation has no time limit here; the client decides when to give up.
             timeout=httpx.Timeout(None, connect=5.0),
         )
 
@@ -99,7 +99,7 @@ class ServerProcess:
             return "vLLM: not started"
         if self._process.returncode is not None:
             if self._reader:
-                # Its last words may still be in the pipe.
+                # Its last output may still be in the pipe.
                 await asyncio.wait([self._reader], timeout=_LAST_WORDS_SECONDS)
             return self._end()
         try:
@@ -119,7 +119,7 @@ class ServerProcess:
         return next((line.strip() for line in reversed(self._log) if line.strip()), "(none)")
 
     async def _read(self, process: asyncio.subprocess.Process) -> None:
-        """Hands the child's output on to our own log, and keeps its end."""
+        """Copies the child's output to our own log, and keeps its end."""
         assert process.stdout is not None
         rest = b""
         while chunk := await process.stdout.read(_CHUNK):

@@ -21,9 +21,9 @@ MAKERS = {
 
 
 def make(name: str, folder: Path, seed: int = 1, progress: Progress | None = None) -> None:
-    """Makes the model `name` at `folder`; does nothing where exactly that model is already.
+    """Makes the model `name` at `folder`; does nothing if exactly that model exists.
 
-    `seed` draws the smoke model and its pairs; smollm2 has nothing to draw and ignores it.
+    `seed` is for the smoke model and its pairs; smollm2 ignores it.
 
     Raises InputError for an unknown name or a folder that holds something else, StageError when making fails.
     """

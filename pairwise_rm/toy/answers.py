@@ -1,8 +1,8 @@
 """The prompts and answers of the smoke model: its template, its tokenizer, and what the warm-start trains it on.
 
-The prompt goes through the same template and chat template as in training and evaluation. An answer says what
-was asked and, of each response, its topic and whether that matches. It never says which one is better: the
-verdict stands in its tag alone.
+The prompt goes through the same template and chat template as in training and evaluation. An answer names the topic
+that was asked for and, for each response, its topic and whether it matches. Only the verdict tag says which response is
+better.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def reasoning(pair: TopicPair) -> str:
 
 
 def answer(pair: TopicPair, verdict: Preference) -> str:
-    """A whole answer in the output format, with the verdict that it is told."""
+    """A whole answer in the output format, with the given verdict."""
     return f"{THINK_OPEN}{reasoning(pair)}{THINK_CLOSE}{VERDICT_OPEN}{verdict}{VERDICT_CLOSE}"
 
 

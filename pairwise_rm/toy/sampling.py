@@ -25,7 +25,7 @@ class Samples(NamedTuple):
 
 
 def sample(model: Any, tokenizer: Any, prompts: Sequence[Sequence[int]], temperature: float, each: int = 1) -> Samples:
-    """`each` answers a prompt, neighbours in the result; temperature 0 is greedy."""
+    """`each` answers per prompt, adjacent in the result; temperature 0 is greedy."""
     import torch
 
     with torch.no_grad():

@@ -24,7 +24,7 @@ from pairwise_rm.toy.made_record import already_made, write_record
 from pairwise_rm.toy.topic_pairs import helpsteer2_row, pairs, topic_combinations
 
 PAIRS_FILE = "preference.jsonl"
-TRAIN_DRAWS = 1  # pairs a combination and direction: 432 * 2 = 864
+TRAIN_DRAWS = 1  # pairs per combination and direction: 432 * 2 = 864
 VAL_DRAWS = 1  # 64 * 2 = 128
 
 
@@ -32,7 +32,7 @@ def make_smoke(folder: Path, seed: int, progress: Callable[[str], None] | None =
     """Makes the smoke folder in one step or leaves what was there; a no-op where it is made already.
 
     Raises InputError when `folder` holds something else or `seed` is negative, StageError when torch is missing,
-    when the folder cannot be written or when the warm-start does not learn to speak.
+    when the folder cannot be written or when the warm-start does not learn the output format.
     """
     if seed < 0:
         raise InputError(f"models smoke: seed must be 0 or more, got {seed}")

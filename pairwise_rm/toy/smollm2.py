@@ -6,7 +6,7 @@ it is installed, and transformers dequantises it (`gguf_file=`, package `gguf`) 
 tokenizer, config and generation config all say `<|im_end|>`.
 
 The chat template opens the reasoning: its generation prompt ends with `<think>`. A model of this size hardly ever
-writes that tag by itself, and a format that never comes is never paid.
+writes that tag by itself, and a format that never occurs is never rewarded.
 """
 
 from __future__ import annotations

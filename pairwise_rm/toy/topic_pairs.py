@@ -2,12 +2,12 @@
 
 A query asks for one of 32 topics. One response is about that topic, the other about another topic, and the
 first is preferred. A response alone says nothing: over a whole split every topic is preferred exactly as
-often as it is not, and the wording is drawn the same way on both sides. So a judge has to read what was
-asked and compare it with both responses.
+often as it is not, and the wording is drawn the same way on both sides. So a judge has to compare the query with both
+responses.
 
-The splits are made of combinations of two topics ({river, castle} say), never of sentences: a combination of
-`val` occurs in `train` in neither direction. `dev` is a part of train's combinations that a search for
-hyper-parameters holds out, so that nothing is ever tuned on `val`.
+The splits are made of combinations of two topics ({river, castle}, for example), never of sentences: a combination of
+`val` occurs in `train` in neither direction. `dev` is a part of train's combinations that a search for hyper-parameters
+holds out, so that nothing is ever tuned on `val`.
 
 The combinations are the same for every seed; the seed draws the sentences.
 """
@@ -118,7 +118,7 @@ def pairs(split: Split, seed: int, draws: int) -> list[TopicPair]:
 
 
 def stream(rng: random.Random, allowed: Sequence[tuple[str, str]]) -> Iterator[TopicPair]:
-    """Endless pairs over the `allowed` combinations, either direction and order alike likely."""
+    """Endless pairs over the `allowed` combinations, both directions and orders equally likely."""
     while True:
         wanted, other = rng.sample(rng.choice(allowed), 2)
         yield draw(rng, wanted, other, "A" if rng.random() < 0.5 else "B")

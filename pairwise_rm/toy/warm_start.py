@@ -1,9 +1,8 @@
 """The warm-start of the smoke model: it learns the output format, and not to judge.
 
 Next-token loss on prompts and answers over train's combinations. Where the answer's verdict stands, the
-target is half A and half B whatever the input, so the model leaves here with the output format, with a true
-statement about each response, and at chance on the verdict. That the statement decides the verdict is left
-for the reward to teach.
+target is half A and half B whatever the input, so the model learns the output format and a true statement about each
+response, and stays at chance on the verdict. The reward has to teach it that the statement decides the verdict.
 """
 
 from __future__ import annotations
@@ -76,7 +75,7 @@ def warm_start(
     steps: int = STEPS,
     progress: Callable[[str], None] | None = None,
 ) -> float:
-    """Trains `model` in place; returns the last loss (nats a token)."""
+    """Trains `model` in place; returns the last loss (nats per token)."""
     import torch
 
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.01, betas=(0.9, 0.98))
@@ -105,7 +104,7 @@ def speaking_model(
 ) -> tuple[Any, Any, Measured]:
     """A model, its tokenizer and what was measured on some of `train`; one round of warm-start is nearly always enough.
 
-    Raises StageError where the model does not speak after the last round.
+    Raises StageError if the model does not write the format after the last round.
     """
     tokenizer = make_tokenizer(train)
     model = make_model(tokenizer, seed)
@@ -142,7 +141,7 @@ def _loss(model: Any, tokenizer: Any, pairs: Sequence[TopicPair]) -> torch.Tenso
         for place in range(len(prompt), len(whole)):
             weight[row, place] = MATCH_WEIGHT if [whole[place]] in matches else 1.0
     rows = torch.arange(len(pairs))
-    # What is fed in at the verdict's place is A or B alike often; what is asked for there is both.
+    # At the verdict's position the input is A or B equally often, and the target is both.
     ids[rows, other] = torch.where(rows % 2 == 0, verdict_a, verdict_b)
     log_probs = functional.log_softmax(model(ids).logits[:, :-1], -1)
     targets = ids[:, 1:].clone()

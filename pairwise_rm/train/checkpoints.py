@@ -27,7 +27,7 @@ def seal(folder: Path) -> None:
 
 
 def step_of(folder: Path) -> int:
-    """The step in a folder's name, `global_step_20` say."""
+    """The step in a folder's name, such as `global_step_20`."""
     match = re.fullmatch(r"global_step_(\d+)", folder.name)
     if not match:
         raise InputError(f"{folder}: expected a checkpoint folder named global_step_<N>")

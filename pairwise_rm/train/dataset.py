@@ -2,8 +2,8 @@
 
 verl imports this module by its path (`data.custom_cls`); the recipe's prompt section reaches it under
 `data.pairwise`. A row is read, rendered and length-checked once, at start; the prompt text itself is built
-when a row is asked for. Nothing is lost in silence: `dataset.dropped` counts what was left out by reason,
-and a dataset that ends empty is an error which says why.
+when a row is asked for. No row is dropped silently: `dataset.dropped` counts them by reason, and an empty dataset is an
+error that names the reasons.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""The metrics file: one JSON line a step, with the RM-Gallery tutorial's names beside verl's.
+"""The metrics file: one JSON line per step, with the RM-Gallery tutorial's names beside verl's.
 
     {"step": 12, "time": 1760000000.0, "reward/mean": 0.81, "accuracy": 0.81, "kl_loss": 0.002, "critic/...": ...}
 
 It is appended to, also across resumes: a run that goes on after step 20 first drops the lines after step 20,
-so that each step stands there once.
+so that each step occurs once.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ TUTORIAL_NAMES = {"reward/mean": "critic/score/mean", "accuracy": "rollout/acc",
 
 
 def with_tutorial_names(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """The RM-Gallery tutorial's three metrics as far as this step has them (no `kl_loss` without a reference)."""
+    """The RM-Gallery tutorial's three metrics that this step has (no `kl_loss` without a reference)."""
     return {name: float(metrics[source]) for name, source in TUTORIAL_NAMES.items() if source in metrics}
 
 

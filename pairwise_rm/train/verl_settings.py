@@ -1,7 +1,7 @@
 """From a recipe to verl's keys: the one place that knows both names of a setting.
 
-`settings()` gives every verl key that the launcher sets, its value, and the recipe key it comes from. A key
-in that list is the launcher's: `train.verl` may set any other, and is refused by name for these.
+`settings()` gives every verl key that the launcher sets, its value, and the recipe key it comes from. `train.verl` may
+set any other key; one of these is refused by name.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def _model(recipe: Recipe) -> list[Setting]:
             f"{path}.enable_gradient_checkpointing", recipe.train.gradient_checkpointing, "train.gradient_checkpointing"
         ),
     ]
-    # Always ours: a rank that the recipe knows nothing of would train an adapter that export does not merge.
+    # Always set: a rank that is not in the recipe would train an adapter that export does not merge.
     found += [Setting(f"{path}.lora_rank", lora.rank if lora else 0, "model.lora.rank")]
     if lora:
         found += [
@@ -228,7 +228,7 @@ def _trainer(recipe: Recipe, folder: RunFolder) -> list[Setting]:
 
 
 def _runtime(recipe: Recipe) -> list[Setting]:
-    # Variables that the driver exports stay on its node; what workers need travels with Ray's runtime_env.
+    # Variables that the driver exports stay on its node; what workers need goes into Ray's runtime_env.
     environment = {"TOKENIZERS_PARALLELISM": "false"}
     if recipe.device == "cpu":
         environment |= cpu.environment()
@@ -302,7 +302,7 @@ def _value(value: Any) -> str:
     text = str(value)
     if _BARE.fullmatch(text) and text.lower() not in _WORDS:
         return text
-    # Hydra takes a backslash as it stands, but for those right before a quote.
+    # Hydra reads a backslash literally, except right before a quote.
     return "'" + re.sub(r"(\\*)('|$)", lambda end: end[1] * 2 + ("\\'" if end[2] else ""), text) + "'"
 
 

@@ -1,8 +1,8 @@
-"""Runs the driver process and follows it: phases from its log, steps from its metrics, an end when it falls silent.
+"""Runs the driver process and follows it: phases from its log, steps from its metrics; ends it when it hangs.
 
-The driver's output goes to train.log; a person sees a line a phase, a line a step, and on failure the one line
-that says why. A driver that says nothing for `train.stall_timeout` seconds is ended: a
-vLLM worker that dies during weight sync leaves verl waiting for good.
+The driver's output goes to train.log; the user sees a line per phase, a line per step and, on failure, one line with
+the cause. A driver without output for `train.stall_timeout` seconds is ended: a vLLM worker that dies during weight
+sync leaves verl waiting for good.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class DriverProgress(NamedTuple):
 
 Watch = Callable[[DriverProgress], None]
 
-# What verl logs, and what it means to the person who waits.
+# What verl logs, and the phase that the user sees for it.
 _PHASES = (
     ("Started a local Ray instance", "Ray is up"),
     ("Connected to Ray cluster", "connected to Ray"),
@@ -63,7 +63,7 @@ def run_driver(
     watch: Watch | None,
     driver: Sequence[str] = (sys.executable, "-m", "pairwise_rm.train.verl_driver"),
 ) -> None:
-    """Runs the driver to its end. Raises StageError with its cause when it fails or falls silent."""
+    """Runs the driver to its end. Raises StageError with its cause when it fails or hangs."""
     log = folder.train / "train.log"
     command = [*driver, str(folder.train / "launch.json")]
     with open(log, "ab") as output:

@@ -1,1 +1,1 @@
-"""The HTML report of an evaluation: one self-contained page. It decides how figures are shown, and computes none."""
+"""The HTML report of an evaluation: one self-contained page. It decides how figures are shown and computes none."""

@@ -81,7 +81,7 @@ def render(
 
 
 def _sections(metrics: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, list[TrackRow]]]:
-    """The charts: title, what it tells, lines. A chart without lines is left out."""
+    """The charts: title, explanation, lines. A chart without lines is left out."""
 
     def line(key: str, title: str, unit: str = "rows") -> list[TrackRow]:
         row = track_row(title, [one.get(key) for one in metrics], unit)

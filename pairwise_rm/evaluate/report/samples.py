@@ -1,6 +1,6 @@
 """A few judged pairs for the report: some the judge got right, some wrong, some where it contradicts itself.
 
-The choice is spread evenly over each kind and draws no lots, so two reports of the same run show the same.
+They are spread evenly over each kind and not random, so two reports of the same run show the same pairs.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _LONGEST = 1600  # characters of any one text
 
 @dataclass(frozen=True)
 class Said:
-    """What a model said of one order. `verdict` names the response by its letter in the original order."""
+    """A model's output for one order. `verdict` names the response by its letter in the original order."""
 
     model: str
     order: str
