@@ -142,7 +142,7 @@ def run_in_process(seed: int, setting: Setting, final: bool, every: int, cache: 
 
     from pairwise_rm.toy.smoke import TRAIN_DRAWS
     from pairwise_rm.toy.topic_pairs import pairs, topic_combinations
-    from pairwise_rm.toy.warm_start import measure, speaking_model
+    from pairwise_rm.toy.warm_start import measure, warm_started_model
 
     started = time.perf_counter()
     dev = set() if final else set(topic_combinations("dev"))
@@ -156,7 +156,7 @@ def run_in_process(seed: int, setting: Setting, final: bool, every: int, cache: 
         model = Qwen2ForCausalLM.from_pretrained(saved)
     else:
         combinations = [pair for pair in topic_combinations("train") if pair not in dev]
-        model, tokenizer, _ = speaking_model(train, combinations, seed)
+        model, tokenizer, _ = warm_started_model(train, combinations, seed)
         if saved is not None:
             model.save_pretrained(saved)
             tokenizer.save_pretrained(saved)

@@ -41,10 +41,10 @@ def fetch(
             part.live(f"{came / 1e6:,.1f} of {total / 1e6:,.1f} MB")
 
         fetched = k8s_fetch.fetch(found.cluster, snapshot, out, weights, part.say, progress)
-        _tell(fetched, weights, part.say)
+        _report(fetched, weights, part.say)
 
 
-def _tell(fetched: Fetched, weights: bool, say: Callable[[str], None]) -> None:
+def _report(fetched: Fetched, weights: bool, say: Callable[[str], None]) -> None:
     """Prints what was fetched, and where the report, card and judge are, if they exist yet."""
     from pairwise_rm.k8s.fetch import CARD, REPORT
 

@@ -81,7 +81,7 @@ def await_stage(earlier: EarlierStage, path: Path, timeout: float, say: Callable
             return
         if state and state.state == "failed" and (state.since >= began - START_SECONDS or waited > GRACE_SECONDS):
             raise StageError(f"{earlier.stage} failed, so there is nothing to do here: {state.error}")
-        if state and state.lost and waited > LOST_SECONDS:
+        if state and state.is_silent and waited > LOST_SECONDS:
             silent = clock(time.time() - state.heartbeat)
             raise StageError(
                 f"{earlier.stage} has not been heard of for {silent} (it was {_with_message(where, state)}); "
@@ -139,12 +139,12 @@ def _run_of(end: StageState) -> tuple[str, float]:
 
 def _other(state: StageState) -> str:
     """The stage's state in words when its newest run has another recipe."""
-    if state.lost:
+    if state.is_silent:
         return "not begun"
     known = f"{state.state} with another recipe, {state.digest}"
     return f"not begun; {known}" if state.ended else known
 
 
 def _with_message(where: str, state: StageState | None) -> str:
-    text = state.said if state else ""
+    text = state.progress_text if state else ""
     return f"{where}: {text}" if text else where

@@ -50,13 +50,13 @@ class StageState:
         return self.state in ("succeeded", "failed")
 
     @property
-    def said(self) -> str:
+    def progress_text(self) -> str:
         """The newest progress in words; empty if unknown."""
         line = Line.of(self.progress)
         return str(line.event) if line and line.event else ""
 
     @property
-    def lost(self) -> bool:
+    def is_silent(self) -> bool:
         """Whether the heartbeat of a stage that has not ended is too old: its pod is gone."""
         return not self.ended and time.time() - self.heartbeat > LOST_SECONDS
 

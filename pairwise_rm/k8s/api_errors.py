@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from pairwise_rm.errors import StageError
-from pairwise_rm.k8s.kubeconfig import Place
+from pairwise_rm.k8s.kubeconfig import Target
 
 _USER = re.compile(r'User "([^"]+)"')
 _ACT = re.compile(r'cannot (\w+) resource "([^"]+)" in API group "([^"]*)"')
@@ -43,28 +43,28 @@ class Answer(Exception):
 
 
 @contextlib.contextmanager
-def explained(place: Place, verb: str, resource: str, everywhere: bool = False) -> Iterator[None]:
+def explained(target: Target, verb: str, resource: str, everywhere: bool = False) -> Iterator[None]:
     """Turns an error of a request in the block into one of these classes, with a sentence for the user."""
     from urllib3.exceptions import HTTPError
 
     try:
         yield
     except Answer as answer:
-        raise _in_words(answer, place, verb, resource, everywhere) from answer
+        raise _in_words(answer, target, verb, resource, everywhere) from answer
     except (HTTPError, TimeoutError, ConnectionError) as error:
-        raise Unavailable(f"{place}: {_short(error)}") from error
+        raise Unavailable(f"{target}: {_short(error)}") from error
 
 
-def _in_words(answer: Answer, place: Place, verb: str, resource: str, everywhere: bool) -> StageError:
+def _in_words(answer: Answer, target: Target, verb: str, resource: str, everywhere: bool) -> StageError:
     status, message = answer.status, answer.message
-    where = "all namespaces" if everywhere else f"namespace {place.namespace}"
+    where = "all namespaces" if everywhere else f"namespace {target.namespace}"
     if status == 401:
-        return StageError(f"{place}: the credentials are refused (401); log in to the cluster again")
+        return StageError(f"{target}: the credentials are refused (401); log in to the cluster again")
     if status == 403:
         if act := _ACT.search(message):  # the verb that the server names, which for exec depends on its version
             verb, resource = act[1], f"{act[2]}.{act[3]}" if act[3] else act[2]
         user = f" as {found[1]}" if (found := _USER.search(message)) else ""
-        flag = "-A" if everywhere else f"-n {place.namespace}"
+        flag = "-A" if everywhere else f"-n {target.namespace}"
         return Forbidden(
             f"no permission to {verb} {resource} in {where}{user}; ask the cluster's administrator for a Role with it "
             f"(`kubectl auth can-i {verb} {resource} {flag}` checks)"
@@ -72,7 +72,7 @@ def _in_words(answer: Answer, place: Place, verb: str, resource: str, everywhere
     if status == 404 or (status == 400 and _NO_LOG_YET in message):
         return NotFound(message or f"{resource}: not found")
     if status in _PASSING:
-        return Unavailable(f"{place}: the API server answers {status}: {message}")
+        return Unavailable(f"{target}: the API server answers {status}: {message}")
     return StageError(f"{verb} {resource} in {where}: {message} ({status})")
 
 

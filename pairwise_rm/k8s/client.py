@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from pairwise_rm.k8s.api_errors import Answer, explained
-from pairwise_rm.k8s.kubeconfig import Place, connect
+from pairwise_rm.k8s.kubeconfig import Target, connect
 
 Object = dict[str, Any]
 
@@ -37,10 +37,10 @@ _CONNECT_SECONDS, _ANSWER_SECONDS = 5.0, 30.0
 class Cluster:
     """A namespace of a cluster. Every method raises one of `api_errors`."""
 
-    def __init__(self, configuration: Any, place: Place) -> None:
+    def __init__(self, configuration: Any, target: Target) -> None:
         from kubernetes.client.rest import RESTClientObject
 
-        self.configuration, self.place = configuration, place
+        self.configuration, self.target = configuration, target
         self._pool = RESTClientObject(configuration).pool_manager
 
     @classmethod
@@ -49,7 +49,7 @@ class Cluster:
 
     @property
     def namespace(self) -> str:
-        return self.place.namespace
+        return self.target.namespace
 
     @property
     def authorization(self) -> dict[str, str]:
@@ -64,36 +64,36 @@ class Cluster:
     def objects(self, kind: str, selector: str = "", everywhere: bool = False) -> list[Object]:
         """All objects of a kind (`rayjobs`, `pods`, …) with these labels. Raises NotFound for an unknown kind."""
         path = f"{_KINDS[kind]}/{kind}" if everywhere else self._path(kind)
-        with explained(self.place, "list", _resource(kind), everywhere):
+        with explained(self.target, "list", _resource(kind), everywhere):
             return self._list(path, selector)
 
     def pod(self, name: str) -> Object:
         """Raises NotFound."""
-        with explained(self.place, "get", "pods"):
+        with explained(self.target, "get", "pods"):
             return self._json("GET", self.url(self._path("pods", name)))
 
     def make_pod(self, manifest: Object) -> None:
-        with explained(self.place, "create", "pods"):
+        with explained(self.target, "create", "pods"):
             self._json("POST", self.url(self._path("pods")), manifest)
 
     def remove_pod(self, name: str) -> None:
         """Deletes it without a grace period; raises NotFound."""
-        with explained(self.place, "delete", "pods"):
+        with explained(self.target, "delete", "pods"):
             self._json("DELETE", self.url(self._path("pods", name), gracePeriodSeconds=0))
 
     def ray_resources(self) -> set[str]:
         """Names of the resources under ray.io/v1. Raises NotFound where there are none."""
-        with explained(self.place, "get", _RAY):
+        with explained(self.target, "get", _RAY):
             return {resource["name"] for resource in self._json("GET", self.url(_RAY))["resources"]}
 
     def definition(self, name: str) -> Object:
         """A CustomResourceDefinition."""
-        with explained(self.place, "get", "customresourcedefinitions.apiextensions.k8s.io", everywhere=True):
+        with explained(self.target, "get", "customresourcedefinitions.apiextensions.k8s.io", everywhere=True):
             return self._json("GET", self.url(f"{_DEFINITIONS}/{name}"))
 
     def log_tail(self, pod: str, container: str, lines: int, namespace: str | None = None) -> list[str]:
         """The last lines of a container's log, each after its timestamp."""
-        with explained(self.place, "get", "pods/log"):
+        with explained(self.target, "get", "pods/log"):
             path = self._path("pods", pod, "log", namespace=namespace)
             answer = self._ask("GET", self.url(path, container=container, tailLines=lines, timestamps="true"))
             return bytes(answer.data).decode(errors="replace").splitlines()
@@ -110,7 +110,7 @@ class Cluster:
             follow="true" if follow else None,
             sinceSeconds=since,
         )
-        with explained(self.place, "get", "pods/log"), contextlib.closing(self._ask("GET", url, seconds=quiet)) as log:
+        with explained(self.target, "get", "pods/log"), contextlib.closing(self._ask("GET", url, seconds=quiet)) as log:
             rest = b""
             for piece in log.stream():
                 *lines, rest = (rest + piece).split(b"\n")

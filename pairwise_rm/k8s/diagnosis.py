@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterator
 
 from pairwise_rm.k8s.client import Object
-from pairwise_rm.k8s.failed_pods import broken, lost, section_of
+from pairwise_rm.k8s.failed_pods import broken, removed_pods, section_of
 from pairwise_rm.k8s.issue import Issue, merged
-from pairwise_rm.k8s.kuberay import out_of_touch
-from pairwise_rm.k8s.kueue import held_back
+from pairwise_rm.k8s.kuberay import unseen_job
+from pairwise_rm.k8s.kueue import queue_issues
 from pairwise_rm.k8s.pending import about_volumes, claims_of, gated, missing_claim, refused, unbound, unscheduled
 from pairwise_rm.k8s.pods import condition
 from pairwise_rm.k8s.snapshot import Snapshot, cluster_name, created
@@ -34,7 +34,7 @@ def issues_of(snapshot: Snapshot, stage: str) -> list[Issue]:
     if state == "succeeded":
         return []
     pods = [*snapshot.ray_pods(job), *snapshot.submitters(job)[-1:]]
-    queued = [] if ended(state) else list(held_back(snapshot, job, state == "suspended"))
+    queued = [] if ended(state) else list(queue_issues(snapshot, job, state == "suspended"))
     found = [*queued, *_of_job(snapshot, job), *_of_cluster(snapshot, job)]
     claims = [] if ended(state) else list(_of_claims(snapshot, claims_of(pods)))
     for pod in pods:
@@ -43,7 +43,7 @@ def issues_of(snapshot: Snapshot, stage: str) -> list[Issue]:
         if issue and not (claims and about_volumes(issue.text)) and not (queued and gated(pod)):
             found.append(issue)
         found += broken(pod, events)
-    return merged([*found, *claims, *lost(snapshot, job, {pod["metadata"]["name"] for pod in pods})])
+    return merged([*found, *claims, *removed_pods(snapshot, job, {pod["metadata"]["name"] for pod in pods})])
 
 
 def _of_job(snapshot: Snapshot, job: Object) -> Iterator[Issue]:
@@ -57,7 +57,7 @@ def _of_job(snapshot: Snapshot, job: Object) -> Iterator[Issue]:
         )
     if ended(state_of(job)):
         return
-    if unheard := out_of_touch(snapshot, job):
+    if unheard := unseen_job(snapshot, job):
         yield unheard
     for event in snapshot.events_of({name})[-1:]:
         if event.get("reason") == "RayClusterNotFound":

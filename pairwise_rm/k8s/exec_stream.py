@@ -28,7 +28,7 @@ class RemoteCommand(io.RawIOBase):
         self.pod = pod
         self._rest, self._ended = b"", False
         self._stderr, self._end = b"", b""
-        with explained(cluster.place, "create", "pods/exec"):
+        with explained(cluster.target, "create", "pods/exec"):
             self._connection = _connection(cluster, pod, container, command)
         self._connection.sock.settimeout(_SILENCE_SECONDS)
 
@@ -109,4 +109,4 @@ def _connection(cluster: Cluster, pod: str, container: str, command: list[str]) 
         cause = error.__context__
         if code := getattr(cause, "status_code", None):
             raise Answer(code, getattr(cause, "resp_body", None) or b"") from error
-        raise Unavailable(f"{cluster.place}: {error.reason}") from error
+        raise Unavailable(f"{cluster.target}: {error.reason}") from error

@@ -42,7 +42,7 @@ def broken(pod: Object, events: list[Object]) -> Iterator[Issue]:
     if status.get("reason") == "Evicted":
         yield Issue(who, evicted(status.get("message", ""), value_of(pod)))
     images: set[str] = set()
-    for container in sorted(statuses(pod), key=_backing_off):
+    for container in sorted(statuses(pod), key=_not_retried):
         waiting = container.get("state", {}).get("waiting") or {}
         reason, name = waiting.get("reason", ""), container["name"]
         if reason in _PULLING:
@@ -72,7 +72,7 @@ def oom_killed(container: str, limit: object, section: str) -> str:
     return f"ran out of memory: container {container} was OOMKilled{at}; raise {section}.resources.limits.memory"
 
 
-def _backing_off(container: Object) -> bool:
+def _not_retried(container: Object) -> bool:
     """A sort key: retried containers first; those of one image are in different states for a while."""
     return (container.get("state", {}).get("waiting") or {}).get("reason") == "ErrImagePull"
 
@@ -132,7 +132,7 @@ def _last(events: list[Object], reasons: tuple[str, ...]) -> Object | None:
 
 
 @dataclass(frozen=True)
-class _Loss:
+class _RemovedPod:
     """A pod that KubeRay removed because it had failed; `times`: how many such pods its event counts."""
 
     pod: str
@@ -142,14 +142,14 @@ class _Loss:
     times: int
 
 
-def lost(snapshot: Snapshot, job: Object, there: set[str]) -> Iterator[Issue]:
+def removed_pods(snapshot: Snapshot, job: Object, there: set[str]) -> Iterator[Issue]:
     """Issues of pods removed in the last hour and during this RayJob: the latest of the head and of each pool."""
     name = cluster_name(job)
     if name is None:
         return
     since = max(created(job), snapshot.now - _RECENT_SECONDS)
     recent = [event for event in sorted(snapshot.events, key=event_time) if event_time(event) >= since]
-    losses: dict[str, list[_Loss]] = defaultdict(list)
+    losses: dict[str, list[_RemovedPod]] = defaultdict(list)
     taken: dict[str, str] = {}
     for event in recent:
         involved = event.get("involvedObject", {})
@@ -157,7 +157,7 @@ def lost(snapshot: Snapshot, job: Object, there: set[str]) -> Iterator[Issue]:
         if involved.get("kind") == "RayCluster" and who == name and (found := _DELETED.search(message)):
             kind, pod, code, reason, text = found.groups(default="")
             losses["head" if kind == "head" else section_of(name, pod)].append(
-                _Loss(pod, code, reason, text, event.get("count") or 1)
+                _RemovedPod(pod, code, reason, text, event.get("count") or 1)
             )
         elif (
             involved.get("kind") == "Pod" and who.startswith(f"{name}-"[:_NAME_KEPT]) and event.get("reason") in _TAKEN
@@ -187,7 +187,7 @@ def _taken(event: Object, place: str) -> str:
     return f"was preempted: {clipped(message)}; see priorityClass"
 
 
-def _failed(snapshot: Snapshot, loss: _Loss, times: int, place: str) -> str:
+def _failed(snapshot: Snapshot, loss: _RemovedPod, times: int, place: str) -> str:
     if loss.reason == "OOMKilled":
         return oom_killed("of Ray", None, place)
     warnings = [event for event in snapshot.events_of({loss.pod}) if event.get("type") == "Warning"]

@@ -14,7 +14,7 @@ _POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
 @dataclass(frozen=True)
-class Place:
+class Target:
     """A namespace of a cluster, and the file and context that chose it."""
 
     source: str
@@ -26,7 +26,7 @@ class Place:
         return f"{self.server} ({f'context {self.context} of ' if self.context else ''}{self.source})"
 
 
-def connect(context: str | None, namespace: str | None) -> tuple[Any, Place]:
+def connect(context: str | None, namespace: str | None) -> tuple[Any, Target]:
     """The client's Configuration and its target; nothing is sent yet.
 
     Raises InputError, naming the file and the context.
@@ -43,7 +43,7 @@ def connect(context: str | None, namespace: str | None) -> tuple[Any, Place]:
         if not context and not os.environ.get("KUBECONFIG") and _POD_NAMESPACE.is_file():
             config.load_incluster_config(client_configuration=settings)
             own = _POD_NAMESPACE.read_text(encoding="utf-8").strip()
-            return settings, Place("this pod's account", None, settings.host, namespace or own)
+            return settings, Target("this pod's account", None, settings.host, namespace or own)
         named = " (named by KUBECONFIG)" if os.environ.get("KUBECONFIG") else ""
         raise InputError(f"no kubeconfig: {files}{named}: no such file; set KUBECONFIG to the file of your cluster")
     chosen = _context(files, context)
@@ -52,7 +52,7 @@ def connect(context: str | None, namespace: str | None) -> tuple[Any, Place]:
     except (config.ConfigException, OSError) as error:
         raise InputError(f"{files}: context {chosen['name']}: {_line(error)}") from error
     own = chosen.get("context", {}).get("namespace") or "default"
-    return settings, Place(files, chosen["name"], settings.host, namespace or own)
+    return settings, Target(files, chosen["name"], settings.host, namespace or own)
 
 
 def _context(files: str, wanted: str | None) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def check_kuberay(cluster: Cluster) -> None:
     absent = {"rayjobs", "rayclusters"} - kinds
     if absent:
         what = "ray.io/v1" if len(absent) == 2 else f"ray.io/v1 {absent.pop()}"
-        raise StageError(f"{cluster.place}: the cluster does not know {what}; {_HELP}")
+        raise StageError(f"{cluster.target}: the cluster does not know {what}; {_HELP}")
     if "raycronjobs" in kinds:
         return
     try:
@@ -59,7 +59,7 @@ def check_kuberay(cluster: Cluster) -> None:
         return
     if not is_1_6(definition):
         raise StageError(
-            f"{cluster.place}: the RayJob CRD is older than KubeRay 1.6 (no spec.{_SINCE_1_6}); {_HELP}. "
+            f"{cluster.target}: the RayJob CRD is older than KubeRay 1.6 (no spec.{_SINCE_1_6}); {_HELP}. "
             "Helm leaves CRDs that are there as they are, so upgrade them by hand"
         )
 
@@ -89,7 +89,7 @@ def with_operators(cluster: Cluster, snapshot: Snapshot) -> Snapshot:
     return dataclasses.replace(snapshot, operators=logs)
 
 
-def out_of_touch(snapshot: Snapshot, job: Object) -> Issue | None:
+def unseen_job(snapshot: Snapshot, job: Object) -> Issue | None:
     """The issue of a RayJob whose job the operator cannot see, though the head is ready."""
     if not _overdue(snapshot, job, _NOTICED_SECONDS):
         return None
@@ -127,7 +127,7 @@ def _unnoticed_since(snapshot: Snapshot, job: Object) -> float | None:
     if checked := unix(status.get("jobStatusCheckFailureStartTime")):
         return max(ready, checked)
     tail = snapshot.tails.get(labels(job).get(STAGE, ""), [])
-    signs = [since for since in (speaks_since(snapshot, job, tail), submitter_ended(snapshot, job)) if since]
+    signs = [since for since in (first_line_at(snapshot, job, tail), submitter_ended(snapshot, job)) if since]
     return max(ready, min(signs)) if signs and not status.get("jobStatus") else None
 
 
@@ -179,7 +179,7 @@ def lines_since_head(snapshot: Snapshot, job: Object, tail: list[str]) -> list[s
     return [] if since is None else [line for line in tail if _time(line) >= since]
 
 
-def speaks_since(snapshot: Snapshot, job: Object, tail: list[str]) -> float | None:
+def first_line_at(snapshot: Snapshot, job: Object, tail: list[str]) -> float | None:
     """When the stage wrote its first line on this head, as far back as `tail` reaches."""
     lines = lines_since_head(snapshot, job, tail)
     return _time(lines[0]) if begun(line.partition(" ")[2] for line in lines) else None

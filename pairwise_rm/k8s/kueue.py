@@ -58,7 +58,7 @@ def suspension(snapshot: Snapshot, job: Object) -> str:
     return f"{how} in queue {queue}, goes on from its checkpoint when it is admitted again{told}"
 
 
-def held_back(snapshot: Snapshot, job: Object, suspended: bool) -> Iterator[Issue]:
+def queue_issues(snapshot: Snapshot, job: Object, suspended: bool) -> Iterator[Issue]:
     """The issue of a RayJob that needs a change to be admitted, or that runs and waits for more GPUs."""
     queue, who = labels(job).get(QUEUE), f"RayJob {job['metadata']['name']}"
     if not queue or snapshot.workloads is None:

@@ -101,7 +101,7 @@ def _check_mode(snapshot: Snapshot, job: Object) -> None:
     if mode != "K8sJobMode":
         raise StageError(
             f"RayJob {job['metadata']['name']} has no submitter pod, since submission.mode is {mode}; "
-            + _elsewhere(snapshot, job)
+            + _other_logs(snapshot, job)
         )
 
 
@@ -111,10 +111,10 @@ def _no_pod(snapshot: Snapshot, job: Object, follower: Follower, stage: str) -> 
         raise StageError(f"{stage} has no log yet ({view}); -f waits for it")
     if not job.get("status", {}).get("jobId"):
         raise StageError(f"{stage} has no log, since it was never submitted ({view})")
-    raise StageError(f"the submitter pod of {stage} is gone, and its log with it; {_elsewhere(snapshot, job)}")
+    raise StageError(f"the submitter pod of {stage} is gone, and its log with it; {_other_logs(snapshot, job)}")
 
 
-def _elsewhere(snapshot: Snapshot, job: Object) -> str:
+def _other_logs(snapshot: Snapshot, job: Object) -> str:
     """Where else a stage's output is: in Ray's logs on the head, and training's in the run folder."""
     head, ray_id = snapshot.head(job), job.get("status", {}).get("jobId")
     if head and ray_id:

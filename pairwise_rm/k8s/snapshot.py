@@ -88,7 +88,7 @@ def find_release(cluster: Cluster, wanted: str | None) -> str:
         raise InputError(f"release {wanted}: not in namespace {cluster.namespace}, which has {found}")
     raise InputError(
         f"{f'release {wanted}: ' if wanted else ''}no release in namespace {cluster.namespace} of "
-        f"{cluster.place}{_elsewhere(cluster)}"
+        f"{cluster.target}{_other_namespaces(cluster)}"
     )
 
 
@@ -101,7 +101,7 @@ def _releases(cluster: Cluster, everywhere: bool = False) -> dict[str, set[str]]
     return found
 
 
-def _elsewhere(cluster: Cluster) -> str:
+def _other_namespaces(cluster: Cluster) -> str:
     try:
         others = _releases(cluster, everywhere=True)
     except Forbidden:

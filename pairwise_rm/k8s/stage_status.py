@@ -13,7 +13,7 @@ from typing import Literal
 from pairwise_rm import __version__
 from pairwise_rm.k8s.client import Object
 from pairwise_rm.k8s.issue import clipped, shortened
-from pairwise_rm.k8s.kuberay import VALUES, WHO, lines_since_head, speaks_since, submitter_ended
+from pairwise_rm.k8s.kuberay import VALUES, WHO, first_line_at, lines_since_head, submitter_ended
 from pairwise_rm.k8s.kueue import suspension
 from pairwise_rm.k8s.pods import Gpus, gpus
 from pairwise_rm.k8s.snapshot import Snapshot, cluster_name, unix
@@ -167,7 +167,7 @@ def _starting(snapshot: Snapshot, job: Object, texts: list[str]) -> str:
 
 
 def _unnoticed(snapshot: Snapshot, job: Object, tail: list[str]) -> str:
-    since = speaks_since(snapshot, job, tail) or submitter_ended(snapshot, job)
+    since = first_line_at(snapshot, job, tail) or submitter_ended(snapshot, job)
     late = since is not None and snapshot.now - since > _NOTICED_SECONDS
     return " · KubeRay has not noticed it yet" if late else ""
 

@@ -58,7 +58,7 @@ class Overview:
     def ended(self) -> bool:
         return bool(self.stages) and all(stage.ended for stage in self.stages)
 
-    def said(self, key: str) -> str | None:
+    def annotation(self, key: str) -> str | None:
         """An annotation of the RayJobs."""
         return next((text for job in self.snapshot.jobs.values() if (text := annotation(job, key))), None)
 
@@ -66,8 +66,8 @@ class Overview:
         return {
             "release": self.snapshot.release,
             "namespace": self.snapshot.namespace,
-            "recipe": self.said(RECIPE),
-            "run_folder": self.said(RUN_FOLDER),
+            "recipe": self.annotation(RECIPE),
+            "run_folder": self.annotation(RUN_FOLDER),
             "stages": [_stage_json(self.snapshot, stage) for stage in self.stages],
             "gpus": {"held": self.gpus.held, "waited": self.gpus.waited},
             "issues": [{"text": str(issue), "terminal": issue.terminal} for issue in self.issues],
@@ -191,9 +191,9 @@ def table(overview: Overview) -> RenderableType:
 def _title(overview: Overview) -> Text:
     snapshot = overview.snapshot
     title = Text.assemble((snapshot.release, "bold"), f" in namespace {snapshot.namespace}")
-    if recipe := overview.said(RECIPE):
+    if recipe := overview.annotation(RECIPE):
         title.append(f" · recipe {recipe}")
-    if folder := overview.said(RUN_FOLDER):
+    if folder := overview.annotation(RUN_FOLDER):
         title.append(f"\n{folder}", "dim")
     return title
 

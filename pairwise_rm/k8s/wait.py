@@ -33,7 +33,7 @@ def wait_for(follower: Follower, stage: str, timeout: float, say: Callable[[str]
         if last and stage not in snapshot.jobs:
             raise StageError(f"{stage}: RayJob {last.job} was deleted while it was {last.state}")
         view = follower.stage(snapshot, stage)
-        if last is None or _told(view) != _told(last):
+        if last is None or _reported(view) != _reported(last):
             say(f"{time.strftime('%H:%M:%S')}  {stage} {view}")
         if not version_told and (note := other_version_note([view])):
             say(f"! {note}")
@@ -56,6 +56,6 @@ def wait_for(follower: Follower, stage: str, timeout: float, say: Callable[[str]
         time.sleep(min(POLL_SECONDS, max(0.0, end - time.monotonic())))
 
 
-def _told(view: StageView) -> tuple[str | None, ...]:
+def _reported(view: StageView) -> tuple[str | None, ...]:
     """What a line is printed for when it changes; progress is not part of it."""
     return view.job, view.state, view.waits_for, view.note if view.state == "suspended" else None

@@ -79,10 +79,10 @@ def _torch() -> Any:
 
 
 def _make_model(folder: Path, seed: int, progress: Callable[[str], None]) -> dict[str, Any]:
-    from pairwise_rm.toy.warm_start import speaking_model
+    from pairwise_rm.toy.warm_start import warm_started_model
 
     train = pairs("train", seed, TRAIN_DRAWS)
-    model, tokenizer, seen = speaking_model(train, topic_combinations("train"), seed, progress)
+    model, tokenizer, seen = warm_started_model(train, topic_combinations("train"), seed, progress)
     progress(f"smoke model: valid {seen.valid:.2f}, accuracy {seen.accuracy:.2f} (on training pairs)")
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

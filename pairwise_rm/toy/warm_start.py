@@ -96,7 +96,7 @@ def warm_start(
     return loss
 
 
-def speaking_model(
+def warm_started_model(
     train: Sequence[TopicPair],
     combinations: Sequence[tuple[str, str]],
     seed: int,

@@ -112,7 +112,7 @@ class _Follower:
         self.next_step, self.last, self.watch = first, last, watch
         self.phase = "starting Ray"
         self.heard = time.monotonic()
-        self._tell(None)
+        self._report(None)
 
     def look(self) -> None:
         with open(self.log, "rb") as handle:
@@ -125,14 +125,14 @@ class _Follower:
             for mark, phase in _PHASES:
                 if mark in text and self.phase != phase:
                     self.phase = phase
-                    self._tell(None)
+                    self._report(None)
         for line in read_steps(self.metrics):
             if line["step"] >= self.next_step:
                 self.next_step = line["step"] + 1
                 self.heard = time.monotonic()
-                self._tell(line)
+                self._report(line)
 
-    def _tell(self, metrics: dict[str, Any] | None) -> None:
+    def _report(self, metrics: dict[str, Any] | None) -> None:
         if self.watch:
             self.watch(DriverProgress(self.next_step - 1, self.last, self.phase, metrics))
 

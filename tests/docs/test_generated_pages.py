@@ -34,6 +34,6 @@ def test_the_recipe_reference_has_every_key_with_its_default() -> None:
     for key in flatten(Recipe.model_validate({"name": "x", "model": {"path": "x"}}).model_dump(mode="json")):
         name = key.rpartition(".")[2]
         assert f"| `{name}` |" in text or f"| [`{name}`](#" in text, key
-    assert "| `learning_rate` | number, > 0 | `1e-06` | AdamW's, constant after the warm-up. |" in text
+    assert "| `learning_rate` | number, > 0 | `1e-06` | AdamW's learning rate, constant after the warm-up. |" in text
     assert "| `name` | text, at most 40 characters, like `^[a-z]([a-z0-9-]*[a-z0-9])?$` | required |" in text
     assert "## `train.kl_loss`" in text

@@ -94,8 +94,8 @@ def test_the_state_of_convert_lies_beside_the_pairs_and_that_of_others_in_the_ru
 
 def test_only_a_stage_that_should_be_writing_can_be_lost() -> None:
     long_ago = time.time() - LOST_SECONDS - 1
-    assert StageState("train", "d", "running", long_ago, long_ago).lost
-    assert not StageState("train", "d", "succeeded", long_ago, long_ago).lost
+    assert StageState("train", "d", "running", long_ago, long_ago).is_silent
+    assert not StageState("train", "d", "succeeded", long_ago, long_ago).is_silent
 
 
 # ---- order ---------------------------------------------------------------------------------------

@@ -20,13 +20,13 @@ from pairwise_rm.k8s import exec_stream, run_folder_tar
 from pairwise_rm.k8s import fetch as k8s_fetch
 from pairwise_rm.k8s.client import Cluster
 from pairwise_rm.k8s.fetch_pod import RunsVolume, manifest, runs_volume
-from pairwise_rm.k8s.kubeconfig import Place
+from pairwise_rm.k8s.kubeconfig import Target
 from pairwise_rm.k8s.snapshot import Snapshot, newest_jobs
 from pairwise_rm.k8s.tar_stream import check_target, unpack
 from tests.unit.k8s_objects import NOW, head, job, ray_cluster
 
 RUN = "/mnt/runs/judge/smoke-1"
-CLUSTER = Cluster(Configuration(), Place("kubeconfig", "lab", "https://nowhere", "ml"))
+CLUSTER = Cluster(Configuration(), Target("kubeconfig", "lab", "https://nowhere", "ml"))
 
 
 @pytest.fixture
