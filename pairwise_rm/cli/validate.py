@@ -1,4 +1,4 @@
-"""`pairwise-rm validate`: is this recipe, this data config, or are these rendered manifests, what would run?"""
+"""`pairwise-rm validate`: checks a recipe, a data config, or rendered manifests."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def validate(
 
 
 def _validate_manifests(source: str, recipe: str | None) -> None:
-    from pairwise_rm.cluster.manifest_digests import check_digests
+    from pairwise_rm.k8s.manifest_digests import check_digests
     from pairwise_rm.recipe.yaml_file import read_text
 
     if recipe is not None:
