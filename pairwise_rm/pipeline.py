@@ -19,7 +19,7 @@ from pairwise_rm.run_folder import RunFolder
 if TYPE_CHECKING:
     from pairwise_rm.evaluate.result import Evaluation
     from pairwise_rm.train.run import Trained
-    from pairwise_rm.train.watchdog import Progress
+    from pairwise_rm.train.watchdog import DriverProgress
 
 STAGES = ("convert", "train", "evaluate", "export")
 
@@ -131,7 +131,7 @@ class _TrainingProgress:
         self._began: float | None = None
         self._steps = 0
 
-    def __call__(self, progress: Progress) -> None:
+    def __call__(self, progress: DriverProgress) -> None:
         if self._holding and progress.holds_gpus:
             self._holding()
             self._holding = None
@@ -140,7 +140,7 @@ class _TrainingProgress:
         elif progress.phase:
             self._part.say(progress.phase)
 
-    def _step(self, progress: Progress, metrics: dict[str, Any]) -> Step:
+    def _step(self, progress: DriverProgress, metrics: dict[str, Any]) -> Step:
         seconds = metrics.get("timing_s/step", 0.0)
         self._steps += 1
         self._began = metrics["time"] - seconds if self._began is None else self._began

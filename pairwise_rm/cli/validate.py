@@ -64,7 +64,7 @@ def validate(
 
 
 def _validate_manifests(source: str, recipe: str | None) -> None:
-    from pairwise_rm.cluster.manifest_digests import check_digests
+    from pairwise_rm.k8s.manifest_digests import check_digests
     from pairwise_rm.recipe.yaml_file import read_text
 
     if recipe is not None:

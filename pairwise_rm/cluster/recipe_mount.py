@@ -7,20 +7,15 @@ an older recipe.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from pairwise_rm.errors import InputError, StageError
+from pairwise_rm.recipe.load import digest_of
 
-DIGEST_LENGTH = 12
 _SYNC_SECONDS = 300.0  # kubelet's sync period and cache together stay below two minutes
 _POLL_SECONDS = 2.0
-
-
-def digest_of(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()[:DIGEST_LENGTH]
 
 
 def await_recipe(path: Path, digest: str, say: Callable[[str], None], timeout: float = _SYNC_SECONDS) -> None:

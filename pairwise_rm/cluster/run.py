@@ -15,13 +15,13 @@ from types import TracebackType
 from pairwise_rm import pipeline
 from pairwise_rm.cluster.gpu_request import GpuRequest, demand_of
 from pairwise_rm.cluster.input_wait import EarlierStage, await_stage
-from pairwise_rm.cluster.recipe_mount import await_recipe, digest_of
+from pairwise_rm.cluster.recipe_mount import await_recipe
 from pairwise_rm.cluster.state_file import StateWriter, read_state, sentence_of, state_file
 from pairwise_rm.cluster.upload import check_target, upload
 from pairwise_rm.errors import InputError
 from pairwise_rm.progress import Begin, End, Event, Failure, Line, Note, Waiting
 from pairwise_rm.ray_session import cluster_address
-from pairwise_rm.recipe.load import load_recipe
+from pairwise_rm.recipe.load import digest_of, load_recipe
 from pairwise_rm.recipe.model import Recipe
 from pairwise_rm.run_folder import RunFolder
 from pairwise_rm.signals import sigterm_raises

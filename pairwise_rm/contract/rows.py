@@ -42,6 +42,7 @@ Order = Literal["original", "swapped"]
 PREFERENCES: tuple[Preference, ...] = ("A", "B", "tie")
 ORDERS: tuple[Order, ...] = ("original", "swapped")
 MAX_STRENGTH = 3
+ROLES = ("system", "user", "assistant")
 
 TRAIN_FILE = "preference_train.parquet"
 TEST_FILE = "preference_test.parquet"

@@ -9,10 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pairwise_rm.contract.rows import MAX_STRENGTH, Message, Preference
+from pairwise_rm.contract.rows import MAX_STRENGTH, ROLES, Message, Preference
 from pairwise_rm.errors import InputError
-
-ROLES = ("system", "user", "assistant")
 
 _SHOWN = 60
 

@@ -13,7 +13,7 @@ import numpy as np
 from pairwise_rm.errors import StageError
 from pairwise_rm.evaluate.bootstrap import Measure, estimate
 from pairwise_rm.evaluate.metrics import pair_measures, row_measures
-from pairwise_rm.evaluate.verdict_table import Table
+from pairwise_rm.evaluate.verdict_arrays import Table
 
 _SAME_ROWS = ("accuracy", "binary_accuracy", "preferred_shorter", "preferred_longer", "invalid")
 

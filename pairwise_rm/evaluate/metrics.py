@@ -21,7 +21,7 @@ import numpy as np
 
 from pairwise_rm.contract.rows import ORDERS, PREFERENCES
 from pairwise_rm.evaluate.bootstrap import Estimate, Measure, estimate
-from pairwise_rm.evaluate.verdict_table import INVALID, Table, swap_verdicts
+from pairwise_rm.evaluate.verdict_arrays import INVALID, Table, swap_verdicts
 
 _A, _B, _TIE = range(len(PREFERENCES))
 

@@ -22,7 +22,7 @@ from pairwise_rm.evaluate.engine import revision_of
 from pairwise_rm.evaluate.provenance import manifest_of, other_configuration
 from pairwise_rm.evaluate.result import COMPARISON, METRICS, REPORT, VERDICTS, Evaluation, read_json
 from pairwise_rm.evaluate.row_verdicts import Progress, row_verdicts_of, sampling_of
-from pairwise_rm.evaluate.verdicts_file import read_verdicts, verdict_columns, write_verdicts
+from pairwise_rm.evaluate.verdicts_parquet import read_verdicts, verdict_columns, write_verdicts
 from pairwise_rm.hf_model import check_model_folder
 from pairwise_rm.recipe.model import Recipe
 
@@ -72,7 +72,7 @@ def evaluate(
 def compare_folders(before: Path, after: Path, recipe: Recipe) -> dict[str, Any]:
     """The paired comparison of two evaluation folders."""
     from pairwise_rm.evaluate.comparison import compare
-    from pairwise_rm.evaluate.verdict_table import COUNTED, table_of
+    from pairwise_rm.evaluate.verdict_arrays import COUNTED, table_of
 
     tables = [table_of(read_verdicts(folder / VERDICTS, COUNTED)) for folder in (before, after)]
     figures = compare(*tables, resamples=recipe.evaluate.bootstrap, seed=recipe.seed)
@@ -110,7 +110,7 @@ def _judge(recipe: Recipe, model: str, rows: Sequence[Row], progress: Progress |
 
 def _measure(columns: dict[str, list[Any]], recipe: Recipe) -> dict[str, Any]:
     from pairwise_rm.evaluate.metrics import measure
-    from pairwise_rm.evaluate.verdict_table import table_of
+    from pairwise_rm.evaluate.verdict_arrays import table_of
 
     settings = recipe.evaluate
     return measure(table_of(columns), samples=settings.samples, resamples=settings.bootstrap, seed=recipe.seed)

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pairwise_rm.contract.rows import Message, Pair, Row, both_orders
-from pairwise_rm.convert.fields import ROLES
+from pairwise_rm.contract.rows import ROLES, Message, Pair, Row, both_orders
 from pairwise_rm.errors import InputError
 
 _KEYS = {"id", "prompt", "messages", "response_a", "response_b"}

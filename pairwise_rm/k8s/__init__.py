@@ -2,6 +2,7 @@
 
     client, kubeconfig, api_errors     the cluster, and what it answers when it refuses
     snapshot                           what there is of a release, as the API's own objects
+    manifest_digests                   whether rendered manifests agree on their recipes, before they are applied
     kuberay, kueue, pods               what KubeRay, its operator, Kueue and a pod's spec tell of it
     stage_status, diagnosis            how a stage stands, and each issue that keeps it, with the value to change:
     pending, failed_pods, issue        pods that do not come to run, pods that fail

@@ -74,8 +74,12 @@ def recipe_yaml(recipe: Recipe) -> str:
 
 def digest(value: Any) -> str:
     """12 hex digits over anything JSON-able: equal content, equal digest."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    return digest_of(json.dumps(value, sort_keys=True, separators=(",", ":"), default=str).encode())
+
+
+def digest_of(content: bytes) -> str:
+    """The first 12 hex digits of a SHA-256: by these a RayJob names the recipe file that it was made for."""
+    return hashlib.sha256(content).hexdigest()[:12]
 
 
 def flatten(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:

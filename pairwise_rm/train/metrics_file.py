@@ -16,12 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from pairwise_rm.atomic_io import write_text
-from pairwise_rm.errors import InputError, StageError
+from pairwise_rm.errors import InputError
 
 TUTORIAL_NAMES = {"reward/mean": "critic/score/mean", "accuracy": "rollout/acc", "kl_loss": "actor/kl_loss"}
 """The RM-Gallery tutorial's metric names, and where verl and our trainer keep their values."""
-
-PROBS_DIFF = "training/rollout_probs_diff_max"
 
 
 def with_tutorial_names(metrics: Mapping[str, Any]) -> dict[str, float]:
@@ -67,22 +65,6 @@ def drop_after(path: Path, step: int) -> None:
     cut_short = path.is_file() and not path.read_bytes().endswith(b"\n")
     if len(kept) != len(steps) or cut_short:
         write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
-
-
-def check_fresh(metrics: Mapping[str, Any], bound: float, step: int) -> None:
-    """Raises StageError when the rollout's token probabilities differ from the trainer's by more than `bound`.
-
-    verl computes the difference for every step; vLLM that went on with old weights shows there and nowhere
-    else (verl itself exits 0).
-    """
-    difference = metrics.get(PROBS_DIFF)
-    if difference is None:
-        raise StageError(f"step {step}: verl reported no {PROBS_DIFF}; fresh rollout weights cannot be proven")
-    if not difference <= bound:
-        raise StageError(
-            f"step {step}: {PROBS_DIFF} is {difference:.4g}, above train.max_probs_diff {bound:g}: "
-            "the rollouts come from other weights than the trainer's; nothing was updated from them"
-        )
 
 
 def _is_number(value: Any) -> bool:

@@ -22,7 +22,8 @@ from verl.trainer.ppo.v1.trainer_base import TRAINER_REGISTRY
 from pairwise_rm.atomic_io import atomic_symlink
 from pairwise_rm.errors import StageError
 from pairwise_rm.train.checkpoints import seal
-from pairwise_rm.train.metrics_file import append_step, check_fresh, with_tutorial_names
+from pairwise_rm.train.metrics_file import append_step, with_tutorial_names
+from pairwise_rm.train.stale_weights import check_fresh
 from pairwise_rm.train.verl_settings import TASK_KEY
 
 

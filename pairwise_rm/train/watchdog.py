@@ -25,7 +25,7 @@ from pairwise_rm.signals import sigterm_raises
 from pairwise_rm.train.metrics_file import read_steps
 
 
-class Progress(NamedTuple):
+class DriverProgress(NamedTuple):
     """`metrics` is None while a phase before the first step goes on; `phase` then says which."""
 
     step: int
@@ -39,7 +39,7 @@ class Progress(NamedTuple):
         return self.metrics is not None or self.phase in _PHASES_ON_GPUS
 
 
-Watch = Callable[[Progress], None]
+Watch = Callable[[DriverProgress], None]
 
 # What verl logs, and what it means to the person who waits.
 _PHASES = (
@@ -134,7 +134,7 @@ class _Follower:
 
     def _tell(self, metrics: dict[str, Any] | None) -> None:
         if self.watch:
-            self.watch(Progress(self.next_step - 1, self.last, self.phase, metrics))
+            self.watch(DriverProgress(self.next_step - 1, self.last, self.phase, metrics))
 
     def silent_for(self) -> float:
         return time.monotonic() - self.heard

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from charts import manifests
-from pairwise_rm.cluster.manifest_digests import check_digests
+from pairwise_rm.k8s.manifest_digests import check_digests
 from tests.chart.kube_schemas import KUBERAY, checked
 from tests.chart.kustomizing import built
 from tests.chart.pod_security import container_violations, violations

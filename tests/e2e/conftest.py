@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from pairwise_rm.pipeline import STAGES
-from tests.e2e.kube import ENDED, GPU, Namespace, Watcher, has_cluster, nodes_have_gpus, run
+from tests.e2e.kube import ENDED, GPU, Namespace, Watcher, has_cluster, new_namespace, nodes_have_gpus, run, wait_for
 from tests.e2e.phases import report
 from tests.paths import CHART, REPO
 
@@ -50,10 +50,7 @@ class Release:
     name: str = RELEASE
 
     def wait_for(self, done: Callable[[], bool], seconds: float, what: str) -> None:
-        end = time.monotonic() + seconds
-        while not done():
-            assert time.monotonic() < end, f"{what}: not after {seconds:.0f} s\n{self.namespace.describe()}"
-            time.sleep(1)
+        wait_for(done, seconds, what, self.namespace.describe)
 
     def wait_until_ended(self, seconds: float) -> None:
         """Every stage's RayJob has ended, well or not."""
@@ -72,11 +69,8 @@ class Release:
 
 @pytest.fixture(scope="session")
 def namespace() -> Iterator[Namespace]:
-    this = Namespace("pairwise-rm-e2e")
-    this.delete()
-    this.create()
-    yield this
-    this.delete()
+    with new_namespace("e2e") as this:
+        yield this
 
 
 @pytest.fixture(scope="session")
@@ -118,11 +112,8 @@ def objects_of_train() -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="session")
 def alone() -> Iterator[Alone]:
-    namespace = Namespace("pairwise-rm-e2e-alone")
-    namespace.delete()
-    namespace.create()
     chosen = objects_of_train()
-    began = time.monotonic()
-    namespace.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(chosen))
-    yield Alone(namespace, [one["kind"] for one in chosen], began)
-    namespace.delete()
+    with new_namespace("e2e-alone") as namespace:
+        began = time.monotonic()
+        namespace.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(chosen))
+        yield Alone(namespace, [one["kind"] for one in chosen], began)

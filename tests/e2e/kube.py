@@ -9,7 +9,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,29 @@ class Namespace:
             parts.append(f"--- {name}\n{log}")
         parts.append(self.kubectl("get", "events", "--sort-by", ".lastTimestamp", code=None)[-4000:])
         return "\n".join(parts)
+
+
+def wait_for(done: Callable[[], bool], seconds: float, what: str, told: Callable[[], str]) -> float:
+    """Seconds until `done`; fails after `seconds` with what `told` says of the cluster."""
+    began = time.monotonic()
+    while not done():
+        assert time.monotonic() < began + seconds, f"{what}: not after {seconds:.0f} s\n{told()}"
+        time.sleep(1)
+    return time.monotonic() - began
+
+
+@contextmanager
+def new_namespace(name: str, **labels: str) -> Iterator[Namespace]:
+    """A namespace that is new, and gone afterwards."""
+    this = Namespace(f"pairwise-rm-{name}")
+    this.delete()
+    try:
+        this.create()
+        for key, value in labels.items():
+            run("kubectl", "label", "namespace", this.name, f"{key}={value}")
+        yield this
+    finally:
+        this.delete()
 
 
 def state_of(job: dict[str, Any]) -> str:

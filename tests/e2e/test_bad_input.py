@@ -16,7 +16,7 @@ import yaml
 
 from tests.chart.chart_sentences import sentences, templates
 from tests.chart.rendering import nested
-from tests.e2e.kube import Namespace, run, tool
+from tests.e2e.kube import Namespace, new_namespace, run, tool
 from tests.paths import CHART
 
 USER = "pairwise-rm-e2e-installer"
@@ -180,12 +180,9 @@ THERE: list[dict[str, Any]] = [
 @pytest.fixture(scope="module")
 def there() -> Iterator[Namespace]:
     """A namespace with what the cases run into."""
-    namespace = Namespace("pairwise-rm-e2e-bad-input")
-    namespace.delete()
-    namespace.create()
-    namespace.kubectl("apply", "--filename", "-", stdin=yaml.safe_dump_all(THERE))
-    yield namespace
-    namespace.delete()
+    with new_namespace("e2e-bad-input") as namespace:
+        namespace.kubectl("apply", "--filename", "-", stdin=yaml.safe_dump_all(THERE))
+        yield namespace
 
 
 def install(

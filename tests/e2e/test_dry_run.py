@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.kube import Namespace, run, tool
+from tests.e2e.kube import Namespace, new_namespace, run, tool
 from tests.paths import CHART, REPO
 
 PRESETS = [None, *sorted(CHART.glob("values-*.yaml"))]
@@ -17,13 +17,10 @@ KUSTOMIZED = ["base", "overlays/kind", "overlays/a100"]
 
 @pytest.fixture(scope="module")
 def empty() -> Iterator[Namespace]:
-    namespace = Namespace("pairwise-rm-e2e-dry-run")
-    namespace.delete()
-    namespace.create()
-    # A pod is not even tried before its service account is there.
-    namespace.kubectl("create", "serviceaccount", "judge")
-    yield namespace
-    namespace.delete()
+    with new_namespace("e2e-dry-run") as namespace:
+        # A pod is not even tried before its service account is there.
+        namespace.kubectl("create", "serviceaccount", "judge")
+        yield namespace
 
 
 def said_of_each(namespace: Namespace, *what: str, stdin: str | None = None) -> set[str]:

@@ -11,12 +11,17 @@ import yaml
 
 from tests.chart.crd_schemas import schema_file
 from tests.chart.gitops_health import load
-from tests.e2e.kube import Namespace, run
+from tests.e2e.kube import Namespace, new_namespace, run, wait_for
 
 CRDS = {
     "applications.argoproj.io": "argocd-application-crd.yaml",
     "helmreleases.helm.toolkit.fluxcd.io": "flux-helmrelease-crd.yaml",
 }
+
+
+def is_established(crd: str) -> bool:
+    found = json.loads(run("kubectl", "get", "crd", crd, "--output", "json")).get("status", {}).get("conditions") or []
+    return any(condition["type"] == "Established" and condition["status"] == "True" for condition in found)
 
 
 @pytest.fixture(scope="module")
@@ -27,14 +32,12 @@ def gitops() -> Iterator[Namespace]:
     made = [name for name in CRDS if f"/{name}" not in there]
     for name in made:
         run("kubectl", "apply", "--server-side", "--filename", str(files[name]))
-    namespace = Namespace("pairwise-rm-e2e-gitops")
     try:
-        run("kubectl", "wait", "--for=condition=Established", "--timeout=60s", *(f"crd/{name}" for name in CRDS))
-        namespace.delete()
-        namespace.create()
-        yield namespace
+        # A definition that was made a moment ago has no conditions yet, at which `kubectl wait` ends.
+        wait_for(lambda: all(is_established(name) for name in CRDS), 60, "the CRDs are established", lambda: there)
+        with new_namespace("e2e-gitops") as namespace:
+            yield namespace
     finally:
-        namespace.delete()
         for name in made:
             run("kubectl", "delete", "crd", name, "--ignore-not-found")
 

@@ -10,14 +10,13 @@ import os
 import socket
 import subprocess
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.kube import Namespace, has_cluster, run
+from tests.e2e.kube import has_cluster, run, wait_for
 from tests.e2e.phases import report
 from tests.paths import shared
 
@@ -29,26 +28,6 @@ def pytest_configure() -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     report(terminalreporter)
-
-
-def wait_for(done: Callable[[], bool], seconds: float, what: str, told: Callable[[], str]) -> float:
-    """Seconds until `done`; fails after `seconds` with what `told` says of the cluster."""
-    began = time.monotonic()
-    while not done():
-        assert time.monotonic() < began + seconds, f"{what}: not after {seconds:.0f} s\n{told()}"
-        time.sleep(1)
-    return time.monotonic() - began
-
-
-def new_namespace(name: str, **labels: str) -> Iterator[Namespace]:
-    """For a fixture: a namespace that is new, and gone afterwards."""
-    this = Namespace(f"pairwise-rm-e2e-{name}")
-    this.delete()
-    this.create()
-    for key, value in labels.items():
-        run("kubectl", "label", "namespace", this.name, f"{key}={value}")
-    yield this
-    this.delete()
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,9 @@ import yaml
 
 from tests.chart.gitops_health import GITOPS, load
 from tests.chart.rendering import over
-from tests.e2e.kube import ENDED, Namespace, gpu_pods, pairwise_rm, run, state_of, succeeded
+from tests.e2e.kube import ENDED, Namespace, gpu_pods, pairwise_rm, run, state_of, succeeded, wait_for
 from tests.e2e.phases import PHASES
-from tests.e2e_gitops.conftest import GitServer, Repository, wait_for
+from tests.e2e_gitops.conftest import GitServer, Repository
 from tests.e2e_gitops.pairs import CLAIM, VALUES, put_pairs
 from tests.paths import CHART
 

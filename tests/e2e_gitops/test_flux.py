@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.e2e.kube import Namespace, run, state_of, succeeded, tool
+from tests.e2e.kube import Namespace, new_namespace, run, state_of, succeeded, tool, wait_for
 from tests.e2e.phases import PHASES
-from tests.e2e_gitops.conftest import GitServer, Repository, new_namespace, wait_for
+from tests.e2e_gitops.conftest import GitServer, Repository
 from tests.e2e_gitops.pairs import VALUES, put_pairs
 from tests.paths import CHART, REPO
 
@@ -89,7 +89,8 @@ GROUPS = {"gitrepository": "source.toolkit.fluxcd.io", "kustomization": "kustomi
 
 @pytest.fixture(scope="module")
 def namespace() -> Iterator[Namespace]:
-    yield from new_namespace("flux")
+    with new_namespace("e2e-flux") as this:
+        yield this
 
 
 @pytest.fixture(scope="module")

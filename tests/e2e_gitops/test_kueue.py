@@ -16,9 +16,8 @@ import pytest
 import yaml
 
 from tests.chart.rendering import nested, over
-from tests.e2e.kube import GPU, Namespace, run, state_of, succeeded, tool
+from tests.e2e.kube import GPU, Namespace, new_namespace, run, state_of, succeeded, tool, wait_for
 from tests.e2e.phases import PHASES
-from tests.e2e_gitops.conftest import new_namespace, wait_for
 from tests.paths import CHART, REPO
 
 FOLDER = REPO / "manifests" / "kueue"
@@ -180,7 +179,7 @@ def condition_of(item: Object, name: str) -> Object:
 
 
 def new_queue(name: str, gpus: int | None = 1) -> Iterator[Queue]:
-    for namespace in new_namespace(f"kueue-{name}"):
+    with new_namespace(f"e2e-kueue-{name}") as namespace:
         items = yaml.safe_dump_all(queue_objects(namespace.name, gpus))
         run("kubectl", "apply", "-f", "-", stdin=items)
         namespace.kubectl("apply", "-f", "-", stdin=yaml.safe_dump(CACHE))

@@ -15,9 +15,8 @@ import pytest
 import yaml
 
 from tests.chart.rendering import over
-from tests.e2e.kube import ENDED, Namespace, pairwise_rm, state_of, succeeded
+from tests.e2e.kube import ENDED, Namespace, new_namespace, pairwise_rm, state_of, succeeded, wait_for
 from tests.e2e.phases import PHASES
-from tests.e2e_gitops.conftest import new_namespace, wait_for
 from tests.e2e_gitops.pairs import VALUES, put_pairs
 from tests.e2e_gitops.reach import PAUSE_SECONDS, Row, name_of, ray_pod, rows, table
 from tests.paths import CHART
@@ -29,7 +28,8 @@ TOKEN = "/var/run/secrets/kubernetes.io/serviceaccount/token"
 
 @pytest.fixture(scope="module")
 def namespace() -> Iterator[Namespace]:
-    yield from new_namespace("policies")
+    with new_namespace("e2e-policies") as this:
+        yield this
 
 
 @pytest.fixture(scope="module")

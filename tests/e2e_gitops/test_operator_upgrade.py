@@ -9,9 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.kube import ENDED, Namespace, pairwise_rm, run, state_of, succeeded
+from tests.e2e.kube import ENDED, Namespace, new_namespace, pairwise_rm, run, state_of, succeeded, wait_for
 from tests.e2e.phases import PHASES
-from tests.e2e_gitops.conftest import new_namespace, wait_for
 from tests.e2e_gitops.reach import ray_pod
 from tests.paths import CHART, shared
 
@@ -32,7 +31,8 @@ def operator() -> str:
 def namespace() -> Iterator[Namespace]:
     if not os.environ.get("PAIRWISE_RM_CLUSTER_IS_OURS"):
         pytest.skip("the operator of somebody's cluster is left alone")
-    yield from new_namespace("operator")
+    with new_namespace("e2e-operator") as this:
+        yield this
 
 
 def step(namespace: Namespace) -> int:

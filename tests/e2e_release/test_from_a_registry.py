@@ -12,7 +12,6 @@ import os
 import re
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ import yaml
 from release import registry
 from release.chart import package
 from release.versions import version_of_package
-from tests.e2e.kube import ENDED, Namespace, has_cluster, run, succeeded, tool
+from tests.e2e.kube import ENDED, Namespace, has_cluster, new_namespace, run, state_of, succeeded, tool, wait_for
 from tests.e2e_gitops import pairs
 from tests.paths import CHART
 
@@ -67,11 +66,8 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Published]:
 
 @pytest.fixture(scope="module")
 def namespace() -> Iterator[Namespace]:
-    this = Namespace("pairwise-rm-e2e-release")
-    this.delete()
-    this.create()
-    yield this
-    this.delete()
+    with new_namespace("e2e-release") as this:
+        yield this
 
 
 @pytest.fixture(scope="module")
@@ -88,10 +84,12 @@ def installed(published: Published, namespace: Namespace, tmp_path_factory: pyte
         file.write_text(json.dumps(values), encoding="utf-8")
         files.append(f"--values={file}")
     namespace.helm("install", RELEASE, published.chart, "--version", VERSION, "--plain-http", *files)
-    end = time.monotonic() + ENDS_WITHIN
-    while not [job for job in namespace.jobs().values() if job.get("status", {}).get("jobDeploymentStatus") in ENDED]:
-        assert time.monotonic() < end, f"convert: not ended after {ENDS_WITHIN:.0f} s\n{namespace.describe()}"
-        time.sleep(2)
+    wait_for(
+        lambda: any(state_of(job) in ENDED for job in namespace.jobs().values()),
+        ENDS_WITHIN,
+        "convert ended",
+        namespace.describe,
+    )
     return namespace
 
 

@@ -15,10 +15,11 @@ from pyarrow import parquet
 from pairwise_rm.contract.rows import Pair, arrow_schema, both_orders
 from pairwise_rm.errors import StageError
 from pairwise_rm.evaluate.run import evaluate, write_report
-from pairwise_rm.evaluate.verdicts_file import read_verdicts
+from pairwise_rm.evaluate.verdicts_parquet import read_verdicts
 from pairwise_rm.judge.items import Item
 from pairwise_rm.judge.run import judge
 from pairwise_rm.recipe.model import Recipe
+from tests.model_files import save_byte_tokenizer
 
 TEMPLATE = "{% for m in messages %}{{ m['content'] }}<|im_end|>{% endfor %}<think>"
 
@@ -27,28 +28,21 @@ TEMPLATE = "{% for m in messages %}{{ m['content'] }}<|im_end|>{% endfor %}<thin
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A random two-layer Qwen2 over bytes; its template opens the reasoning in the prompt."""
     import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+    from transformers import Qwen2Config, Qwen2ForCausalLM
 
     folder = tmp_path_factory.mktemp("model")
-    letters = ["<|im_end|>", "<pad>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
-    tokenizer = Tokenizer(models.BPE(vocab={letter: at for at, letter in enumerate(letters)}, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<pad>")
-    fast.chat_template = TEMPLATE
-    fast.save_pretrained(folder)
+    tokenizer = save_byte_tokenizer(folder, TEMPLATE, eos="<|im_end|>", pad_token="<pad>")
     torch.manual_seed(0)
     config = Qwen2Config(
-        vocab_size=len(fast),
+        vocab_size=len(tokenizer),
         hidden_size=64,
         intermediate_size=128,
         num_hidden_layers=2,
         num_attention_heads=2,  # vLLM's CPU attention wants heads of at least 32
         num_key_value_heads=1,
         max_position_embeddings=4096,
-        eos_token_id=fast.eos_token_id,
-        pad_token_id=fast.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
         bos_token_id=None,
     )
     Qwen2ForCausalLM(config).to(torch.float32).save_pretrained(folder)

@@ -18,6 +18,10 @@ from pairwise_rm.recipe.model import Recipe
 from tests.unit.k8s_objects import AT, STEP, job, ray_cluster, said, submitter, worker
 from tests.unit.kubernetes_stub import KubernetesStub, kubeconfig
 
+MakeRecipe = Callable[..., Recipe]
+MakeRows = Callable[..., list[Row]]
+WriteRows = Callable[..., Path]
+
 # A loaded machine is slow, which is no fault of the code under test.
 settings.register_profile("unit", deadline=None)
 settings.load_profile("unit")
@@ -62,7 +66,7 @@ def tokenizer() -> Any:
 
 
 @pytest.fixture
-def make_recipe(tmp_path: Path) -> Callable[..., Recipe]:
+def make_recipe(tmp_path: Path) -> MakeRecipe:
     """`make_recipe(train={"steps": 3})`: the smallest CPU recipe, with sections merged in."""
 
     def make(**sections: Any) -> Recipe:
@@ -82,7 +86,7 @@ def make_recipe(tmp_path: Path) -> Callable[..., Recipe]:
 
 
 @pytest.fixture
-def make_rows() -> Callable[..., list[Row]]:
+def make_rows() -> MakeRows:
     """`make_rows(3)`: both orders of that many pairs; the first response is the better one."""
 
     def make(count: int = 2, **changed: Any) -> list[Row]:
@@ -103,7 +107,7 @@ def make_rows() -> Callable[..., list[Row]]:
 
 
 @pytest.fixture
-def write_rows() -> Callable[..., Path]:
+def write_rows() -> WriteRows:
     """Writes rows as our parquet layout."""
 
     def write(path: Path, rows: list[Row]) -> Path:

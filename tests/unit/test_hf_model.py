@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -14,11 +13,7 @@ import pytest
 from pairwise_rm.errors import InputError
 from pairwise_rm.hf_model import check_base_model, check_model_folder, fingerprint, is_hub_name
 from pairwise_rm.recipe.model import ModelConfig
-
-
-def safetensors(data: bytes = b"\0" * 8) -> bytes:
-    header = json.dumps({"w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}).encode()
-    return len(header).to_bytes(8, "little") + header + data
+from tests.model_files import safetensors
 
 
 @pytest.fixture
@@ -29,7 +24,7 @@ def model(tmp_path: Path) -> Path:
     (folder / "config.json").write_text('{"model_type": "qwen2"}')
     (folder / "tokenizer.json").write_text("{}")
     (folder / "chat_template.jinja").write_text("{{ messages }}")
-    (folder / "model.safetensors").write_bytes(safetensors())
+    (folder / "model.safetensors").write_bytes(safetensors(2))
     return folder
 
 
@@ -61,7 +56,7 @@ def write(name: str, content: str | bytes) -> Callable[[Path], object]:
         (remove("tokenizer.json"), "no tokenizer"),
         (remove("chat_template.jinja"), "no chat template"),
         (remove("model.safetensors"), "no weights"),
-        (write("model.safetensors", safetensors(b"\0" * 7)), "cut short"),
+        (write("model.safetensors", safetensors(2, data=bytes(7))), "cut short"),
         (write("model.safetensors", b"\0" * 4), "cut short"),
         (write("model.safetensors", (3).to_bytes(8, "little") + b"{x}"), "header is damaged"),
         (write("pytorch_model.bin", b""), "empty file"),
@@ -119,7 +114,7 @@ def test_the_fingerprint_changes_with_the_weights_and_not_with_the_model_card(mo
     first = fingerprint(str(model))
     (model / "README.md").write_text("# card")
     assert fingerprint(str(model)) == first
-    (model / "model.safetensors").write_bytes(safetensors(b"\1" * 8))
+    (model / "model.safetensors").write_bytes(safetensors(2, data=b"\1" * 8))
     assert fingerprint(str(model)) != first
 
 

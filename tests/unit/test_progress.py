@@ -36,7 +36,7 @@ from pairwise_rm.progress import (
     newest,
     other_version,
 )
-from pairwise_rm.train.watchdog import Progress
+from pairwise_rm.train.watchdog import DriverProgress
 
 STEP = Step(3, 20, 0.412, 0.5, 0.98, 0.0012, 9.1, 160.0)
 METRICS = {
@@ -150,7 +150,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
 
 def work(reporter: Reporter) -> None:
     with reporter.part("train", "model -> folder") as part:
-        _TrainingProgress(part)(Progress(3, 20, "", METRICS))
+        _TrainingProgress(part)(DriverProgress(3, 20, "", METRICS))
     reporter.say("report: r.html")
 
 

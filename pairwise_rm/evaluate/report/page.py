@@ -20,7 +20,7 @@ from pairwise_rm.evaluate.report.figures import (
     track_row,
 )
 from pairwise_rm.evaluate.report.samples import KINDS, pick_samples
-from pairwise_rm.evaluate.verdicts_file import read_verdicts
+from pairwise_rm.evaluate.verdicts_parquet import read_verdicts
 from pairwise_rm.recipe.model import Recipe
 from pairwise_rm.train.metrics_file import read_steps
 

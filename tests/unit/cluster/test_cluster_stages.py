@@ -18,13 +18,13 @@ from pairwise_rm.atomic_io import write_json
 from pairwise_rm.cluster import input_wait
 from pairwise_rm.cluster.gpu_request import Demand, demand_of
 from pairwise_rm.cluster.input_wait import EarlierStage, await_stage
-from pairwise_rm.cluster.recipe_mount import await_recipe, digest_of
+from pairwise_rm.cluster.recipe_mount import await_recipe
 from pairwise_rm.cluster.state_file import LOST_SECONDS, StageState, StateWriter, read_state, state_file
 from pairwise_rm.cluster.upload import check_target, upload
 from pairwise_rm.errors import InputError, StageError
 from pairwise_rm.progress import Line, Step, Waiting
-from pairwise_rm.recipe.load import load_recipe, recipe_yaml
-from pairwise_rm.recipe.model import Recipe
+from pairwise_rm.recipe.load import digest_of, load_recipe, recipe_yaml
+from tests.unit.conftest import MakeRecipe
 
 
 def put(path: Path, **changed: object) -> Path:
@@ -85,7 +85,7 @@ def test_a_damaged_state_is_told_by_its_path(tmp_path: Path) -> None:
 
 
 def test_the_state_of_convert_lies_beside_the_pairs_and_that_of_others_in_the_run_folder(
-    make_recipe: Callable[..., Recipe], tmp_path: Path
+    make_recipe: MakeRecipe, tmp_path: Path
 ) -> None:
     recipe = make_recipe(data={"export": {"output_dir": str(tmp_path / "pairs")}})
     assert state_file(recipe, "convert") == tmp_path / "pairs" / "stages" / "convert.json"
@@ -347,7 +347,7 @@ def test_a_store_that_refuses_is_one_line(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def convert_recipe(make_recipe: Callable[..., Recipe], tmp_path: Path) -> Path:
+def convert_recipe(make_recipe: MakeRecipe, tmp_path: Path) -> Path:
     row = {"prompt": "q", "response_1": "a", "response_2": "b", "preference_strength": 1}
     rows = [{**row, "prompt": f"q{n}", "split": split} for n, split in enumerate(["train", "val"])]
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pairwise_rm.contract.prompt import PairwiseComparisonTemplate
 from pairwise_rm.contract.prompt_fit import CUT_MARK, PromptFitter, TokenEstimate
 from pairwise_rm.contract.rows import Row
+from tests.unit.conftest import MakeRows
 
 TEMPLATE = "Judge by the rubric.\nQuery: {{ query }}\nA: {{ response_a }}\nB: {{ response_b }}\nOne verdict, please."
 
@@ -37,7 +38,7 @@ def fitter(tokenizer: Any, limit: int, **options: Any) -> PromptFitter:
 
 
 @pytest.fixture
-def pair(make_rows: Callable[..., list[Row]]) -> Callable[[str, str], tuple[Row, Row]]:
+def pair(make_rows: MakeRows) -> Callable[[str, str], tuple[Row, Row]]:
     def make(first: str, second: str) -> tuple[Row, Row]:
         original, swapped = make_rows(1)
         return {**original, "responses": [first, second]}, {**swapped, "responses": [second, first]}
@@ -72,7 +73,7 @@ def test_a_megabyte_in_one_word_is_estimated_by_its_bytes(tokenizer: Any) -> Non
 )
 @given(first=texts.filter(str.strip), second=texts.filter(str.strip), limit=st.integers(60, 220))
 def test_what_is_fitted_fits_in_both_orders_and_is_cut_alike(
-    tokenizer: Any, make_rows: Callable[..., list[Row]], first: str, second: str, limit: int
+    tokenizer: Any, make_rows: MakeRows, first: str, second: str, limit: int
 ) -> None:
     fit = fitter(tokenizer, limit)
     original, swapped = make_rows(1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +12,12 @@ pd = pytest.importorskip("pandas")
 pytest.importorskip("pyarrow")
 
 from pairwise_rm.contract.rows import (  # noqa: E402
-    Row,
     UnreadableRow,
     normalize_row,
     read_rows,
 )
 from pairwise_rm.errors import InputError  # noqa: E402
-
-WriteRows = Callable[..., Path]
-MakeRows = Callable[..., list[Row]]
+from tests.unit.conftest import MakeRows, WriteRows  # noqa: E402
 
 
 def upstream(**changed: Any) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from pairwise_rm.errors import StageError  # noqa: E402
 from pairwise_rm.evaluate.bootstrap import Measure, estimate  # noqa: E402
 from pairwise_rm.evaluate.comparison import compare  # noqa: E402
 from pairwise_rm.evaluate.metrics import measure  # noqa: E402
-from pairwise_rm.evaluate.verdict_table import COUNTED, table_of  # noqa: E402
+from pairwise_rm.evaluate.verdict_arrays import COUNTED, table_of  # noqa: E402
 
 FEW = 200  # resamples
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,8 +21,9 @@ from pairwise_rm.evaluate import row_verdicts  # noqa: E402
 from pairwise_rm.evaluate.engine import Generation, Sampling, engine_arguments  # noqa: E402
 from pairwise_rm.evaluate.result import Evaluation  # noqa: E402
 from pairwise_rm.evaluate.run import evaluate, spread, write_report  # noqa: E402
-from pairwise_rm.evaluate.verdicts_file import prompt_id, read_verdicts  # noqa: E402
+from pairwise_rm.evaluate.verdicts_parquet import prompt_id, read_verdicts  # noqa: E402
 from pairwise_rm.recipe.model import Recipe  # noqa: E402
+from tests.model_files import safetensors, save_byte_tokenizer  # noqa: E402
 
 GOOD = "<think>One helps more.</think><preference>{}</preference>"
 TEMPLATE = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
@@ -32,19 +32,9 @@ TEMPLATE = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A folder that passes preflight, with a real byte-level tokenizer and no real weights."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
     folder = tmp_path_factory.mktemp("model")
-    vocabulary = {letter: at for at, letter in enumerate(["<eos>", *sorted(pre_tokenizers.ByteLevel.alphabet())])}
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<eos>")
-    fast.chat_template = TEMPLATE
-    fast.save_pretrained(folder)
-    header = json.dumps({"w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
-    (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + b"\0" * 4)
+    save_byte_tokenizer(folder, TEMPLATE, eos="<eos>")
+    (folder / "model.safetensors").write_bytes(safetensors(1))
     (folder / "config.json").write_text("{}")
     return str(folder)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from pairwise_rm.errors import InputError, StageError
 from pairwise_rm.export import fsdp_merge
 from pairwise_rm.export.fsdp_merge import INDEX, merge_weights, weight_bytes
 from pairwise_rm.export.run import export
-from pairwise_rm.recipe.model import Recipe
+from tests.unit.conftest import MakeRecipe
 
 # Two ranks of FSDP2 on CPUs, forked after the slow import; 7 and 5 rows do not divide by 2, and 1 row leaves a
 # rank with none.
@@ -223,7 +223,7 @@ def test_a_layer_without_its_adapter_is_named(adapted: Any, tmp_path: Path) -> N
 
 
 def test_an_export_onto_a_folder_of_the_users_is_refused_before_anything_is_merged(
-    make_recipe: Callable[..., Recipe], tmp_path: Path
+    make_recipe: MakeRecipe, tmp_path: Path
 ) -> None:
     (tmp_path / "mine").mkdir()
     # No checkpoint is there: merging first would complain of that.

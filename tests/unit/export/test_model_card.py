@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,8 +10,8 @@ import pytest
 from pairwise_rm.cluster.run import ClusterReporter
 from pairwise_rm.export.run import refresh_card
 from pairwise_rm.pipeline import _TrainingProgress
-from pairwise_rm.recipe.model import Recipe
-from pairwise_rm.train.watchdog import Progress
+from pairwise_rm.train.watchdog import DriverProgress
+from tests.unit.conftest import MakeRecipe
 
 
 @pytest.fixture
@@ -32,16 +31,14 @@ def evaluated(tmp_path: Path, accuracy: float) -> None:
     (folder / "metrics.json").write_text(json.dumps({"pairs": 3, "accuracy": {"value": accuracy}}))
 
 
-def test_a_new_evaluation_gives_the_card_its_numbers(
-    make_recipe: Callable[..., Recipe], exported: Path, tmp_path: Path
-) -> None:
+def test_a_new_evaluation_gives_the_card_its_numbers(make_recipe: MakeRecipe, exported: Path, tmp_path: Path) -> None:
     evaluated(tmp_path, 0.9375)
     assert refresh_card(make_recipe()) == exported / "README.md"
     assert "| accuracy, both orders | - | 0.938 |" in (exported / "README.md").read_text()
 
 
 def test_the_card_keeps_what_was_exported_whatever_the_recipe_at_hand_says(
-    make_recipe: Callable[..., Recipe], exported: Path, tmp_path: Path
+    make_recipe: MakeRecipe, exported: Path, tmp_path: Path
 ) -> None:
     evaluated(tmp_path, 0.5)
     refresh_card(make_recipe(export={"license": None}))
@@ -51,7 +48,7 @@ def test_the_card_keeps_what_was_exported_whatever_the_recipe_at_hand_says(
     assert "20 steps" in card
 
 
-def test_without_an_export_there_is_no_card_to_write(make_recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+def test_without_an_export_there_is_no_card_to_write(make_recipe: MakeRecipe, tmp_path: Path) -> None:
     evaluated(tmp_path, 0.5)
     assert refresh_card(make_recipe()) is None
     assert not (tmp_path / "run" / "export").exists()
@@ -62,5 +59,5 @@ def test_the_gpus_that_were_asked_for_are_let_go_once_verl_holds_them() -> None:
     with ClusterReporter("train", lambda line: said.append(str(json.loads(line)["text"]))).part("train") as part:
         steps = _TrainingProgress(part, lambda: said.append("let go"))
         for phase in ("Ray is up", "actor and reference loaded", "first step"):
-            steps(Progress(0, 2, phase, None))
+            steps(DriverProgress(0, 2, phase, None))
     assert said[1:-1] == ["Ray is up", "let go", "actor and reference loaded", "first step"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,19 +10,19 @@ import pytest
 
 from pairwise_rm.errors import InputError
 from pairwise_rm.recipe.load import recipe_yaml
-from pairwise_rm.recipe.model import Recipe
 from pairwise_rm.serve.exported import Exported, ServeArguments
+from tests.model_files import safetensors
+from tests.unit.conftest import MakeRecipe
 
 
 @pytest.fixture
-def export(tmp_path: Path, make_recipe: Callable[..., Recipe]) -> Callable[..., Path]:
+def export(tmp_path: Path, make_recipe: MakeRecipe) -> Callable[..., Path]:
     """The smallest folder that passes for an exported judge."""
 
     def make(**sections: Any) -> Path:
         folder = tmp_path / "export"
         folder.mkdir()
-        header = json.dumps({"w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
-        (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+        (folder / "model.safetensors").write_bytes(safetensors(1))
         for name in ("config.json", "tokenizer.json", "chat_template.jinja"):
             (folder / name).write_text("{}")
         (folder / "recipe.yaml").write_text(recipe_yaml(make_recipe(**sections)))

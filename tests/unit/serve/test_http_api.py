@@ -26,6 +26,7 @@ from pairwise_rm.serve.exported import Exported
 from pairwise_rm.serve.http_api import MOST_ITEMS, application
 from pairwise_rm.serve.served_judge import ServedJudge, completion_request
 from pairwise_rm.serve.server_process import ServerProcess
+from tests.unit.conftest import MakeRecipe
 
 STAND_IN = Path(__file__).with_name("vllm_stand_in.py")
 ITEM = {"prompt": "Why are apples healthy?", "response_a": "Fibre.", "response_b": "They are red."}
@@ -59,7 +60,7 @@ def served_judge(recipe: Recipe, tokenizer: Any, record: Path) -> ServedJudge:
 
 
 @pytest.fixture
-def serve(make_recipe: Callable[..., Recipe], tokenizer: Any, tmp_path: Path) -> Iterator[Callable[..., Serving]]:
+def serve(make_recipe: MakeRecipe, tokenizer: Any, tmp_path: Path) -> Iterator[Callable[..., Serving]]:
     """`serve(prompt={"overlong": "drop"})`: the application, and a stand-in behind it."""
     started: list[Serving] = []
 
@@ -105,9 +106,7 @@ def test_vllm_is_asked_for_token_ids_greedily_as_evaluation_asks(serve: Callable
     assert shown[1].index("They are red.") < shown[1].index("Fibre.")
 
 
-def test_samples_of_a_prompt_follow_each_other_and_are_seeded_on_a_gpu(
-    make_recipe: Callable[..., Recipe], tmp_path: Path
-) -> None:
+def test_samples_of_a_prompt_follow_each_other_and_are_seeded_on_a_gpu(make_recipe: MakeRecipe, tmp_path: Path) -> None:
     recipe = make_recipe(device="cuda", evaluate={"samples": 3}, seed=7)
     from pairwise_rm.evaluate.row_verdicts import sampling_of
 

@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 import sys
-import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -16,6 +15,7 @@ pytest.importorskip("httpx")
 
 from pairwise_rm.errors import StageError
 from pairwise_rm.serve.server_process import ServerProcess
+from tests.unit.processes import alive, gone
 
 STAND_IN = Path(__file__).with_name("vllm_stand_in.py")
 
@@ -37,21 +37,6 @@ def scenario(
         return server
 
     return asyncio.run(run())
-
-
-def running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-def gone(pid: int) -> bool:
-    for _ in range(300):
-        if not running(pid):
-            return True
-        time.sleep(0.1)
-    return False
 
 
 async def nothing(server: ServerProcess) -> None: ...
@@ -145,7 +130,7 @@ def test_a_child_that_is_still_starting_ends_with_its_parent_even_when_that_is_k
                 break
             await asyncio.sleep(0.1)
         helper = int((tmp_path / "pid").read_text())
-        assert running(helper)
+        assert alive(helper)
         parent.send_signal(signal.SIGKILL)
         await parent.wait()
         return helper

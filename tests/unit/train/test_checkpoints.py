@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,7 @@ from pairwise_rm.recipe.model import Recipe
 from pairwise_rm.run_folder import RunFolder
 from pairwise_rm.train import run as train_run
 from pairwise_rm.train.checkpoints import SEAL, check_seal, newest, seal, sealed, step_of
-
-MakeRecipe = Callable[..., Recipe]
+from tests.unit.conftest import MakeRecipe
 
 
 def checkpoint(folder: Path, step: int, finished: bool = True) -> Path:

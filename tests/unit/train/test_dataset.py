@@ -20,14 +20,14 @@ import pairwise_rm
 from pairwise_rm.contract.rows import Row, UnreadableRow
 from pairwise_rm.errors import InputError
 from pairwise_rm.train.dataset import HelpfulnessPairwiseTrainDataset
+from tests.unit.conftest import MakeRows, WriteRows
 
-MakeRows = Callable[..., list[Row]]
 Load = Callable[..., HelpfulnessPairwiseTrainDataset]
 LONG = "word " * 900
 
 
 @pytest.fixture
-def file(tmp_path: Path, make_rows: MakeRows, write_rows: Callable[..., Path]) -> Callable[..., Path]:
+def file(tmp_path: Path, make_rows: MakeRows, write_rows: WriteRows) -> Callable[..., Path]:
     def write(rows: list[Row] | None = None, name: str = "preference_train.parquet") -> Path:
         return write_rows(tmp_path / name, make_rows(10) if rows is None else rows)
 

@@ -9,11 +9,9 @@ from typing import Any
 
 import pytest
 
-from pairwise_rm.errors import InputError, StageError
+from pairwise_rm.errors import InputError
 from pairwise_rm.train.metrics_file import (
-    PROBS_DIFF,
     append_step,
-    check_fresh,
     drop_after,
     read_steps,
     with_tutorial_names,
@@ -89,20 +87,3 @@ def test_the_names_of_the_rm_gallery_tutorial_stand_beside_verls() -> None:
 
 def test_without_a_reference_there_is_no_kl_loss() -> None:
     assert set(with_tutorial_names({"critic/score/mean": 0.5, "rollout/acc": 0.6})) == {"reward/mean", "accuracy"}
-
-
-@pytest.mark.parametrize("difference", [0.0, 1e-5, 0.01])
-def test_fresh_weights_pass(difference: float) -> None:
-    check_fresh({PROBS_DIFF: difference}, bound=0.01, step=3)
-    assert difference <= 0.01
-
-
-@pytest.mark.parametrize("difference", [0.0100001, 0.9, math.nan, math.inf])
-def test_stale_weights_stop_the_run_with_the_measured_figure(difference: float) -> None:
-    with pytest.raises(StageError, match=f"step 3: {PROBS_DIFF} is .*, above train.max_probs_diff 0.01"):
-        check_fresh({PROBS_DIFF: difference}, bound=0.01, step=3)
-
-
-def test_weights_that_cannot_be_proven_fresh_stop_the_run() -> None:
-    with pytest.raises(StageError, match=f"step 3: verl reported no {PROBS_DIFF}"):
-        check_fresh({}, bound=0.01, step=3)

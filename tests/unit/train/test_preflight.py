@@ -6,20 +6,19 @@ import contextlib
 import importlib.util
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
-from pairwise_rm.contract.rows import Row
 from pairwise_rm.errors import InputError, StageError
 from pairwise_rm.recipe.model import Recipe
 from pairwise_rm.run_folder import RunFolder
 from pairwise_rm.train import preflight as checks
 from pairwise_rm.train.preflight import Facts, check_cluster, parameter_count, preflight, ray_cpus_needed
-
-MakeRecipe = Callable[..., Recipe]
+from tests.model_files import safetensors
+from tests.unit.conftest import MakeRecipe, MakeRows, WriteRows
 
 # Looked for, not imported: preflight itself does no more.
 MISSING = [
@@ -34,8 +33,7 @@ def model(tmp_path: Path, tokenizer: Any) -> Path:
     folder = tmp_path / "model"
     tokenizer.save_pretrained(folder)
     (folder / "config.json").write_text(json.dumps({"num_attention_heads": 4, "max_position_embeddings": 8192}))
-    header = json.dumps({"w": {"dtype": "F32", "shape": [3, 2], "data_offsets": [0, 24]}}).encode()
-    (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + b"\0" * 24)
+    (folder / "model.safetensors").write_bytes(safetensors(3, 2))
     return folder
 
 
@@ -43,8 +41,8 @@ def model(tmp_path: Path, tokenizer: Any) -> Path:
 def ready(
     model: Path,
     make_recipe: MakeRecipe,
-    make_rows: Callable[..., list[Row]],
-    write_rows: Callable[..., Path],
+    make_rows: MakeRows,
+    write_rows: WriteRows,
     monkeypatch: pytest.MonkeyPatch,
 ) -> MakeRecipe:
     """The smallest recipe that passes, with its model and its data in place."""
@@ -111,7 +109,7 @@ def test_the_prompt_and_the_response_fit_into_the_models_window(ready: MakeRecip
     assert found == "prompt: 8200 tokens of prompt and response wanted, the model has 8192 positions"
 
 
-def test_a_dataset_without_a_usable_row_is_refused(ready: MakeRecipe, write_rows: Callable[..., Path]) -> None:
+def test_a_dataset_without_a_usable_row_is_refused(ready: MakeRecipe, write_rows: WriteRows) -> None:
     recipe = ready()
     write_rows(RunFolder.of(recipe).train_file, [])
     assert "preference_train.parquet: no usable row (0 rows)" in problem(recipe)
@@ -129,7 +127,7 @@ def test_prompts_that_never_fit_are_refused_before_anything_starts(ready: MakeRe
 
 
 def test_rows_without_strength_cannot_be_weighted_by_it(
-    ready: MakeRecipe, make_rows: Callable[..., list[Row]], write_rows: Callable[..., Path]
+    ready: MakeRecipe, make_rows: MakeRows, write_rows: WriteRows
 ) -> None:
     recipe = ready(reward={"weight_by_strength": True})
     write_rows(RunFolder.of(recipe).train_file, [*make_rows(3), *make_rows(1, strength=None)])

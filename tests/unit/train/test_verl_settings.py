@@ -21,8 +21,8 @@ from pairwise_rm.recipe.model import Recipe
 from pairwise_rm.run_folder import RunFolder
 from pairwise_rm.train.run import dry_run, resolve
 from pairwise_rm.train.verl_settings import Setting, as_overrides, recipe_key_for, to_recipe_overrides
+from tests.unit.conftest import MakeRecipe
 
-MakeRecipe = Callable[..., Recipe]
 PLATFORM_KEYS = (
     "actor_rollout_ref.rollout.engine_kwargs.vllm.worker_extension_cls",
     "actor_rollout_ref.rollout.enable_sleep_mode",

@@ -16,7 +16,8 @@ from pairwise_rm.errors import StageError
 from pairwise_rm.recipe.load import load_recipe
 from pairwise_rm.run_folder import RunFolder
 from pairwise_rm.train.metrics_file import append_step
-from pairwise_rm.train.watchdog import Progress, _cause, _ended, _Follower, run_driver
+from pairwise_rm.train.watchdog import DriverProgress, _cause, _ended, _Follower, run_driver
+from tests.unit.processes import alive, gone, linux
 
 # As Ray and verl print them.
 RAY_HEAD = "2026-11-23 16:22:37,412 INFO worker.py:1998 -- Started a local Ray instance."
@@ -72,10 +73,10 @@ def test_the_cause_is_looked_for_in_this_run_alone(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def told(tmp_path: Path) -> tuple[list[Progress], _Follower, Path, Path]:
+def told(tmp_path: Path) -> tuple[list[DriverProgress], _Follower, Path, Path]:
     log, metrics = tmp_path / "train.log", tmp_path / "metrics.jsonl"
     log.write_text("yesterday: all initialize finished\n")
-    found: list[Progress] = []
+    found: list[DriverProgress] = []
     return found, _Follower(log, log.stat().st_size, metrics, 3, 9, found.append), log, metrics
 
 
@@ -84,7 +85,7 @@ def write(log: Path, text: str) -> None:
         handle.write(text)
 
 
-def test_the_phases_are_told_in_order_and_once_each(told: tuple[list[Progress], _Follower, Path, Path]) -> None:
+def test_the_phases_are_told_in_order_and_once_each(told: tuple[list[DriverProgress], _Follower, Path, Path]) -> None:
     found, follower, log, _ = told
     follower.look()
     write(log, f"{RAY_HEAD}\n")
@@ -112,7 +113,7 @@ def test_the_phases_are_told_in_order_and_once_each(told: tuple[list[Progress], 
     assert follower.where() == "step 2"
 
 
-def test_each_new_step_is_told_once_with_its_metrics(told: tuple[list[Progress], _Follower, Path, Path]) -> None:
+def test_each_new_step_is_told_once_with_its_metrics(told: tuple[list[DriverProgress], _Follower, Path, Path]) -> None:
     found, follower, _, metrics = told
     for step in (1, 2, 3, 4):
         append_step(metrics, step, {"accuracy": step / 10})
@@ -126,7 +127,9 @@ def test_each_new_step_is_told_once_with_its_metrics(told: tuple[list[Progress],
     assert steps == [(3, 0.3), (4, 0.4), (5, 0.5)]
 
 
-def test_silence_is_what_neither_the_log_nor_a_step_breaks(told: tuple[list[Progress], _Follower, Path, Path]) -> None:
+def test_silence_is_what_neither_the_log_nor_a_step_breaks(
+    told: tuple[list[DriverProgress], _Follower, Path, Path],
+) -> None:
     _, follower, log, metrics = told
     speaking: list[Callable[[], object]] = [lambda: write(log, "x"), lambda: append_step(metrics, 3, {})]
     for speak in speaking:
@@ -146,28 +149,12 @@ time.sleep({seconds})
 """
 
 
-def alive(pid: int) -> bool:
-    """Whether the process runs; a zombie that nobody has waited for does not."""
-    stat = Path(f"/proc/{pid}/stat")
-    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
-
-
-def gone(pid: int) -> bool:
-    deadline = time.monotonic() + 5
-    while alive(pid) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return not alive(pid)
-
-
 def start(seconds: float) -> tuple[subprocess.Popen[bytes], int]:
     process = subprocess.Popen(
         [sys.executable, "-c", PARENT.format(seconds=seconds)], stdout=subprocess.PIPE, start_new_session=True
     )
     assert process.stdout
     return process, int(process.stdout.readline())
-
-
-linux = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
 
 
 @linux
@@ -214,13 +201,13 @@ def test_a_termination_signal_ends_the_driver_too() -> None:
 # ---- the whole of it, with a stand-in for verl's process: the one seam here -----------------------
 
 
-def drive(tmp_path: Path, script: str, stall_timeout: int = 60) -> list[Progress]:
+def drive(tmp_path: Path, script: str, stall_timeout: int = 60) -> list[DriverProgress]:
     """Runs `script` where the driver stands; its argument is the launch file, beside which the metrics are."""
     recipe = load_recipe("smoke", [f"output_dir={tmp_path}"])
     train = recipe.train.model_copy(update={"stall_timeout": stall_timeout})
     folder = RunFolder.of(recipe)
     folder.train.mkdir(parents=True)
-    told: list[Progress] = []
+    told: list[DriverProgress] = []
     run_driver(
         recipe.model_copy(update={"train": train}), folder, os.environ, 1, 2, told.append,
         driver=(sys.executable, "-c", script),
@@ -253,14 +240,4 @@ def test_a_driver_that_falls_silent_is_ended_with_its_children(tmp_path: Path) -
     with pytest.raises(StageError, match="said nothing for 2 s"):
         drive(tmp_path, script, stall_timeout=2)
     child = int((tmp_path / "train" / "child").read_text())
-    end = time.monotonic() + 5  # the kernel takes a moment
-    while (alive := _lives(child)) and time.monotonic() < end:
-        time.sleep(0.05)
-    assert not alive
-
-
-def _lives(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
-    except FileNotFoundError:
-        return False
+    assert gone(child)

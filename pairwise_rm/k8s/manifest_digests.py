@@ -14,13 +14,11 @@ from typing import Any
 
 import yaml
 
-from pairwise_rm.cluster.recipe_mount import digest_of
 from pairwise_rm.errors import InputError
+from pairwise_rm.k8s.snapshot import INSTANCE, RAY_CLUSTER, STAGE
+from pairwise_rm.recipe.load import digest_of
 
 DIGEST = "pairwise-rm.io/digest"
-STAGE = "pairwise-rm.io/stage"
-_INSTANCE = "app.kubernetes.io/instance"
-_CLUSTER = "ray.io/cluster"
 
 Object = dict[str, Any]
 Release = tuple[str, str]
@@ -156,7 +154,7 @@ def _recipe(job: Object, command: _Command, objects: list[Object]) -> _Recipe:
     """The recipe that a command reads. Raises _Absent with what is not there."""
     cluster = _at(job, "spec", "rayClusterSpec")
     if cluster is None:
-        cluster = _find(objects, "RayCluster", _at(job, "spec", "clusterSelector", _CLUSTER), job).get("spec")
+        cluster = _find(objects, "RayCluster", _at(job, "spec", "clusterSelector", RAY_CLUSTER), job).get("spec")
     name = _mounted(_at(cluster, "headGroupSpec", "template", "spec"), str(command.recipe.parent))
     content = _at(_find(objects, "ConfigMap", name, job), "data", command.recipe.name)
     if not isinstance(content, str):
@@ -188,7 +186,7 @@ def _namespace(item: Object) -> str:
 
 
 def _release(job: Object) -> Release:
-    return _namespace(job), _labels(job).get(_INSTANCE, "")
+    return _namespace(job), _labels(job).get(INSTANCE, "")
 
 
 def _name(item: Object) -> str:

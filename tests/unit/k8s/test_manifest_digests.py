@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pairwise_rm.cluster.recipe_mount import digest_of
+from pairwise_rm.recipe.load import digest_of
 from tests.unit.cli.test_cli import call
 
 TRAIN, EVALUATE = "name: t\n", "name: t\nevaluate: {}\n"
