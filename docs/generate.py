@@ -34,8 +34,9 @@ def pages() -> dict[Path, str]:
 
 
 _RECIPE = """\
-<!-- Written by `make docs` from pairwise_rm/recipe/model.py. -->
 # Recipe reference
+
+<!-- Written by `make docs` from pairwise_rm/recipe/model.py. -->
 
 A recipe says what shapes a judge, and nothing about the cluster. It is a YAML file, or the name of one that comes with
 the package. Keys are set on the command line as `train.steps=30`, and in the chart as `recipe.overrides`. Unknown keys
@@ -50,7 +51,7 @@ model: {{path: Qwen/Qwen3-8B, lora: {{rank: 64}}}}
 train: {{gpus_per_node: 1, tensor_parallel: 1, batch_size: 32, mini_batch_size: 16}}
 ```
 
-| recipe that comes with the package | |
+| shipped recipe | |
 |---|---|
 {shipped}
 
@@ -60,8 +61,9 @@ train or reward is another run.
 """
 
 _TROUBLESHOOTING = """\
-<!-- Written by `make docs` from the sources and docs/troubleshooting.yaml. -->
 # Troubleshooting
+
+<!-- Written by `make docs` from the sources and docs/troubleshooting.yaml. -->
 
 Every message of the command line and of the chart, with what it means and what to do. Search this page for the words of
 the message; `<…>` stands for what varies.

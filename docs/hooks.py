@@ -62,6 +62,8 @@ def rewritten(markdown: str, page: str, pages: dict[str, str], repo_url: str) ->
         path = posixpath.normpath(posixpath.join(posixpath.dirname(source_of(page)), target))
         if path in pages:
             return f"[{text}]({posixpath.relpath(pages[path], posixpath.dirname(page) or '.')}{anchor})"
+        if path.startswith("docs/") and (REPO / path).is_file():
+            return found[0]  # a picture
         if not (REPO / path).exists():
             _log.warning("%s: link to %s, which does not exist", page, path)
         return f"[{text}]({repo_url}/blob/main/{path}{anchor})"
