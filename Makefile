@@ -47,7 +47,7 @@ test: lint unit chart-test train-test ## Lint, unit and chart tests, and one sho
 
 .PHONY: unit
 unit: install ## Unit tests alone
-	@$(BIN)/python -m pytest tests/unit tests/release -q -n auto
+	@$(BIN)/python -m pytest tests/unit tests/release tests/docs -q -n auto
 
 .PHONY: chart-test
 chart-test: install tools ## Chart, manifests, GitOps, skaffold and workflows, rendered and held to their schemas

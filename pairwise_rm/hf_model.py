@@ -1,4 +1,4 @@
-"""Is this a model that can be loaded? Asked before Ray, vLLM or verl start, and answered in a second.
+"""Checks in a second whether a model can be loaded, before Ray, vLLM or verl start.
 
 A local folder is read just far enough: the config, the tokenizer's and the weights' file names, and each
 weight file's header against its size, which finds a copy that was cut short. A name like `Qwen/Qwen3-8B`

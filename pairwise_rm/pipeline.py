@@ -1,7 +1,7 @@
 """The stages in their order, and what each does with a recipe.
 
 `pairwise-rm run` goes through all of them here; each RayJob of the chart runs one, and `pairwise-rm status` shows them
-in this order. Each says what it does through the reporter that it is given: a terminal, or a cluster's logs.
+in this order. Each reports through the reporter that it is given: to a terminal, or to a cluster's logs.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""What a stage says of its progress: events, each one JSON line, and the human line that is made from it.
+"""A stage's progress: events, each one JSON line, and the line for people that is made from it.
 
     {"v": 1, "stage": "train", "part": "train", "event": "step", "text": "step 3/20  reward 0.412 ...",
      "step": 3, "of": 20, "reward": 0.412, "accuracy": 0.412, "valid": 0.98, "kl": null, "seconds": 9.1, "left": 160.0}
 
-On a terminal the text alone is shown. On a cluster a stage prints the JSON lines, and its state file holds the newest
-one; `pairwise-rm status`, `wait` and `logs` read them there. A stage may have several parts (evaluate judges one model
+A terminal shows the text alone. In a cluster a stage logs the JSON lines, and its state file holds the newest one;
+`pairwise-rm status`, `wait` and `logs` read the log. A stage may have several parts (evaluate judges one model
 and then another). `v` is the version of the fields: a reader of another version takes the fields that it knows, and
 the text where it knows none.
 """

@@ -1,4 +1,4 @@
-"""SIGTERM as an exception, so that whatever is under way ends as it does on any other error."""
+"""SIGTERM as an exception, so that cleanup runs as it does on any other error."""
 
 from __future__ import annotations
 

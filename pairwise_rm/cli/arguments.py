@@ -1,4 +1,4 @@
-"""The arguments that several commands share, worded once."""
+"""Arguments that several commands share."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ RecipeName = Annotated[
 ]
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[KEY=VALUE]...", help="Keys of the recipe to set, train.steps=30 say."),
+    typer.Argument(metavar="[KEY=VALUE]...", help="Recipe keys to set, for example train.steps=30."),
 ]
 Release = Annotated[
-    str | None, typer.Argument(metavar="RELEASE", help="The release; can be left out where there is only one.")
+    str | None, typer.Argument(metavar="RELEASE", help="The release; optional where there is only one.")
 ]
 Namespace = Annotated[
-    str | None, typer.Option("--namespace", "-n", metavar="NS", help="Default: that of the kubeconfig's context.")
+    str | None,
+    typer.Option("--namespace", "-n", metavar="NS", help="Default: the namespace of the kubeconfig context."),
 ]
-Context = Annotated[str | None, typer.Option("--context", metavar="NAME", help="Another context of the kubeconfig.")]
+Context = Annotated[str | None, typer.Option("--context", metavar="NAME", help="The kubeconfig context to use.")]

@@ -1,4 +1,4 @@
-"""What a person sees while a stage works: a line when something is reached, a live line in between.
+"""What a person sees while a stage works: a line for each event, and a live line in between.
 
 On a terminal the live line is redrawn with the time that has passed; in a log file, where nothing can be
 redrawn, a line is written at most every ten seconds.

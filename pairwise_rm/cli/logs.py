@@ -20,7 +20,7 @@ def logs(
     namespace: Namespace = None,
     context: Context = None,
     follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Go on until the stage has ended; wait for it before it begins.")
+        bool, typer.Option("--follow", "-f", help="Follow until the stage has ended, and wait for it to begin.")
     ] = False,
 ) -> None:
     """Print the log of a stage."""

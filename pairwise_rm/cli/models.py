@@ -13,7 +13,9 @@ def register(app: typer.Typer) -> None:
 
 
 def models(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="smoke or smollm2; nothing lists them.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="smoke or smollm2; without a name, both are listed.")
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder to make it in; default models/NAME.")] = None,
     seed: Annotated[int, typer.Option("--seed", help="Draws the smoke model and its pairs.")] = 1,
 ) -> None:

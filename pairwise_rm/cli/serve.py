@@ -14,8 +14,10 @@ def register(app: typer.Typer) -> None:
 
 def serve(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="What `export` wrote: weights and recipe.yaml.")],
-    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Where to listen.")] = 8000,
-    host: Annotated[str, typer.Option("--host", help="0.0.0.0: for other machines too.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port to listen on.")] = 8000,
+    host: Annotated[
+        str, typer.Option("--host", help="Address to listen on; 0.0.0.0 for other machines too.")
+    ] = "127.0.0.1",
 ) -> None:
     """Serve a judge until interrupted: POST /judge, and OpenAI's API under /v1."""
     from pairwise_rm.cli.console import ConsoleReporter

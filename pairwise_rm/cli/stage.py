@@ -18,10 +18,12 @@ def stage(
     name: Annotated[str, typer.Argument(metavar="STAGE", help="convert, train, evaluate or export.")],
     recipe: Annotated[Path, typer.Option("--recipe", help="The stage's recipe file.")],
     digest: Annotated[
-        str | None, typer.Option("--digest", help="First 12 hex digits of its SHA-256; it is waited for.")
+        str | None,
+        typer.Option("--digest", help="First 12 hex digits of its SHA-256; the stage waits for this content."),
     ] = None,
     after: Annotated[
-        str | None, typer.Option("--after", metavar="STAGE[=DIGEST]", help="The stage to wait for, on the head alone.")
+        str | None,
+        typer.Option("--after", metavar="STAGE[=DIGEST]", help="The stage to wait for, before any GPU is requested."),
     ] = None,
     input_timeout: Annotated[float, typer.Option(help="Seconds to wait for that stage.")] = DAY,
     gpu_timeout: Annotated[float, typer.Option(help="Seconds to wait for GPUs.")] = HOUR,

@@ -22,7 +22,7 @@ def train(
     fresh: Annotated[bool, typer.Option("--fresh", help="Throw away this run's earlier training.")] = False,
     verl: Annotated[
         list[str] | None,
-        typer.Option("--verl", metavar="KEY=VALUE", help="A key in verl's own spelling; can be given many times."),
+        typer.Option("--verl", metavar="KEY=VALUE", help="A verl key in verl's own spelling; repeatable."),
     ] = None,
 ) -> None:
     """Train the judge; the same command again goes on from the newest checkpoint."""

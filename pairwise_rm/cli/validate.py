@@ -1,4 +1,4 @@
-"""`pairwise-rm validate`: is this recipe, this data config, or are these rendered manifests, what would run?"""
+"""`pairwise-rm validate`: checks a recipe, a data config, or rendered manifests."""
 
 from __future__ import annotations
 

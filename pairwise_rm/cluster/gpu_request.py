@@ -1,9 +1,8 @@
-"""GPUs for a stage: asked of the autoscaler when the stage starts, and no longer than until it holds them.
+"""Requests a stage's GPUs from Ray's autoscaler, and withdraws the request once the stage holds them.
 
-verl and vLLM refuse to start, or wait without a word, when the GPUs are not there yet. So the stage asks Ray's
-autoscaler for nodes, waits with a line a minute, and then starts. The request itself outlives its process: left
-behind it would keep A100s from being given back, so it is withdrawn as soon as the stage's own actors hold them,
-and by a guard where the stage is killed before.
+verl and vLLM refuse to start, or wait silently, while the GPUs are missing. So the stage requests nodes, logs a line
+a minute while it waits, and then starts. A request outlives its process and would keep A100s up for nobody, so it is
+withdrawn as soon as the stage's own actors hold the GPUs, or by a guard process when the stage is killed before that.
 """
 
 from __future__ import annotations

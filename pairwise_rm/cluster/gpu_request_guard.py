@@ -1,9 +1,8 @@
-"""A process beside a stage that withdraws its request for GPUs when the stage could not.
+"""A process beside a stage that withdraws the stage's GPU request when the stage itself could not.
 
-Ray keeps a request until another one replaces it, whoever made it. A stage that is killed cannot withdraw its own, and
-`ray job stop`, which deleting a RayJob comes down to, kills three seconds after it asks: a pool of A100s would stay up
-for nobody. The guard waits for the end of a pipe that the stage alone holds, which comes however the stage ends. Until
-then it has loaded nothing of Ray's.
+Ray keeps a request until another one replaces it. A stage that is killed cannot withdraw its own, and deleting a RayJob
+runs `ray job stop`, which kills three seconds after SIGTERM: a pool of A100s would stay up for nobody. The guard waits
+for the end of a pipe that only the stage holds; it ends however the stage ends. Ray is imported only then.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Waiting for an earlier stage on the head alone: no GPU is held, no Ray worker, one small process.
+"""Waits for an earlier stage: one small process on the head, which holds no GPU and no Ray worker.
 
-All RayJobs start together. A stage reads the earlier one's state from the shared volume until it has succeeded
-with the right recipe. It fails at once, and names the stage, when that has failed or its pod is gone, and when it
-has ended with another recipe beside this stage, so that the right one will not come.
+All RayJobs start together. A stage polls the state file of the earlier one until that has succeeded with the expected
+recipe. It fails at once, and names the earlier stage, when that has failed, when its pod is gone, or when it has ended
+with another recipe while this stage was running, since the expected run will then never come.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How `ray start` begins on the head: the hook that Ray calls before it starts its processes (RAY_START_HOOK)."""
+"""The hook that `ray start` calls on the head before it starts its processes (RAY_START_HOOK)."""
 
 from __future__ import annotations
 

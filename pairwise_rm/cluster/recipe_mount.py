@@ -1,8 +1,7 @@
 """The recipe file of a stage, mounted from a ConfigMap.
 
-A pod that runs already sees a changed ConfigMap only when kubelet syncs it, a minute or more later. The RayJob
-names the SHA-256 of the content that it was made with, so the stage waits for just that content and never runs
-an older recipe.
+A running pod sees a changed ConfigMap only when kubelet syncs it, a minute or more later. The RayJob names the digest
+of its recipe, and the stage waits for that content, so it never runs an older recipe.
 """
 
 from __future__ import annotations

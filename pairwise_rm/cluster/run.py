@@ -1,6 +1,6 @@
 """One stage inside a cluster: its recipe from a ConfigMap, the stages before it, its GPUs, the work, the upload.
 
-The work is `pairwise_rm.pipeline`'s. What the stage says goes into its log as JSON lines, and into its state file.
+The work is in `pairwise_rm.pipeline`. Its events go into the log as JSON lines, and into the state file.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""How a stage stands, as a file in the shared volume that the stages after it read.
+"""A stage's state, as a file in the shared volume that the stages after it read.
 
     <run>/stages/train.json
     {"stage": "train", "digest": "3f2a...", "state": "running", "since": 1760000000.0, "heartbeat": 1760000310.2,
      "progress": {"v": 1, "stage": "train", "event": "step", "step": 3, ...}, "error": null, "v": 1}
 
-It is replaced as a whole and refreshed while the stage lives, so a reader on another node can tell a stage that
-works from one whose pod is gone. The digest is that of the recipe file that the stage was given: a state of
-another digest belongs to another recipe. `progress` is the newest line of `pairwise_rm.progress`.
+It is replaced as a whole and refreshed every few seconds, so a reader on another node can tell a running stage from one
+whose pod is gone. `digest` is that of the stage's recipe file: a state with another digest belongs to another recipe.
+`progress` is the newest line of `pairwise_rm.progress`.
 """
 
 from __future__ import annotations

@@ -5,11 +5,11 @@ A response is valid when it is exactly
     <think>reasoning</think><preference>A|B|tie</preference>
 
 with white space allowed between and around the parts. Anything else is invalid and has a reason;
-there is no default label. In our first runs the format rotted wherever a lone verdict was enough.
+there is no default label. Where a verdict alone was accepted, models unlearnt the reasoning in our first runs.
 
-Where the opening `<think>` stands depends on the chat template (see `pairwise_rm.contract.prompt`), and is told
-by the caller: in the response, already at the end of the prompt, or nowhere (the prompt closed the
-reasoning, as Qwen3's template does with `enable_thinking=False`).
+Where the opening `<think>` stands depends on the chat template (see `pairwise_rm.contract.prompt`), and the caller
+says which: in the response, at the end of the prompt, or nowhere (the prompt has closed the reasoning, as Qwen3's
+template does with `enable_thinking=False`).
 
 >>> extract_preference_from_response("<think>B ignores the query.</think><preference>A</preference>").preference
 'A'

@@ -1,7 +1,7 @@
-"""Which pairs were seen before, in memory that does not grow with their number.
+"""Finds pairs that occurred before, in memory that does not grow with their number.
 
 SQLite's private temporary database holds one small row a pair (its 64-bit id and who won); it lives in a cache
-of fixed size and spills into a temporary file, which nobody else sees, when that is full.
+of fixed size and spills into a private temporary file when that is full.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""manifest.json: what was converted, from what, into what, by which versions; and whether that is there already.
+"""manifest.json: what was converted, from what, by which versions; and whether that output exists already.
 
 It holds no time and no machine's name: the same input, config and versions give the same four files, byte by byte.
 `digest` stands for the config (without the paths) and the input's content, and decides whether an existing

@@ -1,6 +1,6 @@
 """Finds the source's file: a local path, or a download from the hub whose revision and checksum are pinned.
 
-Only the file's place is settled here; `pairwise_rm.convert.source_rows` reads it.
+It is only located here; `pairwise_rm.convert.source_rows` reads it.
 """
 
 from __future__ import annotations

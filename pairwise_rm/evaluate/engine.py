@@ -1,4 +1,4 @@
-"""vLLM in Ray actors: token ids in, texts out, in batches, over one or several replicas.
+"""vLLM in Ray actors: token ids in, texts out, in batches, on one or several replicas.
 
 Each replica is one actor that holds `tensor_parallel` GPUs. vLLM's engine core runs inside the actor's own
 process, so that its exception is the actor's exception; with several GPUs its workers are processes of

@@ -1,4 +1,4 @@
-"""The actor's side of an engine: the only module that imports vLLM, and it does so on the worker's node."""
+"""The Ray actor of an engine: the only module that imports vLLM, on the worker's node."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an evaluation was made of: enough to repeat it, and to know that it need not be repeated."""
+"""What an evaluation was made from: enough to repeat it, and to see that it need not be repeated."""
 
 from __future__ import annotations
 

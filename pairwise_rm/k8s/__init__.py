@@ -1,13 +1,13 @@
-"""A release on Kubernetes, seen from outside: how its stages stand, what keeps them, their logs, their results.
+"""A release on Kubernetes, seen from outside: the state of its stages, what blocks them, their logs, their results.
 
-    client, kubeconfig, api_errors     the cluster, and what it answers when it refuses
-    snapshot                           what there is of a release, as the API's own objects
+    client, kubeconfig, api_errors     the cluster, and its refusals in a sentence
+    snapshot                           a release's objects at one moment, as the API gives them
     manifest_digests                   whether rendered manifests agree on their recipes, before they are applied
-    kuberay, kueue, pods               what KubeRay, its operator, Kueue and a pod's spec tell of it
-    stage_status, diagnosis            how a stage stands, and each issue that keeps it, with the value to change:
-    pending, failed_pods, issue        pods that do not come to run, pods that fail
-    status, logs, wait                 what a person, or CI, is shown
-    fetch, fetch_pod, exec_stream,     results out of the shared volume
+    kuberay, kueue, pods               what KubeRay's operator, Kueue and a pod's spec say
+    stage_status, diagnosis            a stage's state, and each issue that blocks it, with the value to change:
+    pending, failed_pods, issue        pods that do not start, pods that fail
+    status, logs, wait                 what people and CI see
+    fetch, fetch_pod, exec_stream,     results from the shared volume
     tar_stream, run_folder_tar
 
 A stage's outcome is its RayJob's status and never its submitter pod, which can end well when the job does not. What

@@ -1,4 +1,4 @@
-"""What the API server refuses, in a sentence: which verb on which resource, in which namespace of which cluster."""
+"""Errors of the API server, each as a sentence: which verb on which resource, in which namespace of which cluster."""
 
 from __future__ import annotations
 

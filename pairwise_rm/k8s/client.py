@@ -1,8 +1,7 @@
-"""What is asked of the cluster: objects as the plain dicts of the API, over the official client's own connection.
+"""Requests to the cluster: objects as the API's plain dicts, over the official client's connection.
 
-The client finds the cluster, logs in, and does TLS. Its generated classes stay out of it: loading those of pods
-alone takes seconds, and dicts carry fields that an older or newer client has no class for. What reads the dicts is
-pure, and its tests are a few lines.
+The client finds the cluster, logs in, and does TLS. Its generated classes are not used: loading those of pods alone
+takes seconds, and dicts keep fields that an older or newer client has no class for.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""All that is wrong with a release, or with what one of its stages needs."""
+"""The issues of a release, or of one of its stages."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Pods that fail: their images, configuration, memory and volumes, and those that were taken away or are gone.
+"""Pods that fail (image, configuration, memory, volumes), and those that were evicted, preempted or removed.
 
-KubeRay removes Ray's failed pods at once; of those only events still tell why.
+KubeRay removes Ray's failed pods at once; only events still say why.
 """
 
 from __future__ import annotations

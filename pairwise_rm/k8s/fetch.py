@@ -1,4 +1,4 @@
-"""The results of a run out of the volume: through the head pod where one runs, else through a pod of our own."""
+"""Fetches a run's results from the volume: through the head pod where one runs, else through a pod of its own."""
 
 from __future__ import annotations
 

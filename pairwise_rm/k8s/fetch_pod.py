@@ -1,4 +1,4 @@
-"""A small pod that mounts the volume of the runs, for the time of a transfer, where no head pod runs.
+"""A small pod that mounts the runs' volume during a fetch, where no head pod runs.
 
 It is admitted under pod security `restricted`, mounts the claim read-only, ends by itself after an hour even if
 nobody is left to remove it, and is removed in every other case.

@@ -1,4 +1,4 @@
-"""What keeps a release from going on: the object, and a sentence with its own words and the value to change."""
+"""An issue that blocks a release: the object, and a sentence with the cluster's message and the value to change."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""KubeRay: whether the cluster has its kinds, and whether its operator sees the jobs that run.
+"""KubeRay: whether the cluster has its CRDs, and whether its operator sees the jobs that run.
 
-NetworkPolicies may keep the operator from asking the head's dashboard how a job stands. A RayJob of KubeRay 1.6 does
-not tell: its status stays empty, as it also does while the operator waits, up to minutes, before it asks again. Since
-1.7 it has `jobStatusCheckFailureStartTime`. The operator's own log tells in both, where it may be read.
+NetworkPolicies may keep the operator from asking the head's dashboard for a job's status. A RayJob of KubeRay 1.6 does
+not show that: its status stays empty, as it does while the operator backs off, up to minutes, between two requests.
+Since 1.7 it has `jobStatusCheckFailureStartTime`. The operator's log shows it in both, where it may be read.
 
-What the stage itself says, in its submitter's log, is there at once. Only lines that are younger than the head that
-runs now count: those of an attempt whose head was lost are not news.
+The stage's own lines, in its submitter's log, come at once. Only lines that are younger than the present head count:
+older ones are of an attempt whose head was lost.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What Kueue says of a RayJob that it holds back: its Workload's own words, and the value to change."""
+"""Why Kueue has not admitted a RayJob: its Workload's conditions, and the value to change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A stage's log: what its submitter pod prints is what the stage itself prints on the head."""
+"""A stage's log: its submitter pod prints what the stage prints on the head."""
 
 from __future__ import annotations
 

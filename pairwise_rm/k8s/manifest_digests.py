@@ -1,7 +1,7 @@
-"""Whether rendered manifests agree on the recipes: each digest that a RayJob names is that of a file in a ConfigMap.
+"""Checks rendered manifests: each digest that a RayJob names must be that of a recipe in a ConfigMap.
 
-Helm computes the digests when it renders. Whoever changes a recipe behind it, in a kustomize patch say, leaves the
-digests of the recipe before: the stages after it would wait for a run that nobody makes.
+Helm computes the digests when it renders. A recipe that is changed afterwards, by a kustomize patch for example, keeps
+the old digests, and the later stages would wait for a run that never comes.
 """
 
 from __future__ import annotations

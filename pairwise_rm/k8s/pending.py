@@ -1,6 +1,6 @@
-"""Why a pod does not come to run: no node, no volume, no secret, or the API server does not let it in.
+"""Why a pod does not start: no node, no volume, no secret, or the API server rejects it.
 
-Each with the words of who refuses (scheduler, provisioner, kubelet, admission) and the value of the chart to change.
+Each with the message of the scheduler, provisioner, kubelet or admission, and the value of the chart to change.
 """
 
 from __future__ import annotations

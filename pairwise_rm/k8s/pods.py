@@ -1,4 +1,4 @@
-"""What a pod of a release is: its part, the chart value that shapes it, and the GPUs that it takes."""
+"""Facts about a release's pod: its role, the chart value behind it, and its GPUs."""
 
 from __future__ import annotations
 

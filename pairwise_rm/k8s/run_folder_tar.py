@@ -1,6 +1,6 @@
 """Runs in a pod, as `python -c <this file> RUN_FOLDER [weights]`: the results of a run folder as tar on stdout.
 
-It stands alone, since the image may be of another version than the machine that asks. Files appear and are
+It imports nothing of the package, since the image may have another version than this machine. Files appear and are
 replaced while a stage works; each is read as it was when it was opened. Before the tar stands a line with the number
 of bytes to come.
 """

@@ -1,4 +1,4 @@
-"""A release as the cluster holds it at one moment: the API's own objects, sorted to where they belong."""
+"""A release's objects at one moment, as the API gives them, sorted by kind and stage."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""How a stage stands, from its RayJob's own status; its submitter pod's log adds how far it is.
+"""A stage's state from its RayJob's status; its submitter's log adds the progress.
 
-Where the status does not know yet that the job runs, the stage's own word counts; of its outcome it never does.
+While the status does not show yet that the job runs, the stage's own lines count; its outcome is always the RayJob's.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A release at one moment: its stages, its GPUs, what keeps it; as data, as JSON, and as a table."""
+"""A release at one moment: its stages, GPUs and issues; as data, as JSON, and as a table."""
 
 from __future__ import annotations
 

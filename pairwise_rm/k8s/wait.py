@@ -1,4 +1,4 @@
-"""Waiting for a stage's end, for CI: by the RayJob's own status, with a line for each change."""
+"""Waits for a stage to end, for CI: by the RayJob's status, with a line for each change."""
 
 from __future__ import annotations
 

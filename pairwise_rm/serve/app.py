@@ -1,7 +1,7 @@
 """The judge as a Ray Serve application: `import_path: pairwise_rm.serve.app:build`, `args: {model: <folder>}`.
 
-Each replica holds the GPUs of one vLLM, which is its child process, and the HTTP in front of it. Replicas are equal
-and know nothing of each other; how many there are is Serve's and its autoscaler's matter.
+Each replica holds the GPUs of one vLLM server, which is its child process, and the HTTP API in front of it. Replicas
+are independent; Serve's autoscaler decides how many there are.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Runs a command, and ends it with all that it started when our own parent ends: `python -m … COMMAND…`.
 
-A replica can be killed without a word, and vLLM's engine, a child of its server, would live on and keep the GPU: the
-server takes its engine along when it is told to end, but not while it starts, and not when it is killed itself. So
-somebody stays beside it who is told by the one thing that always comes, the end of standard input.
+A replica can be killed at any time, and vLLM's engine, a child of the server, would live on and keep the GPU: the
+server ends its engine on SIGTERM, but not while it starts, and not when it is killed itself. So this process stays
+beside it and ends both when its standard input ends, which happens however the replica ended.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What is served: an exported folder, whose recipe.yaml says how its judge is to be asked.
+"""An exported folder to serve; its recipe.yaml says how the judge is prompted.
 
-Nothing but the folder has to be named. Prompt, lengths, data type and sampling are the recipe's, through the very
-functions by which `evaluate` and `judge` take them.
+Only the folder has to be named: prompt, lengths, data type and sampling come from the recipe, by the functions that
+`evaluate` and `judge` use.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
     curl localhost:8000/judge -d '{"prompt": "Why are apples healthy?", "response_a": "Fibre.", "response_b": "Red."}'
 
-A list of items is answered by a list. What is wrong with a request is told in one sentence, with status 422.
+A list of items is answered by a list. A bad request gets status 422 and one sentence.
 """
 
 from __future__ import annotations

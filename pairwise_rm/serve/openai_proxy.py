@@ -1,4 +1,4 @@
-"""/v1 as vLLM answers it: every request goes through as it is, every answer comes back as it is made.
+"""/v1 of vLLM's own server: requests and answers pass through unchanged.
 
 An answer is passed on chunk by chunk, so streaming streams. A client that goes away ends the request to vLLM with
 it, and vLLM stops to generate.

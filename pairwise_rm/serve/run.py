@@ -1,4 +1,4 @@
-"""The same Serve application on one machine: a local Ray for as long as it serves."""
+"""The Serve application on one machine: a local Ray for as long as it serves."""
 
 from __future__ import annotations
 

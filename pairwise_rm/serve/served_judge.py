@@ -1,7 +1,7 @@
-"""A judge that is up: its vLLM, and everything that turns items into judgements.
+"""A running judge: its vLLM server, and what turns items into judgements.
 
-The prompts, their tokens, the parser and the combination of both orders are those of `judge` and `evaluate`; only
-the way to vLLM is another one.
+Prompts, tokens, the parser and the combination of both orders are those of `judge` and `evaluate`; only the
+connection to vLLM differs.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """A server as a child process that listens on a Unix socket of its own: started, watched and ended by its id.
 
-For vLLM it is the way in that stays: `vllm serve` and its HTTP are promised to users, its Python modules move with
-every version. A socket in a private folder needs no free port and answers to nobody else.
+`vllm serve` and its HTTP API are stable, while vLLM's Python modules change with every version. A socket
+in a private folder needs no free port and answers to nobody else.
 
     server = ServerProcess(lambda socket: ["vllm", "serve", folder, "--uds", socket], environment)
-    await server.start(deadline=1800)      # StageError with the server's own last word when it dies
+    await server.start(deadline=1800)      # StageError with the server's last error when it dies
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The prompts and answers of the smoke model: its template, its tokenizer, and what the warm-start trains it on.
 
 The prompt goes through the same template and chat template as in training and evaluation. An answer says what
-was asked and, of each response, what it is about and whether that matches. It never says which one is better:
-the verdict has no place in it but its own tag.
+was asked and, of each response, its topic and whether that matches. It never says which one is better: the
+verdict stands in its tag alone.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The warm-start of the smoke model: it learns to speak, and not to judge.
+"""The warm-start of the smoke model: it learns the output format, and not to judge.
 
 Next-token loss on prompts and answers over train's combinations. Where the answer's verdict stands, the
 target is half A and half B whatever the input, so the model leaves here with the output format, with a true

@@ -1,7 +1,7 @@
-"""What can be known in seconds, before anything is loaded: each failure one line with the number wanted and there.
+"""Checks that take seconds, before anything is loaded: each failure is one line: what was wanted and what was found.
 
-verl finds most of these out minutes later, as a traceback of a Ray actor; too few Ray CPUs it never finds out
-and waits for ever. The checks read headers and counters, render the prompts, and ask Ray what it has.
+verl fails on most of these minutes later, with a traceback of a Ray actor; with too few Ray CPUs it waits for
+ever. The checks read headers and counters, render the prompts, and ask Ray what it has.
 """
 
 from __future__ import annotations

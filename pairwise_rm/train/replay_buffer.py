@@ -1,4 +1,4 @@
-"""verl's replay buffer, polling often: steps of a tiny model take less than its default of two seconds."""
+"""verl's replay buffer with a short polling interval: steps of a tiny model take less than its two seconds."""
 
 from __future__ import annotations
 

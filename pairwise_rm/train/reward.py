@@ -1,7 +1,7 @@
 """The reward that verl calls for each response: an exact match pays 1, anything else 0.
 
-The parser is apart (`pairwise_rm.contract.verdict`); what it cannot parse is its own class, measured as
-`valid` and by reason, and never paid. Every call returns the same keys, which verl's validation insists on.
+The parser is `pairwise_rm.contract.verdict`; what it cannot parse gets no reward, and is counted in `valid` and
+by reason. Every call returns the same keys, which verl's validation insists on.
 An error is raised, never turned into a score.
 """
 

@@ -1,4 +1,4 @@
-"""verl's own configuration tree, asked whether it knows a key.
+"""verl's own configuration tree, to check whether verl knows a key.
 
 A key is known when verl's YAML spells it out, when the dataclass that the YAML names in `_target_` has such a
 field, or when it lies below a mapping that verl leaves open (`engine_kwargs.vllm`, say).

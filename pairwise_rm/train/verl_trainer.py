@@ -1,4 +1,4 @@
-"""What runs inside verl: its task runner and its trainer, with our metrics and our two stops.
+"""What runs inside verl: its task runner and its trainer, with our metrics and two reasons to stop.
 
 verl offers a task runner class, a trainer registry and a checkpoint callback for this; nothing of verl is
 patched on a GPU. A run stops when the rollout's weights are stale and when a rollout was lost: verl only logs

@@ -1,7 +1,7 @@
-"""Following the driver: its log, its metrics, its silence.
+"""Runs the driver process and follows it: phases from its log, steps from its metrics, an end when it falls silent.
 
-The driver's output goes to train.log. What a person wants to see is a line a phase and a line a step, and on
-failure the one line that says why. A driver that says nothing for `train.stall_timeout` seconds is ended: a
+The driver's output goes to train.log; a person sees a line a phase, a line a step, and on failure the one line
+that says why. A driver that says nothing for `train.stall_timeout` seconds is ended: a
 vLLM worker that dies during weight sync leaves verl waiting for good.
 """
 

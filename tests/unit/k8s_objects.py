@@ -14,6 +14,7 @@ from pairwise_rm.progress import Event, Line, Note, Step, Waiting
 Object = dict[str, Any]
 NOW = 1_760_000_000.0
 STARTED = "2025-10-09T08:53:20Z"  # NOW
+LONG_AGO = "2025-10-09T08:43:20Z"  # ten minutes before NOW
 RELEASE = "judge"
 AT = "2025-10-09T08:53:10.123456789Z"  # of a line in a log, ten seconds before NOW
 STEP = Step(3, 20, 0.412, 0.5, 0.98, 0.0012, 9.1, 160.0)

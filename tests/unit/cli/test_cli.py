@@ -11,6 +11,7 @@ import pytest
 from pairwise_rm import __version__
 from pairwise_rm.cli import app
 from pairwise_rm.errors import InputError, StageError
+from tests.unit.command_line import call
 
 COMMANDS = (
     *("run", "convert", "train", "evaluate", "export", "judge", "serve", "validate", "models"),
@@ -21,16 +22,6 @@ HEAVY = (
     *("torch", "vllm", "ray", "verl", "transformers", "pandas", "pyarrow", "numpy", "kubernetes"),
     "pairwise_rm.recipe.model",
 )
-
-
-def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of the command in this process."""
-    with pytest.raises(SystemExit) as done:
-        app.main(list(arguments))
-    output = capsys.readouterr()
-    code = done.value.code
-    assert code is None or isinstance(code, int)
-    return code or 0, output.out, output.err
 
 
 def python(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pairwise_rm.k8s.diagnosis import issues
-from pairwise_rm.k8s.issue import Issue, clipped, merged
+from pairwise_rm.k8s.issue import Issue, clipped, merged, shortened
 from pairwise_rm.k8s.kuberay import is_1_6
 from pairwise_rm.k8s.snapshot import Snapshot, newest_jobs
 from tests.unit.k8s_objects import (
@@ -57,6 +57,19 @@ def test_a_claim_that_no_volume_fits_is_told_with_what_it_asks_for() -> None:
     )
 
 
+def test_a_pod_that_waits_for_something_else_is_told_beside_the_claim_that_gets_no_volume() -> None:
+    refusal = event("judge-runs", "ProvisioningFailed", "no capacity")
+    busy = unschedulable(worker(), "0/1 nodes are available: 1 Insufficient nvidia.com/gpu.")
+    issues = found(mounting("judge-runs"), busy, events=[refusal], claims={"judge-runs": claim()})
+    assert sorted(issue.subject for issue in issues) == ["claim judge-runs", "worker pod judge-a100-worker-x1"]
+
+
+@pytest.mark.parametrize("volume", ["data", "runs", "cache"])
+def test_a_claim_is_told_with_the_store_that_it_is_for(volume: str) -> None:
+    (issue,) = found(mounting("my-claim", volume), claims={})
+    assert str(issue) == f"claim my-claim is not there; make it, or set storage.{volume}.existingClaim"
+
+
 def test_a_claim_that_is_not_there_is_told() -> None:
     (issue,) = found(mounting("my-claim"), claims={})
     assert str(issue) == "claim my-claim is not there; make it, or set storage.runs.existingClaim"
@@ -89,6 +102,21 @@ def test_a_claim_that_waits_for_its_first_pod_is_no_issue() -> None:
         "head pod judge-head-x1 finds no node: 0/1 nodes are available: pod has unbound immediate "
         "PersistentVolumeClaims; see storage.data, storage.runs and storage.cache"
     ]
+
+
+def test_a_claim_that_has_its_volume_is_no_issue_whatever_was_said_before() -> None:
+    pod = mounting("judge-runs")
+    pod["status"] = {"phase": "Running"}
+    refusal = event("judge-runs", "ProvisioningFailed", "no capacity")
+    assert found(pod, events=[refusal], claims={"judge-runs": claim(phase="Bound")}) == []
+
+
+def test_a_claim_that_asks_for_nothing_in_particular_is_told_so() -> None:
+    bare = {"metadata": {"name": "judge-runs"}, "spec": {"accessModes": ["RWO", "RWX"]}, "status": {"phase": "Pending"}}
+    refusal = event("judge-runs", "ProvisioningFailed", "no capacity")
+    (issue,) = found(mounting("judge-runs"), events=[refusal], claims={"judge-runs": bare})
+    assert str(issue).startswith("claim judge-runs (?, RWO, RWX, storage class none) gets no volume: no capacity; ")
+    assert not issue.terminal
 
 
 def test_an_account_that_may_not_read_claims_misses_none() -> None:
@@ -141,6 +169,55 @@ def test_an_eviction_is_told_once_though_kuberay_removes_the_pod_too() -> None:
     assert "was evicted: The node was low on resource: memory; raise pools.a100.resources.requests.memory" in str(issue)
 
 
+def test_a_pod_that_is_evicted_and_still_there_is_told_once() -> None:
+    message = "The node was low on resource: memory."
+    pod = worker("Failed", reason="Evicted", message=message)
+    (issue,) = found(pod, events=[event("judge-a100-worker-x1", "Evicted", message, seconds_ago=0)])
+    assert issue.subject == "worker pod judge-a100-worker-x1"
+
+
+def test_a_pod_that_was_preempted_is_told() -> None:
+    (issue,) = found(events=[event("judge-a100-worker-z", "Preempted", "by pod x on node y", seconds_ago=0)])
+    assert str(issue) == "pod judge-a100-worker-z was preempted: by pod x on node y; see priorityClass"
+    assert not issue.terminal
+
+
+@pytest.mark.parametrize(("name", "kind"), [("other-a100-worker-z", "Pod"), ("judge-a100-worker-z", "Workload")])
+def test_what_was_taken_from_others_is_not_told(name: str, kind: str) -> None:
+    assert found(events=[event(name, "Preempted", "by x", kind, seconds_ago=0)]) == []
+
+
+@pytest.mark.parametrize(("name", "kind"), [("other", "RayCluster"), ("judge", "RayService")])
+def test_what_others_lost_is_not_told(name: str, kind: str) -> None:
+    gone = event(name, "DeletedWorkerPod", DELETED.format("worker", "judge-a-worker-z", 1, "Error"), kind, 0)
+    assert found(events=[gone]) == []
+
+
+def test_the_pool_of_a_pod_whose_name_begins_otherwise_is_not_guessed() -> None:
+    gone = event(
+        "judge", "DeletedWorkerPod", DELETED.format("worker", "x-a100-worker-z", 137, "OOMKilled"), "RayCluster", 0
+    )
+    (issue,) = found(events=[gone])
+    assert str(issue).endswith("raise pools.<name>.resources.limits.memory")
+
+
+def test_why_a_pod_was_replaced_is_its_own_message_then_its_last_warning_then_its_reason() -> None:
+    bare = DELETED.format("worker", "judge-a-worker-z", 1, "Error")
+    failed = "Deleted worker Pod ml/judge-a-worker-z; Pod status: Failed; Ray container terminated status: <nil>"
+    warning = event("judge-a-worker-z", "Failed", "its warning", seconds_ago=5)
+    normal = event("judge-a-worker-z", "Killing", "Stopping container", seconds_ago=0, type="Normal")
+
+    def told(message: str, *events: Object) -> str:
+        (issue,) = found(events=[event("judge", "DeletedWorkerPod", message, "RayCluster", 0), *events])
+        return str(issue).removeprefix("pod judge-a-worker-z ")
+
+    why = "ended with exit code 1 and was replaced: "
+    assert told(bare.replace("Message:", "Message:its own"), warning, normal) == f"{why}its own"
+    assert told(bare, warning, normal) == f"{why}its warning"
+    assert told(bare) == f"{why}Error"
+    assert told(failed) == "failed and was replaced: no reason is given"
+
+
 @pytest.mark.parametrize(
     ("message", "told"),
     [
@@ -181,6 +258,45 @@ def test_a_raycluster_that_gets_no_head_tells_its_last_warning() -> None:
     assert issue.terminal
 
 
+@pytest.mark.parametrize(
+    ("message", "section"),
+    [
+        ("head Pod ml/judge-head-x, exceeded", "head"),
+        ("worker pods of judge are refused:", "head"),
+        ('pods "judge-a100-worker-x" is forbidden:', "pools.a100"),
+    ],
+)
+def test_a_refusal_of_a_raycluster_names_the_section_of_the_pod_that_it_is_about(message: str, section: str) -> None:
+    said = f"{message} failed quota: compute: must specify limits.cpu for: x"
+    refusal = ray_cluster(conditions=[{"type": "ReplicaFailure", "status": "True", "message": said}])
+    (issue,) = found(cluster=refusal)
+    assert str(issue) == f"RayCluster judge gets no pod: {said}; set {section}.resources with these"
+
+
+def test_a_refusal_that_is_over_is_not_told() -> None:
+    over = ray_cluster(conditions=[{"type": "ReplicaFailure", "status": "False", "message": "exceeded quota: gpus"}])
+    assert found(cluster=over) == []
+
+
+WARNING = event("judge", "AccountMissing", "ServiceAccount judge-head is not found", "RayCluster")
+
+
+@pytest.mark.parametrize(
+    ("pods", "rayjob"),
+    [([head()], None), ([], job("train", "Failed", "FAILED"))],
+    ids=["a cluster that has pods", "a stage that has ended"],
+)
+def test_a_warning_of_a_raycluster_is_told_only_where_a_pod_is_waited_for(
+    pods: list[Object], rayjob: Object | None
+) -> None:
+    assert found(*pods, events=[WARNING], rayjob=rayjob) == []
+
+
+def test_of_a_raycluster_without_pods_only_the_latest_event_counts() -> None:
+    later = event("judge", "CreatedHeadPod", "Created head Pod", "RayCluster", 5, type="Normal")
+    assert found(events=[WARNING, later]) == []
+
+
 def test_a_quota_may_become_free() -> None:
     full = ray_cluster(conditions=[{"type": "ReplicaFailure", "status": "True", "message": "exceeded quota: gpus"}])
     (issue,) = found(cluster=full)
@@ -192,13 +308,21 @@ def test_a_rayjob_that_no_operator_takes_up_is_told_after_a_minute() -> None:
     assert found(rayjob=untouched) == []
     untouched["metadata"]["creationTimestamp"] = "2025-10-09T08:51:20Z"
     (issue,) = found(rayjob=untouched)
-    assert "has not been taken up for 2 min 00 s: see whether KubeRay's operator runs" in str(issue)
+    assert str(issue) == (
+        "RayJob judge-train-0a1b2c3d has not been taken up for 2 min 00 s: see whether KubeRay's operator runs, and "
+        "whether it watches namespace ml"
+    )
+    assert not issue.terminal
+    untouched["spec"]["suspend"] = True
+    assert found(rayjob=untouched) == [], "one that is suspended is not to be taken up"
 
 
 def test_a_raycluster_that_is_not_there_is_told() -> None:
     missing = event("judge-train-0a1b2c3d", "RayClusterNotFound", kind="RayJob")
     (issue,) = found(events=[missing])
     assert str(issue) == "RayJob judge-train-0a1b2c3d waits for RayCluster judge, which is not there"
+    there = event("judge-train-0a1b2c3d", "CreatedRayJobSubmitter", kind="RayJob", seconds_ago=5, type="Normal")
+    assert found(events=[missing, there]) == [], "it was made meanwhile"
 
 
 def test_a_stage_that_has_succeeded_has_no_issue() -> None:
@@ -228,10 +352,20 @@ def test_the_same_issue_of_several_pods_is_one_and_terminal_ones_come_first() ->
 
 
 def test_a_long_message_keeps_its_beginning_and_its_end() -> None:
-    text = clipped("begin " + "x " * 400 + "cause")
-    assert len(text) <= 240
-    assert text.startswith("begin")
-    assert text.endswith("cause")
+    text = clipped("begin\n" + "x" * 400 + " cause")
+    assert len(text) == 240
+    assert text == "begin " + "x" * 74 + " … " + "x" * 151 + " cause"
+
+
+def test_a_message_that_fits_is_one_line_and_whole() -> None:
+    assert clipped("  the\n cause ") == "the cause"
+    assert clipped("x" * 240) == shortened("x" * 240, 240) == "x" * 240
+
+
+def test_of_a_long_line_the_beginning_is_shown_where_there_is_room_for_no_more() -> None:
+    assert shortened("one two\nthree", 9) == "one two…"
+    assert shortened("x" * 64) == "x" * 64
+    assert shortened("x" * 65) == "x" * 63 + "…"
 
 
 @pytest.mark.parametrize(("fields", "yes"), [({"preRunningDeadlineSeconds": {}}, True), ({"suspend": {}}, False)])

@@ -12,17 +12,40 @@ from pairwise_rm.k8s.snapshot import Snapshot, newest_jobs
 from pairwise_rm.k8s.stage_status import StageView, view
 from pairwise_rm.progress import Failure
 from tests.unit.command_line import call, refused
-from tests.unit.k8s_objects import NOW, STARTED, STEP, WAITS, Object, container, ended, head, job, said, submitter
+from tests.unit.k8s_objects import (
+    LONG_AGO,
+    NOW,
+    STARTED,
+    STEP,
+    WAITS,
+    Object,
+    container,
+    ended,
+    head,
+    job,
+    said,
+    submitter,
+)
 from tests.unit.kubernetes_stub import KubernetesStub
 
-LONG_AGO = "2025-10-09T08:43:20Z"  # ten minutes before NOW
 EARLIER = "2025-10-09T08:48:20Z"  # five
 JUST_NOW = "2025-10-09T08:53:15Z"
 
 
-def running_head(since: str = LONG_AGO) -> Object:
-    pod = head(containerStatuses=[container("ray-head", {"running": {"startedAt": since}})])
-    pod["status"]["conditions"] = [{"type": "Ready", "status": "True", "lastTransitionTime": since}]
+def running_head(since: str = LONG_AGO, ready: str | None = "", status: str = "True") -> Object:
+    """A head that runs since then, and is ready since then too unless another time is given (None: an unknown one)."""
+    # What else runs in the pod is started anew at any time.
+    autoscaler = container("autoscaler", {"running": {"startedAt": JUST_NOW}})
+    pod = head(containerStatuses=[autoscaler, container("ray-head", {"running": {"startedAt": since}})])
+    stamp = since if ready == "" else ready
+    pod["status"]["conditions"] = [{"type": "Ready", "status": status, "lastTransitionTime": stamp}]
+    return pod
+
+
+def ended_submitter(at: str) -> Object:
+    pod = submitter(phase="Succeeded", containerStatuses=[container("x", ended("Completed", 0))])
+    pod["metadata"]["creationTimestamp"] = LONG_AGO
+    pod["status"]["containerStatuses"][0]["state"]["terminated"]["finishedAt"] = at
     return pod
 
 
@@ -84,11 +107,8 @@ def test_lines_of_an_attempt_whose_head_was_lost_are_not_taken_for_the_present_o
 
 
 def test_a_stage_whose_submitter_has_ended_is_not_said_to_run_nor_to_have_succeeded() -> None:
-    done = submitter(phase="Succeeded", containerStatuses=[container("x", ended("Completed", 0))])
-    done["status"]["containerStatuses"][0]["state"]["terminated"]["finishedAt"] = EARLIER
-    stage = shown(
-        f"{EARLIER} {said(STEP)}", f"{EARLIER} {said(Failure('the disk is full'))}", pods=[running_head(), done]
-    )
+    pods = [running_head(), ended_submitter(EARLIER)]
+    stage = shown(f"{EARLIER} {said(STEP)}", f"{EARLIER} {said(Failure('the disk is full'))}", pods=pods)
     assert str(stage) == "starting, its submitter has ended (the disk is full) · KubeRay has not noticed it yet"
 
 
@@ -136,12 +156,25 @@ def test_an_operator_whose_log_may_not_be_read_is_told_as_far_as_it_is_known() -
     "log",
     [
         [line(TIMEOUT), line(NOT_YET)],
-        [line(TIMEOUT, at="2025-10-09T08:40:00Z"), line(NOT_YET)],
-        [line(TIMEOUT, rayjob="judge-export-0a1b2c3d"), line(NOT_YET)],
+        # Neither of an earlier head's time, nor of another RayJob, nor of another address, nor an answer of the head's.
+        [line(NOT_YET), line(TIMEOUT, at="2025-10-09T08:40:00Z")],
+        [line(NOT_YET), line(TIMEOUT, rayjob="judge-export-0a1b2c3d")],
+        [line("dial tcp 10.96.0.1:443: i/o timeout")],
+        [line('Get "http://judge-head-svc.ml.svc.cluster.local:8265/api/jobs/j-1": unexpected status 500')],
     ],
 )
 def test_an_operator_that_reaches_the_head_and_only_waits_is_no_issue(log: list[str]) -> None:
     assert found(f"{EARLIER} {said(WAITS)}", log={"kuberay": log}) == []
+
+
+@pytest.mark.parametrize("rayjob", [job(deployment="Initializing", ray=""), job(deployment="Running", ray="PENDING")])
+def test_an_operator_that_is_not_asked_for_the_job_yet_or_sees_it_is_not_accused(rayjob: Object) -> None:
+    assert found(f"{EARLIER} {said(WAITS)}", rayjob=rayjob, log={"kuberay": [line(TIMEOUT)]}) == []
+
+
+def test_a_head_of_which_it_is_not_known_since_when_it_is_ready_is_so_since_it_runs() -> None:
+    (issue,) = found(f"{EARLIER} {said(WAITS)}", pods=[running_head(ready=None), submitter()])
+    assert "has not seen the job of RayJob judge-train-0a1b2c3d" in str(issue)
 
 
 def test_a_submitter_that_has_ended_shows_too_that_the_job_was_submitted() -> None:
@@ -158,6 +191,9 @@ def test_a_submitter_that_has_ended_shows_too_that_the_job_was_submitted() -> No
         ([f"{JUST_NOW} {said(WAITS)}"], None),
         ([f"{EARLIER} {said(WAITS)}"], [running_head(STARTED), submitter()]),
         ([f"{EARLIER} {said(WAITS)}"], [head(), submitter()]),
+        ([f"{EARLIER} {said(WAITS)}"], [running_head(status="False"), submitter()]),
+        ([f"{EARLIER} {said(WAITS)}"], [running_head(ready=JUST_NOW), submitter()]),
+        ([], [running_head(), ended_submitter(JUST_NOW)]),
     ],
 )
 def test_a_job_that_was_not_submitted_long_ago_or_whose_head_is_not_ready_accuses_no_operator(

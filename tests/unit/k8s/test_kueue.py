@@ -9,10 +9,9 @@ from pairwise_rm.k8s.issue import Issue
 from pairwise_rm.k8s.snapshot import Snapshot, newest_jobs
 from pairwise_rm.k8s.stage_status import view
 from tests.unit.command_line import call
-from tests.unit.k8s_objects import NOW, STARTED, Object, job, unschedulable, worker
+from tests.unit.k8s_objects import LONG_AGO, NOW, STARTED, Object, job, unschedulable, worker
 from tests.unit.kubernetes_stub import KubernetesStub
 
-LONG_AGO = "2025-10-09T08:43:20Z"
 BUSY = (
     "couldn't assign flavors to pod set a100: insufficient unused quota for nvidia.com/gpu in flavor a100, "
     "1 more needed"
@@ -145,16 +144,20 @@ def test_a_stage_that_was_evicted_for_another_reason_is_not_called_preempted() -
 
 
 def test_a_workload_that_was_switched_off_is_told() -> None:
-    off = workload(condition("Evicted", reason="Deactivated", message="The workload is deactivated"))
+    off = workload(condition("Evicted", reason="Deactivated", message="The workload is deactivated"), at=LONG_AGO)
     off["spec"]["active"] = False
     (issue,) = found(off)
     assert str(issue).endswith(
         "The workload is deactivated; set spec.active of Workload rayjob-judge-train-1 to true when the cause is gone"
     )
+    assert issue.terminal
 
 
 def test_admission_checks_that_are_not_done_are_told() -> None:
-    checks = [{"name": "nodes", "state": "Pending", "message": "being brought up"}]
+    checks = [
+        {"name": "budget", "state": "Ready", "message": "granted"},
+        {"name": "nodes", "state": "Pending", "message": "being brought up"},
+    ]
     reserved = workload(condition("QuotaReserved", reason="QuotaReserved"), admissionChecks=checks)
     assert shown(reserved) == (
         "suspended, in queue judges: its quota is reserved, admission checks are not done: nodes is Pending being "
@@ -169,6 +172,22 @@ def test_an_elastic_stage_that_runs_tells_what_its_newest_slice_waits_for_in_pla
     (issue,) = found(old, new, rayjob=queued("Running", "RUNNING"), pods=[gated])
     assert str(issue) == f"RayJob judge-train-0a1b2c3d runs, and waits for more GPUs in queue judges: {BUSY}"
     assert not issue.terminal
+
+
+def test_an_elastic_stage_that_will_never_get_more_goes_on_with_what_it_has() -> None:
+    old = workload(condition("QuotaReserved"), condition("Admitted"), at=LONG_AGO)
+    new = workload(pending(NEVER.format("a100")), name="rayjob-judge-train-2")
+    (issue,) = found(old, new, rayjob=queued("Running", "RUNNING"))
+    assert "runs, and waits for more GPUs in queue judges" in str(issue)
+    assert not issue.terminal
+
+
+def test_a_pod_that_no_gate_holds_is_told_beside_what_the_queue_waits_for() -> None:
+    old = workload(condition("QuotaReserved"), condition("Admitted"), at=LONG_AGO)
+    new = workload(pending(BUSY), name="rayjob-judge-train-2")
+    busy = unschedulable(worker(), "0/1 nodes are available: 1 Insufficient cpu.")
+    issues = found(old, new, rayjob=queued("Running", "RUNNING"), pods=[busy])
+    assert [issue.subject for issue in issues] == ["RayJob judge-train-0a1b2c3d", "worker pod judge-a100-worker-x1"]
 
 
 def test_a_stage_that_kuberay_has_not_suspended_yet_is_not_said_to_run() -> None:
@@ -187,6 +206,30 @@ def test_a_workload_of_an_earlier_rayjob_of_that_name_is_not_taken_for_its_own()
     other = workload(pending(BUSY))
     other["metadata"]["ownerReferences"][0]["uid"] = "u-0"
     assert shown(other) == "suspended, in queue judges"
+
+
+def test_a_stage_that_somebody_suspended_without_a_queue_says_so_and_is_no_issue_of_kueue() -> None:
+    by_hand = job(deployment="Suspended", ray="")
+    assert str(view(snapshot(rayjob=by_hand), "train", [])) == "suspended, spec.suspend is true"
+    assert found(rayjob=by_hand) == []
+
+
+def test_a_workload_that_says_nothing_yet_is_shown_by_its_queue_alone() -> None:
+    assert shown(workload()) == "suspended, in queue judges"
+    assert found(workload()) == []
+
+
+def test_an_account_that_may_not_read_workloads_misses_none() -> None:
+    unread = Snapshot("judge", "ml", newest_jobs([queued()]), workloads=None, now=NOW)
+    assert issues_of(unread, "train") == []
+
+
+def test_a_missing_workload_is_told_only_of_a_stage_that_has_been_suspended_for_a_while_and_had_none() -> None:
+    assert found(rayjob=queued("Running", "RUNNING")) == []
+    assert found(workload(condition("Finished"))) == []
+    new = queued()
+    new["metadata"]["creationTimestamp"] = STARTED
+    assert found(rayjob=new) == []
 
 
 def test_a_stage_for_which_kueue_makes_no_workload_is_told() -> None:

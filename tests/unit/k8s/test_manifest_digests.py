@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from pairwise_rm.recipe.load import digest_of
-from tests.unit.cli.test_cli import call
+from tests.unit.command_line import call
 
 TRAIN, EVALUATE = "name: t\n", "name: t\nevaluate: {}\n"
 D1, D2 = digest_of(TRAIN.encode()), digest_of(EVALUATE.encode())

@@ -45,6 +45,18 @@ def refused(message: str) -> Object:
             False,
         ),
         (
+            'pods "judge-a100-worker-x" is forbidden: exceeded quota: compute, requested: limits.memory=16Gi, used: '
+            "limits.memory=8Gi, limited: limits.memory=20Gi",
+            "lower pools.a100.resources, or have ResourceQuota compute raised",
+            False,
+        ),
+        (
+            'pods "judge-head-x" is forbidden: exceeded quota: gpus, requested: requests.nvidia.com/gpu=1, used: '
+            "requests.nvidia.com/gpu=4, limited: requests.nvidia.com/gpu=4",
+            "have ResourceQuota gpus raised",
+            False,
+        ),
+        (
             'pods "judge-head-x" is forbidden: failed quota: compute: must specify limits.cpu for: ray-head',
             "set head.resources with these",
             True,
@@ -71,6 +83,20 @@ def test_a_pod_that_is_refused_is_told_with_the_value_to_set(message: str, remed
     assert issue.terminal is terminal
 
 
+@pytest.mark.parametrize(
+    ("message", "terminal"),
+    [
+        ("admission webhook denied the request: must specify a team", True),
+        ("failed quota: compute: status unknown for quota", False),
+    ],
+)
+def test_a_refusal_of_which_no_value_is_known_is_told_in_its_own_words(message: str, terminal: bool) -> None:
+    said = f'pods "judge-head-x" is forbidden: {message}'
+    (issue,) = found(cluster=refused(said))
+    assert str(issue) == f"RayCluster judge gets no pod: FailedCreateHeadPod {said}"
+    assert issue.terminal is terminal
+
+
 def test_a_quota_that_refuses_the_submitter_is_told() -> None:
     message = (
         'Error creating: pods "judge-train-0a1b2c3d-x" is forbidden: exceeded quota: compute, requested: pods=1, used: '
@@ -82,6 +108,13 @@ def test_a_quota_that_refuses_the_submitter_is_told() -> None:
     )
 
 
+@pytest.mark.parametrize("resource", ["limits.cpu", "requests.memory", "requests.ephemeral-storage"])
+def test_a_quota_of_sizes_that_refuses_the_submitter_is_told_with_what_to_lower(resource: str) -> None:
+    message = f'pods "x" is forbidden: exceeded quota: compute, requested: {resource}=1, used: {resource}=4, limited: x'
+    (issue,) = found(events=[event("judge-train-0a1b2c3d", "FailedCreate", message, kind="Job")])
+    assert str(issue).endswith("; lower submission.resources, or have ResourceQuota compute raised")
+
+
 @pytest.mark.parametrize(
     ("reason", "words"),
     [
@@ -90,9 +123,10 @@ def test_a_quota_that_refuses_the_submitter_is_told() -> None:
     ],
 )
 def test_what_kuberay_may_not_make_is_told(reason: str, words: str) -> None:
-    message = "Failed to create x ml/judge-1: admission webhook denied the request: no"
+    message = "Failed to create x ml/judge-1: admission webhook denied the request: must specify; failed quota: a"
     (issue,) = found(events=[event("judge-train-0a1b2c3d", reason, message, kind="RayJob")])
     assert str(issue).startswith(words)
+    assert str(issue).endswith("; set submission.resources with these")
     assert issue.terminal
 
 

@@ -19,6 +19,7 @@ from pairwise_rm.train import preflight as checks
 from pairwise_rm.train.preflight import Facts, check_cluster, parameter_count, preflight, ray_cpus_needed
 from tests.model_files import safetensors
 from tests.unit.conftest import MakeRecipe, MakeRows, WriteRows
+from tests.unit.processes import linux
 
 # Looked for, not imported: preflight itself does no more.
 MISSING = [
@@ -66,9 +67,17 @@ def test_what_can_run_passes_and_tells_what_training_needs(ready: MakeRecipe) ->
     assert preflight(recipe, RunFolder.of(recipe)) == Facts("response", train_rows=8, test_rows=2, steps=6)
 
 
-def test_steps_may_be_fewer_than_the_epochs_have(ready: MakeRecipe) -> None:
-    recipe = ready(train={"steps": 5})
-    assert preflight(recipe, RunFolder.of(recipe)).steps == 5
+@pytest.mark.parametrize(("epochs", "steps", "done"), [(3, 5, 5), (1, 5, 2)])
+def test_steps_may_be_fewer_than_the_epochs_have_and_are_never_more(
+    ready: MakeRecipe, epochs: int, steps: int, done: int
+) -> None:
+    recipe = ready(train={"epochs": epochs, "steps": steps})
+    assert preflight(recipe, RunFolder.of(recipe)).steps == done
+
+
+def test_a_batch_may_be_all_rows_that_fit(ready: MakeRecipe) -> None:
+    recipe = ready(train={"batch_size": 8, "epochs": 1})
+    assert preflight(recipe, RunFolder.of(recipe)).steps == 1
 
 
 @pytest.mark.parametrize(
@@ -109,6 +118,25 @@ def test_the_prompt_and_the_response_fit_into_the_models_window(ready: MakeRecip
     assert found == "prompt: 8200 tokens of prompt and response wanted, the model has 8192 positions"
 
 
+def change_config(model: Path, config: dict[str, Any]) -> None:
+    (model / "config.json").write_text(json.dumps(config))
+
+
+def test_a_model_that_sees_too_is_held_to_what_its_language_model_has(ready: MakeRecipe, model: Path) -> None:
+    text = {"num_attention_heads": 3, "max_position_embeddings": 700}
+    change_config(model, {"num_attention_heads": 4, "max_position_embeddings": 8192, "text_config": text})
+    sections = {"train": {"tensor_parallel": 2, "gpus_per_node": 2}, "prompt": {"max_response_length": 200}}
+    found = problem(ready(device="cuda", **sections)).splitlines()
+    assert "train.tensor_parallel: 2 must divide the model's 3 attention heads" in found
+    assert any(line.endswith("tokens of prompt and response wanted, the model has 700 positions") for line in found)
+
+
+def test_a_model_that_says_nothing_of_heads_and_positions_is_not_held_to_them(ready: MakeRecipe, model: Path) -> None:
+    change_config(model, {})
+    recipe = ready(prompt={"max_prompt_length": 80_000})
+    assert preflight(recipe, RunFolder.of(recipe)).train_rows == 8
+
+
 def test_a_dataset_without_a_usable_row_is_refused(ready: MakeRecipe, write_rows: WriteRows) -> None:
     recipe = ready()
     write_rows(RunFolder.of(recipe).train_file, [])
@@ -132,6 +160,8 @@ def test_rows_without_strength_cannot_be_weighted_by_it(
     recipe = ready(reward={"weight_by_strength": True})
     write_rows(RunFolder.of(recipe).train_file, [*make_rows(3), *make_rows(1, strength=None)])
     assert problem(recipe) == "reward.weight_by_strength: 2 of 8 rows have no strength"
+    unweighted = ready()
+    assert preflight(unweighted, RunFolder.of(unweighted)).train_rows == 8
 
 
 def test_a_model_that_is_not_there_is_named(ready: MakeRecipe, tmp_path: Path) -> None:
@@ -177,13 +207,51 @@ def test_the_disk_has_room_for_the_checkpoints(ready: MakeRecipe, monkeypatch: p
     assert problem(recipe) == f"{RunFolder.of(recipe).root}: 4.2 GiB wanted for 3 checkpoints, 1.0 GiB free"
 
 
+def test_of_an_adapter_the_disk_needs_a_tenth(ready: MakeRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Disk(1 << 40, 0, 0))
+    monkeypatch.setattr(checks, "parameter_count", lambda _: 1_250_000_000)
+    monkeypatch.setattr(checks, "_available_memory", lambda: 64 << 30)
+    recipe = ready(train={"keep_checkpoints": 2}, model={"lora": {"rank": 8}})
+    assert f"{RunFolder.of(recipe).root}: 4.2 GiB wanted for 3 checkpoints, 0.0 GiB free" in problem(recipe)
+
+
 def test_the_memory_suffices_for_a_run_on_the_cpu(ready: MakeRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checks, "_available_memory", lambda: 2 << 30)
     assert problem(ready()) == "memory: about 5.0 GiB wanted for a run on this CPU, 2.0 GiB available"
+    monkeypatch.setattr(checks, "parameter_count", lambda _: 1 << 30)
+    assert problem(ready()) == "memory: about 29.0 GiB wanted for a run on this CPU, 2.0 GiB available"
+
+
+def test_the_memory_of_this_machine_says_nothing_of_a_cluster_or_of_gpus(
+    ready: MakeRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checks, "_available_memory", lambda: 0)
+    on_gpus = ready(device="cuda")
+    assert preflight(on_gpus, RunFolder.of(on_gpus)).train_rows == 8
+    monkeypatch.setenv("RAY_ADDRESS", "ray://nowhere")
+    on_a_cluster = ready()
+    assert preflight(on_a_cluster, RunFolder.of(on_a_cluster)).train_rows == 8
+
+
+def test_where_the_memory_cannot_be_known_it_is_not_checked(ready: MakeRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "_available_memory", lambda: None)
+    recipe = ready()
+    assert preflight(recipe, RunFolder.of(recipe)).train_rows == 8
+
+
+@linux
+def test_the_available_memory_is_in_bytes() -> None:
+    psutil = pytest.importorskip("psutil")
+    available = checks._available_memory()
+    assert available is not None
+    assert abs(available - psutil.virtual_memory().available) < 4 << 30
 
 
 def test_weights_are_counted_from_the_headers(model: Path) -> None:
-    assert parameter_count(model) == 6
+    (model / "model-2.safetensors").write_bytes(safetensors(5))
+    metadata = json.dumps({"__metadata__": {"format": "pt"}}).encode()
+    (model / "model-3.safetensors").write_bytes(len(metadata).to_bytes(8, "little") + metadata)
+    assert parameter_count(model) == 6 + 5
 
 
 def test_the_wandb_logger_needs_a_key_or_offline_mode(ready: MakeRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,14 +259,30 @@ def test_the_wandb_logger_needs_a_key_or_offline_mode(ready: MakeRecipe, monkeyp
     monkeypatch.delenv("WANDB_MODE", raising=False)
     recipe = ready(train={"loggers": ["wandb"]})
     assert "train.loggers: wandb needs WANDB_API_KEY" in problem(recipe)
-    monkeypatch.setenv("WANDB_MODE", "offline")
+    for name, value in (("WANDB_MODE", "offline"), ("WANDB_MODE", "disabled"), ("WANDB_API_KEY", "k")):
+        with monkeypatch.context() as given:
+            given.setenv(name, value)
+            assert preflight(recipe, RunFolder.of(recipe)).train_rows == 8
+
+
+def test_an_adapter_needs_peft_and_a_whole_model_does_not(ready: MakeRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "peft" else found(name))
+    adapted = ready(model={"lora": {"rank": 8}})
+    assert "model.lora: needs the package peft, which is not installed" in problem(adapted)
+    whole = ready()
+    assert preflight(whole, RunFolder.of(whole)).train_rows == 8
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: found(name) or found("json"))
+    assert preflight(adapted, RunFolder.of(adapted)).train_rows == 8
+
+
+def test_flash_attention_has_to_be_installed(ready: MakeRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = importlib.util.find_spec
+    recipe = ready(device="cuda", model={"attention": "flash_attention_2"})
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "flash_attn" else there(name))
+    assert "model.attention: flash_attention_2 needs the package flash-attn" in problem(recipe)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: there("json" if name == "flash_attn" else name))
     assert preflight(recipe, RunFolder.of(recipe)).train_rows == 8
-
-
-@pytest.mark.skipif(importlib.util.find_spec("flash_attn") is not None, reason="flash-attn is installed")
-def test_flash_attention_has_to_be_installed(ready: MakeRecipe) -> None:
-    found = problem(ready(device="cuda", model={"attention": "flash_attention_2"}))
-    assert "model.attention: flash_attention_2 needs the package flash-attn" in found
 
 
 def test_an_extra_that_is_not_installed_is_one_line_before_any_other_check(
@@ -231,6 +315,8 @@ def test_the_ray_cpus_are_three_a_gpu_one_a_storage_actor_and_three_more(
 def test_too_few_ray_cpus_of_ones_own_are_refused(ready: MakeRecipe) -> None:
     with pytest.raises(InputError, match=r"train\.ray_cpus: 8 Ray CPUs wanted by verl, got 4"):
         check_cluster(ready(train={"ray_cpus": 4}))
+    check_cluster(ready(train={"ray_cpus": 8}))
+    check_cluster(ready())
 
 
 def test_gpus_that_this_machine_does_not_have_are_refused(ready: MakeRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,6 +325,7 @@ def test_gpus_that_this_machine_does_not_have_are_refused(ready: MakeRecipe, mon
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(InputError, match=r"train\.gpus_per_node: 8 GPUs wanted, this machine has 2"):
         check_cluster(ready(device="cuda", train={"gpus_per_node": 8}))
+    check_cluster(ready(device="cuda", train={"gpus_per_node": 2}))
 
 
 @pytest.mark.parametrize(
@@ -247,7 +334,9 @@ def test_gpus_that_this_machine_does_not_have_are_refused(ready: MakeRecipe, mon
         ([{"GPU": 8, "CPU": 99}], "16 GPUs wanted, the Ray cluster has 8"),
         ([{"GPU": 4, "CPU": 99}] * 4, "2 Ray nodes with 8 GPUs wanted, the cluster has 0"),
         ([{"GPU": 8, "CPU": 8}] * 2, "Ray CPUs: 59 wanted by verl and its TransferQueue, the cluster has 16"),
-        ([{"GPU": 8, "CPU": 32}, {"GPU": 8, "CPU": 32}], None),
+        ([{"GPU": 8, "CPU": 29}] * 2, "Ray CPUs: 59 wanted by verl and its TransferQueue, the cluster has 58"),
+        ([{"GPU": 8, "CPU": 30}, {"GPU": 8, "CPU": 29}], None),
+        ([{"GPU": 8, "CPU": 30}, {"GPU": 8, "CPU": 29}, {"node:head": 1}], None),
     ],
 )
 def test_the_cluster_has_the_gpus_and_the_ray_cpus(
@@ -266,7 +355,7 @@ def test_the_cluster_has_the_gpus_and_the_ray_cpus(
     monkeypatch.setattr(ray, "nodes", lambda: [*said, {"Resources": {"GPU": 8, "CPU": 99}, "Alive": False}])
     recipe = ready(device="cuda", train={"nodes": 2, "gpus_per_node": 8})
     if words is None:
-        assert check_cluster(recipe) is None  # type: ignore[func-returns-value]
+        check_cluster(recipe)
         return
     with pytest.raises(InputError, match=words):
         check_cluster(recipe)
