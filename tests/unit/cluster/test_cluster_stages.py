@@ -163,13 +163,24 @@ def test_a_run_with_another_recipe_that_an_upgrade_stops_is_waited_over(tmp_path
     assert "was not done" in waited_for_another_recipe(path, settling, then=stopped, after=0.05, timeout=1)
 
 
-def test_the_right_run_after_a_stopped_one_with_another_recipe_is_taken(tmp_path: Path, settling: list[str]) -> None:
+def test_the_right_run_after_a_stopped_one_with_another_recipe_is_taken(
+    tmp_path: Path, settling: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(input_wait, "GRACE_SECONDS", 10)
     path = put(tmp_path / "t.json", state="failed", digest=OTHER)
-    timers = [threading.Timer(0.2, put, [path]), threading.Timer(0.4, put, [path], {"state": "succeeded"})]
-    for timer in timers:
-        timer.start()
-    await_stage(EarlierStage("train", "d1"), path, 10, tell(settling))
-    assert settling[-1] == "waiting for train (running) (0:00:00)"
+
+    def right_run() -> None:
+        time.sleep(0.2)
+        put(path)
+        while not settling or not settling[-1].startswith("waiting for train (running) "):
+            time.sleep(0.01)
+        put(path, state="succeeded")
+
+    writer = threading.Thread(target=right_run, daemon=True)
+    writer.start()
+    await_stage(EarlierStage("train", "d1"), path, 30, tell(settling))
+    writer.join()
+    assert settling[-1].startswith("waiting for train (running) (0:00:")
 
 
 @pytest.mark.parametrize("state", ["succeeded", "failed"])

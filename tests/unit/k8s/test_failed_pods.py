@@ -181,6 +181,12 @@ def test_a_container_that_cannot_be_started_is_told_with_the_section_of_its_pod(
     assert issue.terminal
 
 
+def test_an_init_container_that_fails_is_told_too() -> None:
+    broken = container("wait-gcs", {"waiting": {"reason": "CrashLoopBackOff"}}, last=ended("Error"))
+    (issue,) = found(worker("Pending", initContainerStatuses=[broken]))
+    assert "failed: container wait-gcs ended with exit code 1 (Error)" in str(issue)
+
+
 def test_two_containers_that_lack_one_image_are_told_once() -> None:
     pod = head("Pending", containerStatuses=[waiting("ErrImagePull", name="a"), waiting("ImagePullBackOff", name="b")])
     (issue,) = found(pod)
