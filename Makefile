@@ -124,6 +124,7 @@ docs: install ## Write the generated pages of docs/, build the site into site/ a
 	@$(BIN)/python -m docs.generate
 	@$(BIN)/python -m pytest tests/docs -q
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "site/index.html; with search: $(BIN)/python -m http.server --directory site"
 
 .PHONY: manifests
 manifests: chart $(TOOLS)/helm ## Render manifests/ from the chart
