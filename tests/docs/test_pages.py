@@ -128,11 +128,15 @@ def test_the_converter_of_extending_converts_a_row_and_says_what_is_wrong_with_o
     (code,) = blocks(DOCS / "extending.md", "python")
     names: dict[str, Any] = {**vars(converters), **vars(rows)}
     exec(code, names)
-    row = {"question": "Is it?", "pro": "Yes.", "contra": "No.", "winner": "contra", "split": "test"}
+    row = {"question": "Is it?", "pro": "Yes.", "contra": "No.", "winner": "contra", "fold": "test"}
     converted = names["DebateConverter"]().convert(row)
     assert (converted.pair.preferred, converted.pair.responses, converted.split) == ("B", ("Yes.", "No."), "test")
     with pytest.raises(RowError, match="winner: 'me', expected pro, contra or draw"):
         names["DebateConverter"]().convert({**row, "winner": "me"})
+    with pytest.raises(RowError, match="winner: missing"):
+        names["DebateConverter"]().convert({key: text for key, text in row.items() if key != "winner"})
+    with pytest.raises(RowError, match="fold: 'dev', expected one of train, test"):
+        names["DebateConverter"]().convert({**row, "fold": "dev"})
 
 
 def test_the_recipe_of_the_reference_is_valid(tmp_path: Path) -> None:
