@@ -123,8 +123,8 @@ chart: install $(TOOLS)/helm-docs ## Write the chart's recipes, schema and READM
 docs: install ## Write the generated pages of docs/, build the site into site/ and check it
 	@$(BIN)/python -m docs.generate
 	@$(BIN)/python -m pytest tests/docs -q
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
-	@echo "site/index.html"
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "site/index.html; with search: $(BIN)/python -m http.server --directory site"
 
 .PHONY: manifests
 manifests: chart $(TOOLS)/helm ## Render manifests/ from the chart

@@ -66,7 +66,7 @@ _TROUBLESHOOTING = """\
 <!-- Written by `make docs` from the sources and docs/troubleshooting.yaml. -->
 
 Every message of the command line and of the chart, with what it means and what to do. Search this page for the words of
-the message; `<…>` stands for what varies.
+the message; `<…>` stands for what varies. With `convert --config`, keys begin with `dataset.` instead of `data.`.
 
 The command line prints one line, `error: …`, and ends with exit code 2 when the input is wrong and 1 when the work
 failed. A traceback is a defect of ours: please report it.

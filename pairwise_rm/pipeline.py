@@ -89,12 +89,15 @@ def convert(
 ) -> None:
     """Converts the pairs. Makes the recipe's small model first, since its pairs come with it."""
     from pairwise_rm.convert.run import convert as convert_pairs
+    from pairwise_rm.convert.source_file import locate
     from pairwise_rm.convert.summary import describe
 
     if recipe is not None and recipe.data.files:
         with reporter.part("convert", f"nothing to do, data.files names {recipe.data.files.train}"):
             return
     if recipe is not None and recipe.model.make:
+        if not _is_made_with_the_model(config, recipe):
+            locate(config.configs, None)  # before minutes are spent on the model
         make_model(recipe.model.make, Path(recipe.model.path), recipe.seed, reporter)
     source = f"{config.configs.source} from {config.configs.path or config.configs.repo or 'the hub'}"
     with reporter.part("convert", source) as part:
@@ -104,6 +107,12 @@ def convert(
         )
         for line in describe(result).splitlines():
             part.say(line)
+
+
+def _is_made_with_the_model(config: DatasetConfig, recipe: Recipe) -> bool:
+    """Whether the pairs come with the model; true also of what the hub has, which is not asked before."""
+    path = config.configs.path
+    return config.configs.type != "local" or (path is not None and Path(recipe.model.path) in Path(path).parents)
 
 
 def train(

@@ -25,7 +25,7 @@ def convert(
         Path | None, typer.Option("--config", help="The RM-Gallery tutorial's data_config.yaml, instead of a recipe.")
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace an output that was made from another config or input.")
+        bool, typer.Option("--overwrite", help="Convert again, and replace the output that is there.")
     ] = False,
 ) -> None:
     """Convert preference pairs into preference_train.parquet and preference_test.parquet."""

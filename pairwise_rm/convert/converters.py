@@ -133,10 +133,11 @@ def marked_turns(prompt: str) -> list[Message]:
     return fields.prompt_checked("prompt", turns)
 
 
-def official_split(row: Mapping[str, Any], known: Mapping[str, Side]) -> Side | None:
-    name = fields.optional_text(row, "split")
+def official_split(row: Mapping[str, Any], known: Mapping[str, Side], key: str = "split") -> Side | None:
+    """The side that a row's field `key` names; None where it has none. Raises RowError for a name that is not known."""
+    name = fields.optional_text(row, key)
     if name is None:
         return None
     if name not in known:
-        raise RowError("unknown_split", f"split: {fields.shown(name)}, expected one of {', '.join(known)}")
+        raise RowError("unknown_split", f"{key}: {fields.shown(name)}, expected one of {', '.join(known)}")
     return known[name]

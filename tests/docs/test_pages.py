@@ -13,6 +13,9 @@ import yaml
 
 from docs.hooks import READMES
 from pairwise_rm.cli.app import app
+from pairwise_rm.contract import rows
+from pairwise_rm.convert import converters
+from pairwise_rm.convert.fields import RowError
 from pairwise_rm.k8s.stage_status import State
 from pairwise_rm.progress import Line
 from pairwise_rm.recipe.load import load_data_config, load_recipe
@@ -119,6 +122,21 @@ def test_the_data_config_of_extending_is_valid(tmp_path: Path) -> None:
     path = tmp_path / "data_config.yaml"
     path.write_text(config)
     assert load_data_config(path).configs.source == "generic_pairwise"
+
+
+def test_the_converter_of_extending_converts_a_row_and_says_what_is_wrong_with_one() -> None:
+    (code,) = blocks(DOCS / "extending.md", "python")
+    names: dict[str, Any] = {**vars(converters), **vars(rows)}
+    exec(code, names)
+    row = {"question": "Is it?", "pro": "Yes.", "contra": "No.", "winner": "contra", "fold": "test"}
+    converted = names["DebateConverter"]().convert(row)
+    assert (converted.pair.preferred, converted.pair.responses, converted.split) == ("B", ("Yes.", "No."), "test")
+    with pytest.raises(RowError, match="winner: 'me', expected pro, contra or draw"):
+        names["DebateConverter"]().convert({**row, "winner": "me"})
+    with pytest.raises(RowError, match="winner: missing"):
+        names["DebateConverter"]().convert({key: text for key, text in row.items() if key != "winner"})
+    with pytest.raises(RowError, match="fold: 'dev', expected one of train, test"):
+        names["DebateConverter"]().convert({**row, "fold": "dev"})
 
 
 def test_the_recipe_of_the_reference_is_valid(tmp_path: Path) -> None:

@@ -175,3 +175,12 @@ def test_the_data_config_of_the_rm_gallery_tutorial_is_known_for_one(
     code, out, _ = call(capsys, "validate", str(path))
     assert code == 0
     assert "a valid data config (helpsteer2_pairwise from a.jsonl)" in out
+
+
+def test_pairs_that_do_not_exist_are_refused_before_a_model_is_made_for_them(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, _, err = call(capsys, "convert", "smoke", "data.configs.path=gone.jsonl")
+    assert (code, err) == (2, "error: data.configs.path: gone.jsonl does not exist\n")
+    assert list(tmp_path.iterdir()) == []
