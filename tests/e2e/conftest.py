@@ -1,4 +1,4 @@
-"""One cluster, one image and one installed release, shared by all tests of this folder, and how long each phase took.
+"""One cluster, one image and one installed release, shared by all tests of this folder; the duration of each phase.
 
 Needs a kubeconfig with a cluster that has the KubeRay operator and lets pods ask for `nvidia.com/gpu`, and the image
 of the `kind` preset in that cluster; `make e2e` sees to both.
@@ -41,7 +41,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @dataclass
 class Release:
-    """The installed release and all that was seen from `helm install` until its last stage ended."""
+    """The installed release, and its observations from `helm install` until its last stage ended."""
 
     namespace: Namespace
     installed: float
@@ -53,7 +53,7 @@ class Release:
         wait_for(done, seconds, what, self.namespace.describe)
 
     def wait_until_ended(self, seconds: float) -> None:
-        """Every stage's RayJob has ended, well or not."""
+        """Waits until every stage's RayJob has ended, successfully or not."""
 
         def done() -> bool:
             if self.watcher.issue:
@@ -88,7 +88,7 @@ def release(namespace: Namespace) -> Release:
 
 @dataclass
 class Alone:
-    """manifests/rayjob-train.yaml, applied on a cluster without the chart: the kinds of its objects, and since when."""
+    """manifests/rayjob-train.yaml, applied on a cluster without the chart: the kinds of its objects, and its start."""
 
     namespace: Namespace
     applied: list[str]
@@ -96,7 +96,7 @@ class Alone:
 
 
 def objects_of_train() -> list[dict[str, Any]]:
-    """What storage.yaml and rayjob-train.yaml are in the `kind` overlay, with fewer steps."""
+    """The objects of storage.yaml and rayjob-train.yaml in the `kind` overlay, with fewer steps."""
     overlay = run("kubectl", "kustomize", str(REPO / "manifests" / "overlays" / "kind"))
     everything = [one for one in yaml.safe_load_all(overlay) if one]
     chosen = [

@@ -1,4 +1,4 @@
-"""kubectl, helm and pairwise-rm as a user runs them, and what a run looked like while it went on."""
+"""kubectl, helm and pairwise-rm as a user runs them, and observations of a run while it goes on."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def tool(name: str) -> str:
 
 
 def run(*command: str, code: int | None = 0, timeout: int = 600, stdin: str | None = None, errors: bool = False) -> str:
-    """Standard output (with `errors`, what it said there too) of a command that must end with `code` (None: any)."""
+    """Standard output (with `errors`, standard error too) of a command that must end with `code` (None: any)."""
     done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, input=stdin, check=False, cwd=REPO)
     said = f"{' '.join(command)}: exit {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     assert code is None or done.returncode == code, said
@@ -71,7 +71,7 @@ class Namespace:
         return {job["metadata"]["labels"][STAGE]: job for job in self.items("rayjobs.ray.io")}
 
     def describe(self) -> str:
-        """What somebody wants to read when a run has failed."""
+        """The state of the namespace, for the report of a failure."""
         parts = [self.kubectl("get", "rayjobs,rayclusters,pods", "-o", "wide", code=None)]
         for pod in self.items("pods"):
             name = pod["metadata"]["name"]
@@ -82,7 +82,7 @@ class Namespace:
 
 
 def wait_for(done: Callable[[], bool], seconds: float, what: str, told: Callable[[], str]) -> float:
-    """Seconds until `done`; fails after `seconds` with what `told` says of the cluster."""
+    """Seconds until `done`; fails after `seconds` with the text of `told` about the cluster."""
     began = time.monotonic()
     while not done():
         assert time.monotonic() < began + seconds, f"{what}: not after {seconds:.0f} s\n{told()}"
@@ -92,7 +92,7 @@ def wait_for(done: Callable[[], bool], seconds: float, what: str, told: Callable
 
 @contextmanager
 def new_namespace(name: str, **labels: str) -> Iterator[Namespace]:
-    """A namespace that is new, and gone afterwards."""
+    """A new namespace, deleted afterwards."""
     this = Namespace(f"pairwise-rm-{name}")
     this.delete()
     try:
@@ -115,8 +115,8 @@ def succeeded(job: dict[str, Any]) -> bool:
 
 @dataclass
 class Seen:
-    """One look at the namespace: when, whether a head runs, the state of each stage's RayJob, and the pods that hold or
-    want GPUs.
+    """One observation of the namespace: its time, whether a head runs, the state of each stage's RayJob, and the pods
+    that hold or want GPUs.
     """
 
     at: float
@@ -127,7 +127,7 @@ class Seen:
 
 @dataclass
 class Watcher:
-    """Looks every two seconds, in a thread, and keeps what it saw.
+    """Observes the namespace every two seconds, in a thread, and keeps the observations.
 
     Over a connection of its own, since a kubectl every two seconds slows a training down that has two cores.
     """
@@ -156,7 +156,7 @@ class Watcher:
                 states = {job["metadata"]["labels"][STAGE]: state_of(job) for job in jobs}
                 self.seen.append(Seen(time.time(), head_runs(pods), states, gpu_pods_of(pods)))
         except (AssertionError, PairwiseError) as error:
-            # In a thread it would be lost; whoever waits for what is seen raises it.
+            # An error in the thread would be lost; it is raised where the observations are awaited.
             self.issue = error
 
     def first(self, condition: Callable[[Seen], bool]) -> float | None:

@@ -1,4 +1,4 @@
-"""How long each phase took, printed when all tests have ended."""
+"""The duration of each phase, printed when all tests have ended."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What only a cluster knows to be wrong is refused by `helm install`, in a sentence that names the value to change.
+"""Values that are wrong only on this cluster are refused by `helm install`, in a sentence that names the value.
 
 Nothing is installed: helm asks the real API server, and the chart fails while it renders.
 """
@@ -23,8 +23,8 @@ USER = "pairwise-rm-e2e-installer"
 OWNER = "meta.helm.sh/release-name"
 ON_ANY_NODE = {f"storage.{volume}.accessMode": "ReadWriteMany" for volume in ("data", "runs", "cache")}
 HEAD = {"rayStartParams": {}, "template": {"spec": {"containers": [{"name": "ray-head", "image": "none"}]}}}
-# Sentences that need a cluster which lacks what ours has, shown by tests/chart/test_refusals.py, and those that need
-# Kueue, shown by tests/e2e_gitops/test_kueue.py.
+# Messages that need a cluster without something that ours has: see tests/chart/test_refusals.py; and those that need
+# Kueue: see tests/e2e_gitops/test_kueue.py.
 ELSEWHERE = re.compile(r"^(KubeRay|podMonitor|networkPolicy.egress|batch\.kueue)|has no default class")
 
 
@@ -160,7 +160,7 @@ THERE: list[dict[str, Any]] = [
         "metadata": {"name": "busy", "annotations": {OWNER: "first"}},
         "spec": {"suspend": True, "headGroupSpec": HEAD},
     },
-    # Somebody who may do all in this namespace, and read nothing outside of it.
+    # An account with all rights in this namespace and none outside of it.
     {
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": "Role",
@@ -179,7 +179,7 @@ THERE: list[dict[str, Any]] = [
 
 @pytest.fixture(scope="module")
 def there() -> Iterator[Namespace]:
-    """A namespace with what the cases run into."""
+    """A namespace with the objects that the cases need."""
     with new_namespace("e2e-bad-input") as namespace:
         namespace.kubectl("apply", "--filename", "-", stdin=yaml.safe_dump_all(THERE))
         yield namespace
@@ -188,7 +188,7 @@ def there() -> Iterator[Namespace]:
 def install(
     namespace: Namespace, settings: dict[str, Any], *options: str, release: str = "judge", code: int | None = 0
 ) -> str:
-    """What helm says when it would install the kind preset with further values."""
+    """Helm's output for an installation of the kind preset with further values, as a dry run on the server."""
     command = (tool("helm"), "--namespace", namespace.name, "install", release, str(CHART), "--dry-run=server")
     values = (f"--values={CHART / 'values-kind.yaml'}", "--values=-")
     said = run(*command, *values, *options, stdin=json.dumps(nested(settings)), code=code, errors=True)

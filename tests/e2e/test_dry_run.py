@@ -1,4 +1,4 @@
-"""A real API server takes every preset and every manifest: fields, defaults, the CRDs' own rules, pod security."""
+"""A real API server accepts every preset and manifest: fields, defaults, the CRDs' own rules, pod security."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ KUSTOMIZED = ["base", "overlays/kind", "overlays/a100"]
 @pytest.fixture(scope="module")
 def empty() -> Iterator[Namespace]:
     with new_namespace("e2e-dry-run") as namespace:
-        # A pod is not even tried before its service account is there.
+        # A pod is not admitted before its service account exists.
         namespace.kubectl("create", "serviceaccount", "judge")
         yield namespace
 
 
 def said_of_each(namespace: Namespace, *what: str, stdin: str | None = None) -> set[str]:
-    """What the API server says of the objects, without their names."""
+    """The API server's messages about the objects, without their names."""
     options = ("--server-side", "--dry-run=server", "--validate=strict")
     return {line.partition(" ")[2] for line in namespace.kubectl("apply", *options, *what, stdin=stdin).splitlines()}
 

@@ -26,14 +26,14 @@ def is_established(crd: str) -> bool:
 
 @pytest.fixture(scope="module")
 def gitops() -> Iterator[Namespace]:
-    """A namespace on a cluster that has the CRDs; those that were not there before go again."""
+    """A namespace on a cluster with the CRDs; those that were installed here are deleted afterwards."""
     files = {name: schema_file(file) for name, file in CRDS.items()}
     there = run("kubectl", "get", "crds", "--output", "name")
     made = [name for name in CRDS if f"/{name}" not in there]
     for name in made:
         run("kubectl", "apply", "--server-side", "--filename", str(files[name]))
     try:
-        # A definition that was made a moment ago has no conditions yet, at which `kubectl wait` ends.
+        # A new definition has no conditions yet, and `kubectl wait` fails on that.
         wait_for(lambda: all(is_established(name) for name in CRDS), 60, "the CRDs are established", lambda: there)
         with new_namespace("e2e-gitops") as namespace:
             yield namespace

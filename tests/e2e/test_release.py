@@ -1,4 +1,4 @@
-"""`helm install` with the kind preset: pairs in, judge out, and what holds afterwards.
+"""`helm install` with the kind preset: from pairs to a judge, and the checks afterwards.
 
 The tests of this file run in order and share one release.
 """
@@ -29,7 +29,7 @@ def moment(text: str) -> float:
 
 
 def when(release: Release, stage: str, pattern: str) -> float:
-    """When a stage's log first had a line like this."""
+    """The time of the first line in a stage's log that matches."""
     pods = release.namespace.items("pods")
     labels = {pod["metadata"]["name"]: pod["metadata"].get("labels", {}) for pod in pods}
     [pod] = [name for name, found in labels.items() if found.get("pairwise-rm.io/stage") == stage]
@@ -53,7 +53,7 @@ def test_all_stages_succeed_in_order(release: Release) -> None:
 
 
 def converted_at(release: Release) -> float:
-    """When convert was done, by its own state in the volume: a log reaches the submitter's pod seconds later."""
+    """The end of convert, by its state file: a log reaches the submitter pod seconds later."""
     [head] = release.namespace.items("pods --selector=ray.io/node-type=head")
     script = f"cat /mnt/data/{release.name}/*/stages/convert.json"
     arguments = (head["metadata"]["name"], "--container", "ray-head", "--", "sh", "-c", script)
@@ -83,7 +83,7 @@ def test_no_pod_holds_a_gpu_after_the_last_stage(release: Release) -> None:
     assert gpu_pods(release.namespace) == {}
 
 
-# Its start is waiting more than computing, so the RayJob of test_standalone.py runs beside all that follows.
+# Its start waits more than it computes, so the RayJob of test_standalone.py runs beside the following tests.
 @pytest.mark.usefixtures("alone")
 def test_the_judge_got_better_and_its_report_and_card_are_fetched(release: Release, tmp_path: Path) -> None:
     out = tmp_path / "judge"
@@ -116,7 +116,7 @@ def test_the_dashboard_answers_with_the_token_alone(release: Release) -> None:
 
 
 def test_the_cluster_holds_what_was_rendered(release: Release) -> None:
-    # Rendered with the cluster at hand: the chart leaves alone what the autoscaler has written.
+    # Rendered with access to the cluster: the chart keeps the replicas that the autoscaler has set.
     arguments = (*release.arguments, "--no-hooks", "--dry-run=server")
     rendered = release.namespace.helm("template", release.name, str(CHART), *arguments)
     difference = release.namespace.kubectl("diff", "-f", "-", stdin=rendered, code=None)

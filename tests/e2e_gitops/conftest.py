@@ -1,7 +1,7 @@
 """Argo CD, Flux, Kueue and enforced NetworkPolicies: controllers that act on the chart and the manifests.
 
 Needs a kubeconfig with a cluster that has them, and the image of the `kind` preset in it; `make e2e-gitops` sees to
-both. A run here is the convert stage alone, on a few pairs (pairs.py), unless a test says otherwise.
+both. A run here is only the convert stage, on a few pairs (pairs.py), unless a test sets otherwise.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Repository:
     url: str
 
     def commit(self, message: str) -> str:
-        """The commit, of all that the work tree holds now."""
+        """Commits the whole work tree; returns the commit."""
         self._git("add", "--all")
         self._git("commit", "--quiet", "--allow-empty", "--message", message)
         self._git("push", "--quiet", "--force", "origin", "HEAD:main")
@@ -68,7 +68,7 @@ NODE = "198.18.0.1"
 
 
 def free_port() -> int:
-    """One that no other run of these tests serves on; those that run beside each other look in ranges of their own."""
+    """A free port, from a range that parallel runs of these tests do not share."""
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     ports = range(3080 + 20 * worker, 3100 + 20 * worker)
     found = next((port for port in ports if not answers(port)), None)
@@ -83,7 +83,7 @@ def answers(port: int) -> bool:
 
 @pytest.fixture(scope="session")
 def git() -> Iterator[GitServer]:
-    """A server of Git repositories that the cluster's controllers reach."""
+    """A Git server that the cluster's controllers reach."""
     serve = shared("cluster/git-serve")
     with tempfile.TemporaryDirectory() as folder:
         root, work = Path(folder) / "served", Path(folder) / "work"

@@ -20,7 +20,7 @@ ROWS = [
     for number in range(20)
 ]
 VALUES: dict[str, Any] = {
-    # Inline, since taking `make` out of the smoke recipe needs a null, which Argo CD's valuesObject cannot hold.
+    # Inline, since removing `make` from the smoke recipe needs a null, which Argo CD's valuesObject cannot hold.
     "recipe": {
         "name": "",
         "inline": {
@@ -37,7 +37,7 @@ VALUES: dict[str, Any] = {
     },
     "stages": {stage: {"enabled": False} for stage in ("train", "evaluate", "export")},
     "storage": {"data": {"existingClaim": CLAIM}},
-    # The short form's releases stand beside each other on two cores.
+    # The short form's releases share two cores.
     "head": {"resources": {"requests": {"cpu": "100m"}}},
     "poolDefaults": {"resources": {"requests": {"cpu": "100m"}}},
 }
@@ -45,7 +45,7 @@ VALUES: dict[str, Any] = {
 
 
 def put_pairs(namespace: Namespace) -> None:
-    """Makes the claim, and a pod that writes the file and goes."""
+    """Makes the claim, and a pod that writes the file and ends."""
     command = f"open({FILE!r}, 'w').write({''.join(json.dumps(row) + chr(10) for row in ROWS)!r})"
     for item in (claim(), writer(command)):
         namespace.kubectl("apply", "-f", "-", stdin=json.dumps(item))

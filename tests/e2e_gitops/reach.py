@@ -1,4 +1,4 @@
-"""Who reaches what under enforced NetworkPolicies: a table from · to · port · seen.
+"""Which connections enforced NetworkPolicies allow: a table of source, destination, port, result.
 
     python -m tests.e2e_gitops.reach NAMESPACE RELEASE     with kubectl, and a release that has a head and a worker
 
@@ -68,7 +68,7 @@ with ThreadPoolExecutor(32) as pool:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a connection is tried to."""
+    """The destination of a connection."""
 
     to: str
     host: str
@@ -77,7 +77,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Pod:
-    """Where it is tried from."""
+    """The source of a connection."""
 
     what: str
     namespace: Namespace
@@ -95,7 +95,7 @@ Row = tuple[str, str, str, str]
 
 
 def rows(namespace: Namespace, release: str, image: str) -> list[Row]:
-    """(from, to, port, seen) of every pair that says something."""
+    """(from, to, port, result) of every pair that is of interest."""
     head, worker = ray_pod(namespace, release, "head"), ray_pod(namespace, release, "worker")
     with strangers(namespace, release, image) as (inside, outside):
         own = [
@@ -116,7 +116,7 @@ def rows(namespace: Namespace, release: str, image: str) -> list[Row]:
 
 
 def outward(stranger: str) -> Iterator[Place]:
-    """What pods of the release have no reason to reach, but for names and, from the head, the Kubernetes API."""
+    """Destinations that the release's pods need not reach, except DNS and, from the head, the Kubernetes API."""
     service = json.loads(run("kubectl", "--namespace", "default", "get", "service", "kubernetes", "-o", "json"))
     slices = json.loads(run("kubectl", "--namespace", "default", "get", "endpointslices", "kubernetes", "-o", "json"))
     node = json.loads(run("kubectl", "get", "nodes", "-o", "json"))["items"][0]["status"]["addresses"][0]["address"]
@@ -181,7 +181,7 @@ def strangers(namespace: Namespace, release: str, image: str) -> Iterator[tuple[
 
 
 def prober(name: str, labels: dict[str, str], image: str, root: bool) -> dict[str, Any]:
-    """A pod that sleeps; as root it listens on the ports that pods may reach somewhere."""
+    """A pod that sleeps; as root it listens on the ports that policies allow to some destination."""
     restricted = {
         "allowPrivilegeEscalation": False,
         "runAsNonRoot": True,
@@ -201,7 +201,7 @@ def prober(name: str, labels: dict[str, str], image: str, root: bool) -> dict[st
 
 
 def table(found: list[Row]) -> str:
-    """The same as text, a line a row."""
+    """The table as text, one line per row."""
     lines = [("from", "to", "port", "seen"), *found]
     wide = [max(len(line[at]) for line in lines) for at in range(4)]
     return "\n".join("  ".join(cell.ljust(wide[at]) for at, cell in enumerate(line)).rstrip() for line in lines)

@@ -1,7 +1,7 @@
-"""Argo CD and `manifests/gitops/argocd`: a release as Git has it, through commits, changed values and its end.
+"""Argo CD and `manifests/gitops/argocd`: a release as Git has it, through commits, changed values and deletion.
 
-The tests of this file run in order and share one Application. It is the manifest's, but for what is marked `# change`
-there: the Git repository, the kind preset, the convert stage alone.
+The tests of this file run in order and share one Application. It is the manifest's, except for the lines marked `#
+change` there: the Git repository, the kind preset, the convert stage alone.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def redis(*words: str) -> bytes:
 
 
 def shown(name: str) -> list[Object]:
-    """The objects that Argo CD's UI shows of an Application: since Argo CD 3 their messages are in its cache alone."""
+    """The objects that Argo CD's UI shows of an Application: since Argo CD 3 their messages are only in its cache."""
     key = redis("KEYS", f"app|resources-tree|{name}|*").decode()
     nodes: list[Object] = json.loads(gzip.decompress(redis("GET", key)))["nodes"]
     return nodes
@@ -79,7 +79,7 @@ def shown(name: str) -> list[Object]:
 
 @dataclass(frozen=True)
 class Application:
-    """What Argo CD has and says of the manifest's Application."""
+    """The manifest's Application, and Argo CD's status of it."""
 
     namespace: Namespace
     repository: Repository
@@ -87,7 +87,7 @@ class Application:
     name: str
 
     def apply(self, recipe: Object, **values: Any) -> None:
-        """As a user who changes the marked lines does it."""
+        """Applies it as a user who changes the marked lines."""
         manifest = changed(
             source__repoURL=self.repository.url,
             source__targetRevision="main",
@@ -112,7 +112,7 @@ class Application:
         return found
 
     def state(self) -> tuple[str, str]:
-        """Whether Git's objects are the cluster's, and whether those are well."""
+        """Its sync status and health."""
         status = self.status()
         return status.get("sync", {}).get("status", ""), status.get("health", {}).get("status", "")
 
@@ -120,14 +120,14 @@ class Application:
         return [entry["id"] for entry in self.status().get("history", [])]
 
     def health(self, kind: str) -> Object:
-        """What Argo CD says of the one object of a kind."""
+        """Argo CD's health of the one object of a kind."""
         [found] = [node["health"] for node in shown(self.name) if node["kind"] == kind and "health" in node]
         return dict(found)
 
     def refresh(self) -> None:
-        """Git is fetched, rendered and compared anew, without what Argo CD remembers."""
+        """Makes Argo CD fetch, render and compare again, without its cache."""
         before = self.status().get("reconciledAt")
-        time.sleep(1)  # moments are whole seconds
+        time.sleep(1)  # timestamps are whole seconds
         self.argo.kubectl("annotate", "application", self.name, f"{REFRESH}=hard", "--overwrite")
 
         def refreshed() -> bool:
@@ -141,7 +141,7 @@ class Application:
         return self.wait_for(lambda: self.state() == (sync, health), seconds, f"{sync} and {health}")
 
     def wait_until_replaced(self, former: str) -> None:
-        """A RayJob of another name is there, and that one is not."""
+        """Waits until that RayJob is gone and one of another name exists."""
 
         def replaced() -> bool:
             names = [job["metadata"]["name"] for job in self.namespace.items("rayjobs.ray.io")]
@@ -157,7 +157,7 @@ class Application:
         return f"{said}\n{self.namespace.describe()}"
 
     def job(self) -> Object:
-        """The one RayJob that is there."""
+        """The only RayJob."""
         jobs = self.namespace.items("rayjobs.ray.io")
         assert len(jobs) == 1, [job["metadata"]["name"] for job in jobs]
         return jobs[0]
@@ -169,7 +169,7 @@ def uids(namespace: Namespace, *kinds: str) -> dict[str, str]:
 
 
 def started(namespace: Namespace) -> dict[str, str]:
-    """All that runs or ran: with the same uids, nothing was started."""
+    """The uids of all RayJobs, clusters and pods: if they are equal, nothing was started."""
     return uids(namespace, "rayjobs.ray.io", "rayclusters.ray.io", "jobs.batch", "pods")
 
 
@@ -253,7 +253,7 @@ def test_a_restart_of_the_operator_starts_nothing(application: Application) -> N
     operator = Namespace("kuberay-operator")
     operator.kubectl("rollout", "restart", "deployment", "kuberay-operator")
     operator.kubectl("rollout", "status", "deployment", "kuberay-operator", "--timeout=120s")
-    time.sleep(15)  # it looks at every object when it starts
+    time.sleep(15)  # it reconciles every object when it starts
     application.refresh()
     assert application.state() == ("Synced", "Healthy"), application.describe()
     assert application.syncs() == syncs
@@ -264,7 +264,7 @@ ASK = "import ray; from ray.autoscaler.sdk import request_resources as ask; ray.
 
 
 def ask_for_gpus(namespace: Namespace, bundles: list[Object]) -> None:
-    """As a stage asks Ray's autoscaler."""
+    """Requests GPUs from Ray's autoscaler as a stage does."""
     [head] = namespace.items("pods --selector=ray.io/node-type=head")
     where = (head["metadata"]["name"], "--container", "ray-head")
     namespace.kubectl("exec", *where, "--", "python", "-c", ASK.format(bundles))
@@ -291,7 +291,7 @@ def test_workers_that_the_autoscaler_brings_are_no_drift_and_outlive_a_sync(appl
     application.wait_for(lambda: application.state()[0] == "Synced", 120, "Synced")
     assert replicas(namespace) == 1
     assert gpu_pods(namespace).keys() == workers
-    # Ray's autoscaler takes a worker back that runs and is idle, not one that waits for room on a node.
+    # Ray's autoscaler removes a worker that runs and is idle, not one that is Pending.
     application.wait_for(lambda: "Ready" in gpu_pods(namespace).values(), 300, "the node has room for the worker")
     ask_for_gpus(namespace, [])
     application.wait_for(lambda: not gpu_pods(namespace), 240, "the worker is gone")
@@ -365,7 +365,7 @@ def test_a_secret_that_is_not_there_is_synced_and_status_names_it(application: A
     application.wait_for(lambda: secret in pairwise_rm("status", *where, code=None), 120, "status says it")
     assert application.state()[1] in ("Progressing", "Degraded")
     namespace.kubectl("create", "secret", "generic", secret, "--from-literal=HF_TOKEN=none")
-    # Well or not: its submitter, which met a head that could not start, may have given up.
+    # Successfully or not: its submitter may have given up while the head could not start.
     application.wait_for(lambda: state_of(application.job()) in ENDED, 240, "the stage has ended")
 
 

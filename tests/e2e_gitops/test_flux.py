@@ -1,6 +1,6 @@
 """Flux's kustomize-controller keeps rendered manifests as Git has them, with manifests/gitops/flux-manifests.
 
-What is served is rendered as manifests/README.md says. The tests run in order and share one Kustomization.
+The repository is rendered as manifests/README.md describes. The tests run in order and share one Kustomization.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Flux:
     repository: Repository
 
     def render(self, *settings: str) -> None:
-        """Writes the manifests, and the kustomization that has them, into the work tree."""
+        """Writes the manifests and their kustomization into the work tree."""
         folder = self.repository.folder / FOLDER
         folder.mkdir(exist_ok=True)
         files = [REPO / "manifests" / "helm" / "values.yaml", CHART / "values-kind.yaml", "-"]
@@ -95,13 +95,13 @@ def namespace() -> Iterator[Namespace]:
 
 @pytest.fixture(scope="module")
 def flux(namespace: Namespace, git: GitServer) -> Flux:
-    """Nothing is applied yet."""
+    """The server and Kustomization, before anything is applied."""
     put_pairs(namespace)
     return Flux(namespace, git.repository("flux"))
 
 
 def objects(flux: Flux) -> list[dict[str, Any]]:
-    """manifests/gitops/flux-manifests, changed where it says `# change`."""
+    """manifests/gitops/flux-manifests, changed at the lines marked `# change`."""
     source = yaml.safe_load((FLUX / "gitrepository.yaml").read_text())
     source["spec"]["url"] = flux.repository.url
     source["spec"]["ignore"] = f"/*\n!/{FOLDER}/\n"

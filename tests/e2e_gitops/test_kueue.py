@@ -23,7 +23,7 @@ from tests.paths import CHART, REPO
 FOLDER = REPO / "manifests" / "kueue"
 IN_ONE_RAYJOB = ("--values", str(CHART / "values-kind.yaml"), "--values", str(CHART / "values-kueue.yaml"))
 # The kueue preset's run of the kind preset's judge, whose worker asks for a GPU. The model is made once, and two CPUs
-# have to have room for two releases and what else runs.
+# must have room for two releases and all else that runs.
 SMOKE = {
     "recipe.name": "smoke",
     "poolDefaults.gpuResource": GPU,
@@ -32,7 +32,7 @@ SMOKE = {
     "storage.cache.existingClaim": "cache",
 }
 WHOLE = nested({**SMOKE, "recipe.overrides": {"train": {"steps": 6, "save_every": 2}, "evaluate": {"limit": 32}}})
-# As little as holds a GPU: one step.
+# The least that holds a GPU: one step.
 ONE_STEP = nested(
     {
         **SMOKE,
@@ -58,7 +58,7 @@ Object = dict[str, Any]
 
 
 def queue_objects(namespace: str, gpus: int | None) -> list[Object]:
-    """`manifests/kueue` for a namespace that is there, its cluster-wide objects named after it, with so many GPUs."""
+    """`manifests/kueue` for an existing namespace, with this many GPUs; cluster-wide objects are named after it."""
 
     def own(name: str) -> str:
         return f"{namespace}-{name}"
@@ -94,7 +94,7 @@ class Queue:
         return f"{self.namespace.name}-judges"
 
     def install(self, release: str, values: Object, *options: str) -> None:
-        """Or upgrade. On a busy machine Kueue answers its webhooks late, and the API server gives up after 10 s."""
+        """Installs or upgrades. On a busy machine Kueue answers its webhooks late, and the API server gives up after 10 s."""
         command = self.helm("upgrade", release, "--install", *options)
         for _ in range(5):
             said = run(*command, stdin=json.dumps(values), code=None, errors=True)
@@ -104,7 +104,7 @@ class Queue:
         assert "STATUS: deployed" in said, said
 
     def refused(self, release: str, values: Object) -> str:
-        """What helm says, in one line."""
+        """Helm's message, in one line."""
         command = self.helm("install", release, "--dry-run=server")
         return re.sub(r"\s+", " ", run(*command, stdin=json.dumps(values), code=1, errors=True))
 
@@ -114,7 +114,7 @@ class Queue:
         return (tool("helm"), "--namespace", self.namespace.name, verb, *chart)
 
     def empty(self) -> None:
-        """No release, and all quota given back."""
+        """Removes all releases and waits until all quota is free."""
         for release in self.namespace.helm("list", "--short").split():
             self.namespace.helm("uninstall", release)
         self.wait(lambda: not self.namespace.items("rayjobs.ray.io"), 120, "the RayJobs are gone")
@@ -134,7 +134,7 @@ class Queue:
         return found
 
     def said(self, release: str, condition: str) -> str:
-        """The message of a condition of its Workload; nothing while there is none."""
+        """The message of a condition of its Workload; empty while there is none."""
         return next((condition_of(item, condition).get("message", "") for item in self.workloads(release)), "")
 
     def holds(self, release: str, condition: str) -> bool:
@@ -164,7 +164,7 @@ class Queue:
         return self.namespace.kubectl("get", "workloads.kueue.x-k8s.io", "-o", "yaml") + self.namespace.describe()
 
     def log(self, release: str) -> str:
-        """What the submitter of a release's RayJob has printed so far; nothing while there is none."""
+        """The output of a RayJob's submitter so far; empty while there is none."""
         name = self.job(release)["metadata"]["name"]
         return self.namespace.kubectl("logs", f"job/{name}", "--tail=-1", code=None)
 
@@ -231,13 +231,13 @@ def test_a_namespace_without_a_queue_is_told_where_to_get_one() -> None:
 
 def test_the_preset_is_admitted_by_the_manifests_as_they_stand(as_it_stands: Queue) -> None:
     """Its 8 GPUs and a head that stays off GPU nodes: no node here has room, but Kueue does not know that."""
-    # No volume here is so large, so none is taken.
+    # No volume here is that large, so none is used.
     large = {f"storage.{volume}.size": "1Ti" for volume in ("data", "runs", "cache")}
     values = (f"--values={CHART / 'values-kueue.yaml'}", "--set", "checks.nodes=false", "--values=-")
     helm = (tool("helm"), "--namespace", as_it_stands.namespace.name, "install", "judge", str(CHART), *values)
     run(*helm, stdin=json.dumps(nested(large)))
     as_it_stands.wait(lambda: as_it_stands.holds("judge", "Admitted"), 120, "admitted")
-    # What clusterqueue.yaml says that it asks for.
+    # The requests that clusterqueue.yaml documents.
     wanted = {
         "any-node": {"cpu": "34100m", "memory": "418048Mi"},
         "a100-80gb": {GPU: "8"},
@@ -285,7 +285,7 @@ def set_arguments(arguments: list[str]) -> None:
 
 @pytest.fixture
 def elastic(one_gpu: Queue) -> Iterator[Queue]:
-    """Kueue with the gate on, which it starts anew for, and afterwards as it was."""
+    """Kueue, restarted with the feature gate on, and afterwards as it was."""
     deployment = json.loads(run("kubectl", *KUEUE, "get", "deployment", "kueue-controller-manager", "-o", "json"))
     before = deployment["spec"]["template"]["spec"]["containers"][0]["args"]
     gates = [word for word in before if word.startswith("--feature-gates=")]
@@ -313,7 +313,7 @@ def slices(queue: Queue, release: str) -> list[dict[str, int]]:
 
 
 def newest_waits_for(queue: Queue, release: str) -> str:
-    """What Kueue says of the newest Workload of a RayJob."""
+    """Kueue's message on the newest Workload of a RayJob."""
     found = queue.workloads(release)
     return str(condition_of(found[-1], "QuotaReserved").get("message", "")) if found else ""
 
@@ -321,7 +321,7 @@ def newest_waits_for(queue: Queue, release: str) -> str:
 @pytest.mark.long
 def test_an_elastic_release_is_admitted_without_a_gpu_and_again_with_one_when_it_trains(elastic: Queue) -> None:
     queue, began = elastic, time.monotonic()
-    # Long enough for the second to come to its training meanwhile.
+    # Long enough for the second to start its training meanwhile.
     queue.install("first", over(ELASTIC, nested({"recipe.overrides.train.steps": 4})))
     queue.wait(lambda: queue.holds("first", "Admitted"), 120, "the first is admitted")
     assert slices(queue, "first") == [{"head": 1, "gpu": 0, "submitter": 1}]

@@ -1,5 +1,5 @@
-"""The chart's NetworkPolicies under an enforcer: who reaches whom, who holds a token of the Kubernetes API, and what it
-is good for.
+"""The chart's NetworkPolicies under an enforcer: which pods reach which, which hold a token of the Kubernetes API, and
+with which rights.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def test_the_autoscaler_s_account_may_do_what_the_autoscaler_does_and_the_other_
 
 
 def may(namespace: Namespace, account: str) -> set[tuple[str, str]]:
-    """(resource, verbs) that a service account has beyond what any has."""
+    """(resource, verbs) that a service account has beyond those of every account."""
     user = f"system:serviceaccount:{namespace.name}:{account}"
     said = namespace.kubectl("auth", "can-i", "--list", f"--as={user}", "--no-headers")
     found = set()
@@ -133,7 +133,7 @@ def test_status_says_that_the_operator_cannot_reach_the_head(release: Namespace,
     wait_for(lambda: "cannot reach the dashboard" in said(), 240, "status names the cause", said)
     assert "networkPolicy.ingress.operator" in said()
     PHASES.append(("the operator is kept out -> status says so", time.time() - created(release)))
-    # Let in again, it asks at the next event of the RayJob, and learns that the stage was done long ago.
+    # Allowed again, the operator asks at the next event of the RayJob, and learns that the stage is done.
     upgrade("kuberay-operator")
     time.sleep(PAUSE_SECONDS)
     release.kubectl("annotate", "rayjob", release.jobs()["convert"]["metadata"]["name"], "asked=again")
