@@ -1,9 +1,8 @@
 """Requests a stage's GPUs from Ray's autoscaler, and withdraws the request once the stage holds them.
 
 verl and vLLM refuse to start, or wait silently, while the GPUs are missing. So the stage requests nodes, logs a line
-every minute while it waits, and then starts. A request outlives its process and would keep idle GPU nodes up, so it
-is withdrawn as soon as the stage's own actors hold the GPUs, or by a guard process when the stage is killed before
-that.
+every minute while it waits, and then starts. A request outlives its process and would keep idle GPU nodes up, so it is
+withdrawn as soon as the stage's own actors hold the GPUs, or by a guard process when the stage is killed before that.
 """
 
 from __future__ import annotations

@@ -134,7 +134,7 @@ def marked_turns(prompt: str) -> list[Message]:
 
 
 def official_split(row: Mapping[str, Any], known: Mapping[str, Side], key: str = "split") -> Side | None:
-    """The side that a row's field `key` names; None where it has none. Raises RowError for a name that is not known."""
+    """The side that a row's field `key` names; None if it has none. Raises RowError for an unknown name."""
     name = fields.optional_text(row, key)
     if name is None:
         return None

@@ -1,4 +1,4 @@
-"""What can be judged: a prompt (or a conversation) and two responses, from arguments or a JSON-lines file.
+"""The input of a judge: a prompt (or a conversation) and two responses, from arguments or a JSON-lines file.
 
 {"prompt": "Why are apples healthy?", "response_a": "Fibre.", "response_b": "They are red."}
 {"messages": [{"role": "user", "content": "Hi"}], "response_a": "Hello!", "response_b": "No.", "id": "x1"}

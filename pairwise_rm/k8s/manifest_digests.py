@@ -27,7 +27,7 @@ Release = tuple[str, str]
 
 @dataclass(frozen=True)
 class Checked:
-    """`wrong`: a line for each digest that is not what it should be. `missing`: stages that a RayJob waits for and none
+    """`wrong`: a line for each wrong digest. `missing`: stages that a RayJob waits for and none
     of the manifests runs.
     """
 

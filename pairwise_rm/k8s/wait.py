@@ -57,5 +57,5 @@ def wait_for(follower: Follower, stage: str, timeout: float, say: Callable[[str]
 
 
 def _reported(view: StageView) -> tuple[str | None, ...]:
-    """What a line is printed for when it changes; progress is not part of it."""
+    """The fields whose change prints a line; progress is not one of them."""
     return view.job, view.state, view.waits_for, view.note if view.state == "suspended" else None

@@ -48,7 +48,7 @@ def make_smoke(folder: Path, seed: int, progress: Callable[[str], None] | None =
 
 
 def write_pairs(path: Path, seed: int) -> None:
-    """One JSON object a line: train's pairs, then val's."""
+    """One JSON object per line: train's pairs, then val's."""
     with open(path, "w", encoding="utf-8") as handle:
         for pair in pairs("train", seed, TRAIN_DRAWS):
             handle.write(json.dumps(helpsteer2_row(pair, "train")) + "\n")

@@ -119,6 +119,6 @@ class HelpfulnessPairwiseTrainDataset(RLHFDataset):
             "index": item,
             "tools_kwargs": {},
             "interaction_kwargs": {},
-            # verl 0.9 needs one tensor a row; the prompt itself is tokenised by the agent loop.
+            # verl 0.9 needs one tensor per row; the prompt itself is tokenised by the agent loop.
             "dummy_tensor": torch.tensor([0], dtype=torch.uint8),
         }

@@ -38,7 +38,7 @@ def append_step(path: Path, step: int, metrics: Mapping[str, Any]) -> None:
 def read_steps(path: Path) -> list[dict[str, Any]]:
     """The complete lines of a metrics file, oldest first; a line that is being written is left out.
 
-    Raises InputError, with its number, for a line that is no JSON object with a step.
+    Raises InputError, with its number, for a line that is not a JSON object with a step.
     """
     if not path.is_file():
         return []

@@ -94,7 +94,7 @@ class Queue:
         return f"{self.namespace.name}-judges"
 
     def install(self, release: str, values: Object, *options: str) -> None:
-        """Installs or upgrades. On a busy machine Kueue answers its webhooks late, and the API server gives up after 10 s."""
+        """Installs or upgrades, repeatedly: on a busy machine Kueue's webhooks may exceed their timeout of 10 s."""
         command = self.helm("upgrade", release, "--install", *options)
         for _ in range(5):
             said = run(*command, stdin=json.dumps(values), code=None, errors=True)

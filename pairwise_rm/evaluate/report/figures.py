@@ -27,7 +27,7 @@ class Dot:
 
 @dataclass(frozen=True)
 class TrackRow:
-    """One line of a chart: what is measured, over how many, and a dot a model."""
+    """One line of a chart: what is measured, over how many, and a dot per model."""
 
     label: str
     count: str
@@ -56,7 +56,7 @@ def signed(value: float | None) -> str:
 
 
 def track_row(label: str, figures: Sequence[Mapping[str, Any] | None], unit: str = "rows") -> TrackRow | None:
-    """A chart line from one figure a model (the last is `after`); None where none has a value."""
+    """A chart line from one figure per model (the last is `after`); None if none has a value."""
     names = MODELS[-len(figures) :]
     named = zip(names, figures, strict=True)
     known = [(name, figure) for name, figure in named if figure and figure["value"] is not None]

@@ -1,4 +1,4 @@
-"""What stands between a command and a release: kubeconfig, API server, permission, KubeRay, the name."""
+"""Errors before a release is found: kubeconfig, API server, permission, KubeRay, the name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What keeps a release beside its pods: claims, pods that are gone, KubeRay; and how issues are put together."""
+"""Issues of a release other than its pods': claims, removed pods, KubeRay; and how issues are merged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What keeps a pod is told in the cluster's own words, with the value to change."""
+"""Pods that fail or do not start are reported with the cluster's message and the value to change."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ JUST_NOW = "2025-10-09T08:53:15Z"
 
 def running_head(since: str = LONG_AGO, ready: str | None = "", status: str = "True") -> Object:
     """A head that runs since then, and is ready since then too unless another time is given (None: an unknown one)."""
-    # What else runs in the pod is started anew at any time.
+    # Other containers of the pod may restart at any time.
     autoscaler = container("autoscaler", {"running": {"startedAt": JUST_NOW}})
     pod = head(containerStatuses=[autoscaler, container("ray-head", {"running": {"startedAt": since}})])
     stamp = since if ready == "" else ready
@@ -244,7 +244,7 @@ OPERATOR_POD = {
 
 @pytest.fixture
 def unheard(cluster: KubernetesStub) -> KubernetesStub:
-    """A release that runs for long, and of which no RayJob tells."""
+    """A release that has run for long, and whose RayJob shows no job status."""
     cluster.add("rayjobs", unnoticed())
     cluster.add("pods", running_head(), submitter(), OPERATOR_POD)
     cluster.logs["judge-train-0a1b2c3d-s1"] = f"{EARLIER} {said(WAITS)}\n"

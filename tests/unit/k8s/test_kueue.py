@@ -1,4 +1,4 @@
-"""A RayJob that Kueue holds back is told with the words of its Workload, and with the value to change."""
+"""A RayJob that Kueue does not admit is reported with its Workload's message and the value to change."""
 
 from __future__ import annotations
 

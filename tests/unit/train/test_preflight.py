@@ -348,7 +348,7 @@ def test_the_cluster_has_the_gpus_and_the_ray_cpus(
     def session(*_: object, **__: object) -> Iterator[None]:
         yield
 
-    # The seam: what a cluster says it has, dead nodes included.
+    # Replaces ray.nodes(): the cluster's nodes, dead ones included.
     said = [{"Resources": node, "Alive": True} for node in nodes]
     monkeypatch.setenv("RAY_ADDRESS", "ray://nowhere")
     monkeypatch.setattr(checks, "ray_session", session)

@@ -1,4 +1,4 @@
-"""What a verdict pays: an exact match, and what the recipe's options make of the rest."""
+"""The reward of a verdict: an exact match, and the recipe's options for the rest."""
 
 from __future__ import annotations
 

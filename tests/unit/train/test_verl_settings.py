@@ -51,7 +51,7 @@ def hydra_parser() -> Any:
     return OverridesParser.create()
 
 
-# ---- what a recipe becomes -----------------------------------------------------------------------
+# ---- a recipe's settings -------------------------------------------------------------------------
 
 
 def test_the_hyper_parameters_of_the_rm_gallery_tutorial_reach_verl() -> None:
@@ -122,7 +122,7 @@ def test_vllm_is_offered_the_cpu_platform_only_in_a_cpu_run(monkeypatch: pytest.
     assert cpu.vllm_platform() == "vllm.platforms.cpu.CpuPlatform"
 
 
-# ---- what the launcher owns ----------------------------------------------------------------------
+# ---- the launcher's keys -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_a_nested_key_is_refused_as_a_dotted_one_is(make_recipe: MakeRecipe) -> 
         dry_run(make_recipe(train={"verl": {"trainer": {"nnodes": 2}}}))
 
 
-# ---- what verl knows -----------------------------------------------------------------------------
+# ---- verl's keys ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", shipped_recipes())
