@@ -44,24 +44,29 @@ def test_all_stages_succeed_in_order(release: Release) -> None:
     jobs = release.namespace.jobs()
     assert sorted(jobs) == sorted(STAGES)
     assert all(succeeded(job) for job in jobs.values()), release.namespace.describe()
-    ends = [moment(jobs[stage]["status"]["endTime"]) for stage in STAGES]
+    ends = [done_at(release, stage) for stage in STAGES]
     assert ends == sorted(ends)
-    names = ["convert", "train", "evaluate", "export"]
-    began = release.installed
-    for name, end in zip(names, ends, strict=True):
-        PHASES.append((f"helm install -> {name} done", end - began))
+    for name, end in zip(STAGES, ends, strict=True):
+        PHASES.append((f"helm install -> {name} done", end - release.installed))
 
 
-def converted_at(release: Release) -> float:
-    """The end of convert, by its state file: a log reaches the submitter pod seconds later."""
+def done_at(release: Release, stage: str) -> float:
+    """When a stage succeeded, by its state file.
+
+    A log reaches the submitter pod seconds later, and the operator may see the end of a short stage before that of
+    the stage before it.
+    """
     [head] = release.namespace.items("pods --selector=ray.io/node-type=head")
-    script = f"cat /mnt/data/{release.name}/*/stages/convert.json"
+    volume = "data" if stage == "convert" else "runs"
+    script = f"cat /mnt/{volume}/{release.name}/*/stages/{stage}.json"
     arguments = (head["metadata"]["name"], "--container", "ray-head", "--", "sh", "-c", script)
-    return float(json.loads(release.namespace.kubectl("exec", *arguments))["since"])
+    state = json.loads(release.namespace.kubectl("exec", *arguments))
+    assert state["state"] == "succeeded"
+    return float(state["since"])
 
 
 def test_how_long_a_cold_start_takes_is_seen(release: Release) -> None:
-    converted, first = converted_at(release), when(release, "train", r"step 1/\d+")
+    converted, first = done_at(release, "convert"), when(release, "train", r"step 1/\d+")
     ready = release.watcher.first(lambda seen: "Ready" in seen.gpu_pods.values())
     assert ready is not None
     PHASES.append(("pairs converted, GPUs asked for -> worker ready", ready - converted))
@@ -71,7 +76,7 @@ def test_how_long_a_cold_start_takes_is_seen(release: Release) -> None:
 
 
 def test_no_pod_holds_a_gpu_while_pairs_are_converted(release: Release) -> None:
-    looks = release.watcher.during(release.installed, converted_at(release))
+    looks = release.watcher.during(release.installed, done_at(release, "convert"))
     assert len(looks) >= 3
     assert not any(seen.gpu_pods for seen in looks)
 
