@@ -8,6 +8,15 @@ and nothing else. Any other exception is a defect of ours and keeps its tracebac
 EXIT_FAILED = 1
 EXIT_INPUT = 2
 
+_EXTRAS = {
+    **dict.fromkeys(("torch", "transformers", "ray", "vllm", "verl", "safetensors"), "gpu]', or 'pairwise-rm[cpu"),
+    **dict.fromkeys(("numpy", "pandas", "wandb"), "report"),
+    "gguf": "models",
+    "kubernetes": "kubernetes",
+    **dict.fromkeys(("starlette", "uvicorn", "httpx"), "serve"),
+}
+"""Which extra brings a package that the base installation lacks."""
+
 
 class PairwiseError(Exception):
     """Base of the errors whose message is written for the user. `exit_code` is what the process returns."""
@@ -23,3 +32,9 @@ class InputError(PairwiseError):
 
 class StageError(PairwiseError):
     """The input was fine and the work failed: a full disk, a worker that died, stale rollout weights."""
+
+
+def missing_extra(error: ModuleNotFoundError) -> str | None:
+    """Which extra to install for a package that the base installation lacks; None for any other module."""
+    package = (error.name or "").partition(".")[0]
+    return f"{package} is not installed; pip install 'pairwise-rm[{_EXTRAS[package]}]'" if package in _EXTRAS else None

@@ -111,8 +111,10 @@ def convert(
 
 def _is_made_with_the_model(config: DatasetConfig, recipe: Recipe) -> bool:
     """Whether the pairs come with the model; true also of what the hub has, which is not asked before."""
-    path = config.configs.path
-    return config.configs.type != "local" or (path is not None and Path(recipe.model.path) in Path(path).parents)
+    if config.configs.type != "local" or config.configs.path is None:
+        return config.configs.type != "local"
+    model, path = (Path(name).expanduser().absolute() for name in (recipe.model.path, config.configs.path))
+    return model in path.parents
 
 
 def train(

@@ -168,10 +168,10 @@ def counting(part: Part) -> Callable[[str, int, int], None]:
 
 @dataclass(frozen=True)
 class Line:
-    """One JSON line. `event` is None if this version knows neither its fields nor its text."""
+    """One JSON line. `part` is None outside of parts, `event` if this version knows neither its fields nor its text."""
 
     stage: str
-    part: str
+    part: str | None
     event: Event | None
     version: int = VERSION
 
@@ -201,22 +201,23 @@ class Line:
         """From the fields of `as_json`."""
         if not isinstance(fields, dict) or type(fields.get("v")) is not int or not isinstance(fields.get("stage"), str):
             return None
-        stage, text = fields["stage"], fields.get("text")
+        part, text = fields.get("part"), fields.get("text")
         event = _event(fields) or (Note(text) if isinstance(text, str) else None)
-        return cls(stage, str(fields.get("part") or stage), event, fields["v"])
+        return cls(fields["stage"], part if isinstance(part, str) else None, event, fields["v"])
 
     @property
     def human(self) -> str:
         """As the terminal shows it."""
+        name = self.part or self.stage
         if isinstance(self.event, Begin):
-            return f"▸ {self.part}{f'  {self.event.note}' if self.event.note else ''}"
+            return f"▸ {name}{f'  {self.event.note}' if self.event.note else ''}"
         if isinstance(self.event, End):
-            return f"  ✓ {self.part} {duration(self.event.seconds)}"
+            return f"  ✓ {name} {duration(self.event.seconds)}"
         if isinstance(self.event, Waiting):
-            return f"▸ {self.part}  {self.event}"
+            return f"▸ {name}  {self.event}"
         if isinstance(self.event, Failure):
             return f"error: {self.event}"
-        return f"  {self.event or ''}"
+        return f"{'  ' if self.part else ''}{self.event or ''}"
 
 
 def _finite(value: Any) -> Any:
@@ -255,11 +256,16 @@ class Found:
 
 
 def newest(lines: Iterable[str]) -> Found | None:
-    """The line that best shows a stage's progress: its last one or, in a part with steps, the last step."""
+    """The line that best shows a stage's progress: its last one or, in a part with steps, the last step.
+
+    A sentence outside of the parts (where the report is) shows none.
+    """
     last = None
     for index, text in reversed(list(enumerate(lines))):
         line = Line.parse(text)
         if line is None or line.event is None or isinstance(line.event, End | Failure):
+            continue
+        if line.part is None and isinstance(line.event, Note):
             continue
         if isinstance(line.event, Begin):
             break

@@ -27,18 +27,9 @@ from pairwise_rm.cli import (
     validate,
     wait,
 )
-from pairwise_rm.errors import EXIT_FAILED, PairwiseError
+from pairwise_rm.errors import EXIT_FAILED, PairwiseError, missing_extra
 
 EXIT_INTERRUPTED = 130
-
-_EXTRAS = {
-    **dict.fromkeys(("torch", "transformers", "ray", "vllm", "verl", "safetensors"), "gpu]', or 'pairwise-rm[cpu"),
-    **dict.fromkeys(("numpy", "pandas", "wandb"), "report"),
-    "gguf": "models",
-    "kubernetes": "kubernetes",
-    **dict.fromkeys(("starlette", "uvicorn", "httpx"), "serve"),
-}
-"""Which extra brings a package that the base installation lacks."""
 
 app = typer.Typer(
     name="pairwise-rm",
@@ -91,10 +82,9 @@ def main(argv: list[str] | None = None) -> None:
             print(f"error: {line}", file=sys.stderr)
         sys.exit(error.exit_code)
     except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        if package not in _EXTRAS:
+        if not (sentence := missing_extra(error)):
             raise
-        print(f"error: {package} is not installed; pip install 'pairwise-rm[{_EXTRAS[package]}]'", file=sys.stderr)
+        print(f"error: {sentence}", file=sys.stderr)
         sys.exit(EXIT_FAILED)
     except SystemExit as done:
         # Typer would catch KeyboardInterrupt and exit without a message.

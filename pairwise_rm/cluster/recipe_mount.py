@@ -11,13 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pairwise_rm.errors import InputError, StageError
+from pairwise_rm.progress import Waiting
 from pairwise_rm.recipe.load import digest_of
 
 _SYNC_SECONDS = 300.0  # kubelet's sync period and cache together stay below two minutes
 _POLL_SECONDS = 2.0
 
 
-def await_recipe(path: Path, digest: str, say: Callable[[str], None], timeout: float = _SYNC_SECONDS) -> None:
+def await_recipe(path: Path, digest: str, say: Callable[[Waiting], None], timeout: float = _SYNC_SECONDS) -> None:
     """Waits until the file's content has this digest.
 
     Raises InputError for a folder that is not mounted, StageError when the content does not come: a later `helm
@@ -38,6 +39,6 @@ def await_recipe(path: Path, digest: str, say: Callable[[str], None], timeout: f
                 "and the RayJob of that release runs it"
             )
         if not told:
-            say("waiting for the recipe's ConfigMap to reach this pod (up to two minutes)")
+            say(Waiting("the recipe's ConfigMap to reach this pod, up to two minutes", 0.0))
             told = True
         time.sleep(_POLL_SECONDS)

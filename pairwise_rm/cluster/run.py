@@ -51,7 +51,7 @@ def run_job(job: Job, write: Callable[[str], None]) -> None:
     try:
         _run(job, reporter)
     except (Exception, KeyboardInterrupt) as error:
-        reporter.emit(Failure(sentence_of(error)))
+        write(str(Line(job.stage, None, Failure(sentence_of(error)))))
         raise
 
 
@@ -60,7 +60,7 @@ def _run(job: Job, reporter: ClusterReporter) -> None:
         raise InputError(f"stage {job.stage!r}: expected one of {', '.join(pipeline.STAGES)}")
     earlier = EarlierStage.parse(job.after, job.stage) if job.after else None
     if job.digest:
-        await_recipe(job.recipe, job.digest, reporter.say)
+        await_recipe(job.recipe, job.digest, reporter.wait)
     recipe = load_recipe(str(job.recipe))
     path, digest = state_file(recipe, job.stage), job.digest or digest_of(job.recipe.read_bytes())
     if (state := read_state(path)) and state.state == "succeeded" and state.digest == digest:
@@ -114,18 +114,18 @@ class ClusterReporter:
         self.emit(Note(text))
 
     def wait(self, event: Waiting) -> None:
-        line = self.emit(event)
+        line = Line(self.stage, None, event)
         if self.state:
             self.state.now("waiting", line)
+        self.write(str(line))
 
-    def emit(self, event: Event, part: str | None = None, silent: bool = False) -> Line:
+    def emit(self, event: Event, part: str | None = None, silent: bool = False) -> None:
         """Writes to the state file and, unless `silent`, to the log."""
-        line = Line(self.stage, part or self.stage, event)
-        if self.state and not isinstance(event, Failure):
+        line = Line(self.stage, part, event)
+        if self.state:
             self.state.say(line)
         if not silent:
             self.write(str(line))
-        return line
 
 
 class ClusterPart:

@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Any, Literal
 
 from pairwise_rm.atomic_io import write_json
-from pairwise_rm.errors import PairwiseError, StageError
+from pairwise_rm.errors import PairwiseError, StageError, missing_extra
 from pairwise_rm.progress import Line
 from pairwise_rm.recipe.model import Recipe
 from pairwise_rm.run_folder import RunFolder
@@ -150,4 +150,6 @@ def sentence_of(error: BaseException) -> str:
         return "; ".join(str(error).splitlines())
     if isinstance(error, KeyboardInterrupt):
         return "stopped before it was done"
+    if isinstance(error, ModuleNotFoundError) and (sentence := missing_extra(error)):
+        return sentence
     return f"{type(error).__name__}: {error}".splitlines()[0]

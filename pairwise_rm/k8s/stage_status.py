@@ -118,10 +118,10 @@ def view(snapshot: Snapshot, stage: str, tail: list[str]) -> StageView:
 
 def other_version_note(views: Iterable[StageView]) -> str | None:
     """A sentence if stages write progress lines of another version than this pairwise-rm's."""
-    versions = {view.lines_version for view in views} - {None}
+    versions = [view.lines_version for view in views if view.lines_version is not None]
     if not versions:
         return None
-    theirs = max(filter(None, versions))
+    theirs = max(versions)
     age = "newer" if theirs > VERSION else "older"
     return (
         f"the image is {age} than this pairwise-rm {__version__}: its lines have version {theirs}, known here is "

@@ -27,7 +27,6 @@ def wait_for(follower: Follower, stage: str, timeout: float, say: Callable[[str]
     end = time.monotonic() + timeout
     told: set[str] = set()
     last = None
-    version_told = False
     while True:
         snapshot = with_retries(lambda: follower.snapshot(stage), say)
         if last and stage not in snapshot.jobs:
@@ -35,9 +34,9 @@ def wait_for(follower: Follower, stage: str, timeout: float, say: Callable[[str]
         view = follower.stage(snapshot, stage)
         if last is None or _reported(view) != _reported(last):
             say(f"{time.strftime('%H:%M:%S')}  {stage} {view}")
-        if not version_told and (note := other_version_note([view])):
+        if (note := other_version_note([view])) and note not in told:
             say(f"! {note}")
-            version_told = True
+            told.add(note)
         last = view
         if view.state == "succeeded":
             return

@@ -56,7 +56,7 @@ def await_export(arguments: ServeArguments) -> None:
 
     It also waits after a failed export: the next RayJob may succeed, and there is nothing else to serve.
     """
-    notes = WaitingNotes(lambda event: print(Line("serve", "serve", event), flush=True))
+    notes = WaitingNotes(lambda event: print(Line("serve", None, event), flush=True))
     folder = Path(arguments.model).expanduser()
     while lack := _lacking(folder, arguments.export):
         notes.tell(f"the judge in {folder}: {lack}")

@@ -107,6 +107,9 @@ def test_status_shows_every_stage_as_done(release: Release) -> None:
     shown = pairwise_rm("status", release.name, "--namespace", release.namespace.name)
     assert all(stage in shown for stage in STAGES), shown
     assert shown.lower().count("succeeded") >= 4, shown
+    told = json.loads(pairwise_rm("status", release.name, "--namespace", release.namespace.name, "--json"))
+    notes = {stage["stage"]: stage["note"] for stage in told["stages"]}
+    assert re.match(r"accuracy 0\.\d+ \[", notes["evaluate"]), notes
 
 
 def test_waiting_for_a_stage_that_is_done_ends_well(release: Release) -> None:

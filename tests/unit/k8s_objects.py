@@ -23,7 +23,7 @@ WAITS = Waiting("convert (running)", 60.0)
 
 def said(event: Event | str, stage: str = "train", /, **fields: Any) -> str:
     """The line in a stage's log."""
-    line = Line(stage, stage, Note(event) if isinstance(event, str) else event)
+    line = Line(stage, None if isinstance(event, Waiting) else stage, Note(event) if isinstance(event, str) else event)
     return json.dumps({**line.as_json(), **fields})
 
 

@@ -68,6 +68,11 @@ def test_the_last_line_is_written_with_the_heartbeat(tmp_path: Path, monkeypatch
         (InputError("one\ntwo"), "one; two"),
         (KeyError("messages"), "KeyError: 'messages'"),
         (KeyboardInterrupt(), "stopped before it was done"),
+        (
+            ModuleNotFoundError("No module named 'gguf.x'", name="gguf.x"),
+            "gguf is not installed; pip install 'pairwise-rm[models]'",
+        ),
+        (ModuleNotFoundError("No module named 'ours'", name="ours"), "ModuleNotFoundError: No module named 'ours'"),
     ],
 )
 def test_an_error_becomes_the_failure_of_the_stage_and_goes_on(tmp_path: Path, error: BaseException, line: str) -> None:
@@ -294,7 +299,7 @@ def test_a_stage_waits_only_for_one_that_comes_before_it(text: str) -> None:
 def test_a_recipe_that_is_mounted_already_is_taken_at_once(tmp_path: Path) -> None:
     (tmp_path / "train.yaml").write_text("name: t\n")
     said: list[str] = []
-    await_recipe(tmp_path / "train.yaml", digest_of(b"name: t\n"), said.append)
+    await_recipe(tmp_path / "train.yaml", digest_of(b"name: t\n"), tell(said))
     assert said == []
 
 
@@ -304,8 +309,8 @@ def test_a_recipe_that_comes_later_is_waited_for(tmp_path: Path, monkeypatch: py
     path.write_text("old")
     threading.Timer(0.1, path.write_text, ["new"]).start()
     said: list[str] = []
-    await_recipe(path, digest_of(b"new"), said.append)
-    assert said == ["waiting for the recipe's ConfigMap to reach this pod (up to two minutes)"]
+    await_recipe(path, digest_of(b"new"), tell(said))
+    assert said == ["waiting for the recipe's ConfigMap to reach this pod, up to two minutes (0:00:00)"]
 
 
 def test_a_recipe_that_a_later_release_replaced_ends_the_job(tmp_path: Path) -> None:
@@ -316,7 +321,7 @@ def test_a_recipe_that_a_later_release_replaced_ends_the_job(tmp_path: Path) -> 
 
 def test_a_config_map_that_is_not_mounted_is_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="the recipe's ConfigMap is not mounted"):
-        await_recipe(tmp_path / "no" / "train.yaml", "0123456789ab", pytest.fail)
+        await_recipe(tmp_path / "no" / "train.yaml", "0123456789ab", lambda event: pytest.fail(str(event)))
 
 
 # ---- GPUs and upload -----------------------------------------------------------------------------

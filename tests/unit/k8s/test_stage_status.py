@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
+from pairwise_rm.cluster.run import ClusterReporter
 from pairwise_rm.k8s.pods import Gpus, gpus, gpus_of, is_accelerator
 from pairwise_rm.k8s.snapshot import Snapshot, newest_jobs, unix
-from pairwise_rm.k8s.stage_status import StageView, cause, state_of, view
+from pairwise_rm.k8s.stage_status import StageView, cause, other_version_note, state_of, view
 from pairwise_rm.progress import Begin, End, Failure, Waiting
 from tests.unit.k8s_objects import AT, NOW, STEP, WAITS, head, job, said, submitter, worker
 
@@ -71,6 +74,22 @@ def test_a_stage_that_waits_for_gpus_says_how_long() -> None:
 )
 def test_of_a_stage_that_is_done_only_its_result_is_shown(line: str, note: str) -> None:
     assert seen(job(deployment="Complete", ray="SUCCEEDED"), said(line)).note == note
+
+
+def test_the_result_of_an_evaluation_is_shown_though_it_says_where_its_report_is_after_that() -> None:
+    logged: list[str] = []
+    reporter = ClusterReporter("evaluate", logged.append)
+    with reporter.part("evaluate after", "m") as part:
+        part.say("accuracy 0.973 [0.948, 0.988]")
+    reporter.say("report: /mnt/runs/report.html")
+    assert seen(job(deployment="Complete", ray="SUCCEEDED"), *logged).note == "accuracy 0.973 [0.948, 0.988]"
+
+
+@pytest.mark.parametrize(("versions", "age"), [((0,), "older"), ((2,), "newer"), ((None, 0, 2), "newer")])
+def test_an_image_of_another_version_is_named_older_or_newer(versions: tuple[int | None, ...], age: str) -> None:
+    views = [dataclasses.replace(seen(job()), lines_version=version) for version in versions]
+    assert f"the image is {age} than this pairwise-rm" in (other_version_note(views) or "")
+    assert other_version_note([seen(job())]) is None
 
 
 def test_a_stage_that_has_ended_has_no_time_left_and_keeps_its_last_step() -> None:
