@@ -101,7 +101,7 @@ def test_a_target_ends_as_user_1000_under_tini(target: str) -> None:
 def test_dependencies_lie_below_the_package(target: str) -> None:
     """A changed line of code leaves the layers of the dependencies as they are."""
     below, image = lineage(DOCKERFILE, target)
-    assert all(path.startswith(("requirements/", "images/check_base.sh")) for path in below.copied())
+    assert all(path.startswith(("requirements/", "images/check_base.sh", "images/prune.sh")) for path in below.copied())
     assert "pairwise_rm" in stages(DOCKERFILE)[f"{target}-package"].copied()
     assert image.copied() == []
     assert image.every("COPY") == [f"--from={target}-package /package /"]
