@@ -52,7 +52,7 @@ def _watch(found: Follower) -> None:
     from rich.text import Text
 
     from pairwise_rm.cli.console import console
-    from pairwise_rm.k8s.api_errors import with_retries
+    from pairwise_rm.k8s.client import with_retries
     from pairwise_rm.k8s.status import table
 
     with (

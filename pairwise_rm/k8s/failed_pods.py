@@ -10,11 +10,10 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pairwise_rm.k8s.client import Object
 from pairwise_rm.k8s.issue import Issue, clipped
+from pairwise_rm.k8s.objects import Object, cluster_name, created, event_time, limit_of, statuses, subject, value_of
 from pairwise_rm.k8s.pending import secret_remedy
-from pairwise_rm.k8s.pods import limit_of, statuses, subject, value_of
-from pairwise_rm.k8s.snapshot import Snapshot, cluster_name, created, event_time
+from pairwise_rm.k8s.snapshot import Snapshot
 
 _PULLING = ("ImagePullBackOff", "ErrImagePull", "InvalidImageName", "RegistryUnavailable", "ImageInspectError")
 _CONFIGURED = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")

@@ -15,11 +15,10 @@ import dataclasses
 import re
 
 from pairwise_rm.errors import StageError
-from pairwise_rm.k8s.api_errors import Forbidden, NotFound
-from pairwise_rm.k8s.client import Cluster, Object
+from pairwise_rm.k8s.client import Cluster, Forbidden, NotFound
 from pairwise_rm.k8s.issue import Issue, clipped
-from pairwise_rm.k8s.pods import condition, containers, statuses
-from pairwise_rm.k8s.snapshot import STAGE, Snapshot, cluster_name, created, labels, unix
+from pairwise_rm.k8s.objects import STAGE, Object, cluster_name, condition, containers, created, labels, statuses, unix
+from pairwise_rm.k8s.snapshot import Snapshot
 from pairwise_rm.progress import begun
 
 _HELP = "KubeRay 1.6 or later is needed: its CRDs (`kubectl apply --server-side -k` of config/crd) and its operator"

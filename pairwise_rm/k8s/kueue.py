@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from pairwise_rm.k8s.client import Object
 from pairwise_rm.k8s.issue import Issue, clipped
-from pairwise_rm.k8s.pods import condition
-from pairwise_rm.k8s.snapshot import QUEUE, Snapshot, created, labels, unix
+from pairwise_rm.k8s.objects import QUEUE, Object, condition, created, labels, unix
+from pairwise_rm.k8s.snapshot import Snapshot
 
 _SETTLED_SECONDS = 60.0
 """A queue that is made together with the release comes within this time."""

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from pairwise_rm.errors import InputError
-from pairwise_rm.k8s.snapshot import INSTANCE, RAY_CLUSTER, STAGE
+from pairwise_rm.k8s.objects import INSTANCE, RAY_CLUSTER, STAGE
 from pairwise_rm.recipe.load import digest_of
 
 DIGEST = "pairwise-rm.io/digest"

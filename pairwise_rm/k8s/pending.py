@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import re
 
-from pairwise_rm.k8s.client import Object
 from pairwise_rm.k8s.issue import Issue, clipped
-from pairwise_rm.k8s.pods import condition, containers, gpus_of, is_accelerator, subject, value_of
+from pairwise_rm.k8s.objects import Object, condition, containers, gpus_of, is_accelerator, subject, value_of
 
 _LACK = re.compile(r"Insufficient ([^\s,]+?)\.?(?=[\s,]|$)")
 _ASIDE = re.compile(r"\. (?:no new claims to deallocate|not found|preemption:|still not schedulable)")

@@ -16,13 +16,12 @@ from kubernetes.client import Configuration
 from websocket import ABNF
 
 from pairwise_rm.errors import InputError, StageError
-from pairwise_rm.k8s import exec_stream, run_folder_tar
 from pairwise_rm.k8s import fetch as k8s_fetch
-from pairwise_rm.k8s.client import Cluster
-from pairwise_rm.k8s.fetch_pod import RunsVolume, manifest, runs_volume
-from pairwise_rm.k8s.kubeconfig import Target
+from pairwise_rm.k8s import run_folder_tar, transfer
+from pairwise_rm.k8s.client import Cluster, Target
+from pairwise_rm.k8s.fetch import RunsVolume, check_target, pod_manifest, runs_volume
 from pairwise_rm.k8s.snapshot import Snapshot, newest_jobs
-from pairwise_rm.k8s.tar_stream import check_target, unpack
+from pairwise_rm.k8s.transfer import unpack
 from tests.unit.k8s_objects import NOW, head, job, ray_cluster
 
 RUN = "/mnt/runs/judge/smoke-1"
@@ -192,9 +191,9 @@ class Socket:
         self.frames = []
 
 
-def output(monkeypatch: pytest.MonkeyPatch, *frames: tuple[int, bytes]) -> exec_stream.RemoteCommand:
-    monkeypatch.setattr(exec_stream, "_connection", lambda *_: Socket(*frames))
-    return exec_stream.RemoteCommand(CLUSTER, "judge-head-x1", "ray-head", ["python"])
+def output(monkeypatch: pytest.MonkeyPatch, *frames: tuple[int, bytes]) -> transfer.RemoteCommand:
+    monkeypatch.setattr(transfer, "_connection", lambda *_: Socket(*frames))
+    return transfer.RemoteCommand(CLUSTER, "judge-head-x1", "ray-head", ["python"])
 
 
 SUCCESS = (3, b'{"status":"Success"}')
@@ -233,7 +232,7 @@ def test_a_fetch_writes_the_folder_with_its_list_of_files(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done = packed(str(run))
-    monkeypatch.setattr(exec_stream, "_connection", lambda *_: Socket((1, done.stdout), SUCCESS))
+    monkeypatch.setattr(transfer, "_connection", lambda *_: Socket((1, done.stdout), SUCCESS))
     target = tmp_path / "out"
     fetched = k8s_fetch.fetch(CLUSTER, snapshot_with_head(), target, False, print, lambda *_: None)
     assert set(fetched.files) == RESULTS
@@ -243,7 +242,7 @@ def test_a_fetch_writes_the_folder_with_its_list_of_files(
 
 def test_a_fetch_that_breaks_off_leaves_nothing(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done = packed(str(run))
-    monkeypatch.setattr(exec_stream, "_connection", lambda *_: Lost((1, done.stdout[:3000])))
+    monkeypatch.setattr(transfer, "_connection", lambda *_: Lost((1, done.stdout[:3000])))
     (tmp_path / "here").mkdir()
     with pytest.raises(StageError, match="broke off"):
         k8s_fetch.fetch(CLUSTER, snapshot_with_head(), tmp_path / "here/out", False, print, lambda *_: None)
@@ -252,14 +251,14 @@ def test_a_fetch_that_breaks_off_leaves_nothing(run: Path, tmp_path: Path, monke
 
 def test_a_run_folder_that_the_pod_lacks_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        exec_stream, "_connection", lambda *_: Socket((2, b"/x: no such folder\n"), (3, b'{"status":"Failure"}'))
+        transfer, "_connection", lambda *_: Socket((2, b"/x: no such folder\n"), (3, b'{"status":"Failure"}'))
     )
     with pytest.raises(StageError, match="/x: no such folder"):
         k8s_fetch.fetch(CLUSTER, snapshot_with_head(), tmp_path / "out", False, print, lambda *_: None)
 
 
 def test_without_room_nothing_is_transferred(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exec_stream, "_connection", lambda *_: Socket((1, b"999999999999999\nx"), SUCCESS))
+    monkeypatch.setattr(transfer, "_connection", lambda *_: Socket((1, b"999999999999999\nx"), SUCCESS))
     with pytest.raises(StageError, match="GB are to come"):
         k8s_fetch.fetch(CLUSTER, snapshot_with_head(), tmp_path / "out", False, print, lambda *_: None)
     assert list(tmp_path.iterdir()) == []
@@ -294,7 +293,7 @@ def test_without_a_raycluster_the_releases_own_claim_is_taken() -> None:
 
 
 def test_the_temporary_pod_passes_restricted_and_reads_only() -> None:
-    pod = manifest("judge-fetch-1", "judge", RunsVolume("judge-runs", "/mnt/runs", "repo/judge:1", HEAD_SPEC))
+    pod = pod_manifest("judge-fetch-1", "judge", RunsVolume("judge-runs", "/mnt/runs", "repo/judge:1", HEAD_SPEC))
     spec, (container,) = pod["spec"], pod["spec"]["containers"]
     assert spec["securityContext"]["runAsNonRoot"] is True
     assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}

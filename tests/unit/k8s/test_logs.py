@@ -7,8 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from pairwise_rm.k8s import logs
-from pairwise_rm.k8s.api_errors import Unavailable
-from pairwise_rm.k8s.client import Cluster
+from pairwise_rm.k8s.client import Cluster, Unavailable
 from pairwise_rm.progress import Failure
 from tests.unit.command_line import call, refused
 from tests.unit.k8s_objects import AT, STEP, job, said, submitter

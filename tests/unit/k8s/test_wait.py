@@ -8,9 +8,7 @@ import pytest
 
 from pairwise_rm.cli.wait import seconds_from
 from pairwise_rm.errors import InputError
-from pairwise_rm.k8s import api_errors
 from pairwise_rm.k8s import wait as k8s_wait
-from pairwise_rm.k8s.api_errors import Unavailable
 from pairwise_rm.progress import Failure
 from tests.unit.command_line import call, refused
 from tests.unit.k8s_objects import AT, container, job, said, submitter, worker
@@ -93,30 +91,6 @@ def test_a_time_is_read(text: str, seconds: float) -> None:
 def test_no_other_time_is_read(text: str) -> None:
     with pytest.raises(InputError, match="expected a time such as 90s, 30m, 2h"):
         seconds_from(text)
-
-
-def test_an_api_server_that_is_away_for_a_moment_is_asked_again(cluster: KubernetesStub) -> None:
-    answers: list[Unavailable | str] = [Unavailable("gone"), Unavailable("gone"), "there"]
-    said: list[str] = []
-
-    def ask() -> str:
-        answer = answers.pop(0)
-        if isinstance(answer, Unavailable):
-            raise answer
-        return answer
-
-    assert api_errors.with_retries(ask, said.append) == "there"
-    assert said == ["gone; asking again"]
-
-
-def test_an_api_server_that_stays_away_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api_errors, "_GIVE_UP_SECONDS", -1.0)
-
-    def ask() -> str:
-        raise Unavailable("gone")
-
-    with pytest.raises(Unavailable):
-        api_errors.with_retries(ask, lambda _: None)
 
 
 def test_waiting_for_a_stage_of_another_version_says_so_once(
