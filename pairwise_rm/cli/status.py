@@ -17,10 +17,6 @@ if TYPE_CHECKING:
 _REFRESH_SECONDS = 2.0
 
 
-def register(app: typer.Typer) -> None:
-    app.command("status")(status)
-
-
 def status(
     release: Release = None,
     namespace: Namespace = None,

@@ -137,7 +137,7 @@ def _about(snapshot: Snapshot, job: Object) -> list[tuple[str, str]]:
         (space, line)
         for space, lines in snapshot.operators.items()
         for line in lines
-        if f'"{name}"' in line and (unix(line.partition(" ")[0]) or 0.0) >= since
+        if f'"{name}"' in line and _time(line) >= since
     ]
 
 

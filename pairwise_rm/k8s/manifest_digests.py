@@ -15,12 +15,11 @@ from typing import Any
 import yaml
 
 from pairwise_rm.errors import InputError
-from pairwise_rm.k8s.objects import INSTANCE, RAY_CLUSTER, STAGE
+from pairwise_rm.k8s.objects import INSTANCE, RAY_CLUSTER, STAGE, Object
 from pairwise_rm.recipe.load import digest_of
 
 DIGEST = "pairwise-rm.io/digest"
 
-Object = dict[str, Any]
 Release = tuple[str, str]
 """Namespace and name."""
 

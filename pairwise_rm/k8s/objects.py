@@ -103,6 +103,11 @@ def is_accelerator(resource: str) -> bool:
     return _ACCELERATORS.fullmatch(resource) is not None
 
 
+def is_true(item: Object, kind: str) -> bool:
+    """Whether the condition of this type is True."""
+    return (condition(item, kind) or {}).get("status") == "True"
+
+
 def containers(pod: Object) -> list[Object]:
     return list(pod.get("spec", {}).get("containers") or [])
 

@@ -128,14 +128,7 @@ def other_version_note(views: Iterable[StageView]) -> str | None:
     )
 
 
-def _note(
-    snapshot: Snapshot,
-    job: Object,
-    state: State,
-    event: Event | None,
-    age: float,
-    texts: list[str],
-) -> str:
+def _note(snapshot: Snapshot, job: Object, state: State, event: Event | None, age: float, texts: list[str]) -> str:
     """A stage's progress in words, or why it has none."""
     if state in ("failed", "stopped", "retrying"):
         return cause(job, texts)

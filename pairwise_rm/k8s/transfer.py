@@ -13,7 +13,6 @@ import json
 import tarfile
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
-from types import TracebackType
 from typing import IO, Any
 
 from pairwise_rm.errors import StageError
@@ -42,9 +41,7 @@ class RemoteCommand(io.RawIOBase):
     def __enter__(self) -> RemoteCommand:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._connection.close()
 
     def readable(self) -> bool:
