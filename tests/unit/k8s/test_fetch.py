@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import tarfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,10 @@ from pairwise_rm.k8s import fetch as k8s_fetch
 from pairwise_rm.k8s import run_folder_tar, transfer
 from pairwise_rm.k8s.client import Cluster, Target
 from pairwise_rm.k8s.fetch import RunsVolume, check_target, pod_manifest, runs_volume
+from pairwise_rm.k8s.objects import Object
 from pairwise_rm.k8s.snapshot import Snapshot, newest_jobs
 from pairwise_rm.k8s.transfer import unpack
-from tests.unit.k8s_objects import NOW, head, job, ray_cluster
+from tests.unit.k8s_objects import NOW, container, head, job, ray_cluster
 
 RUN = "/mnt/runs/judge/smoke-1"
 CLUSTER = Cluster(Configuration(), Target("kubeconfig", "lab", "https://nowhere", "ml"))
@@ -306,3 +308,65 @@ def test_the_temporary_pod_passes_restricted_and_reads_only() -> None:
     assert spec["automountServiceAccountToken"] is False
     assert spec["activeDeadlineSeconds"] > 0
     assert spec["nodeSelector"] == {"pool": "cpu"}
+
+
+def test_a_claim_of_another_release_is_left_alone() -> None:
+    claim = {"metadata": {"name": "other-runs", "labels": {"app.kubernetes.io/instance": "other"}}}
+    rayjob = job()
+    rayjob["spec"]["submitterPodTemplate"] = {"spec": {"containers": [{"image": "repo/judge:1"}]}}
+    snapshot = Snapshot("judge", "ml", newest_jobs([rayjob]), claims={"other-runs": claim}, now=NOW)
+    with pytest.raises(StageError, match="no claim of release judge is there to hold"):
+        runs_volume(snapshot, rayjob, RUN)
+
+
+def test_of_several_run_folders_that_of_the_last_stage_is_fetched() -> None:
+    earlier = job("train")
+    earlier["metadata"]["annotations"]["pairwise-rm.io/run-folder"] = "/mnt/runs/judge/earlier"
+    snapshot = Snapshot("judge", "ml", newest_jobs([earlier, job("export")]), now=NOW)
+    assert k8s_fetch.run_folder_of(snapshot) == (job("export"), RUN)
+
+
+def test_a_head_of_another_stage_serves_when_the_stages_own_is_gone() -> None:
+    export = job("export")
+    export["spec"]["clusterSelector"] = {"ray.io/cluster": "judge-export"}
+    snapshot = Snapshot("judge", "ml", newest_jobs([job("train"), export]), pods=[head()], now=NOW)
+    with k8s_fetch._source(CLUSTER, snapshot, export, RUN, print) as source:
+        assert source == ("judge-head-x1", "ray-head")
+
+
+class OnePod(Cluster):
+    """A cluster in which the pod of a fetch goes through these states."""
+
+    def __init__(self, *states: dict[str, Any]) -> None:
+        self.states = list(states)
+
+    def pod(self, name: str) -> Object:
+        return {"metadata": {"name": name}, "status": self.states.pop(0)}
+
+    def objects(self, kind: str, selector: str = "", everywhere: bool = False) -> list[Object]:
+        return []
+
+
+ABSENT_IMAGE = {
+    "phase": "Pending",
+    "containerStatuses": [container("fetch", {"waiting": {"reason": "ErrImageNeverPull"}})],
+}
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        (ABSENT_IMAGE, "pod judge-fetch-1 needs image repo/judge:1, which is not on its node"),
+        ({"phase": "Failed"}, r"pod judge-fetch-1 did not start \(it is Failed\)"),
+    ],
+)
+def test_a_pod_that_will_never_run_is_told_at_once(state: dict[str, Any], words: str) -> None:
+    with pytest.raises(StageError, match=words):
+        k8s_fetch._await(OnePod(state), "judge-fetch-1")
+
+
+def test_a_pod_that_is_pending_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    k8s_fetch._await(OnePod({"phase": "Pending"}, {"phase": "Running"}), "judge-fetch-1")
+    assert len(slept) == 1

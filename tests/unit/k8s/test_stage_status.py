@@ -150,3 +150,8 @@ def test_a_stage_that_a_queue_holds_back_names_the_queue() -> None:
 def test_a_rayjob_that_kuberay_refuses_says_why(message: str, why: str) -> None:
     refused = job(deployment="ValidationFailed", ray="", message=message, reason="ValidationFailed")
     assert seen(refused).note == f"refused by KubeRay for good: {why}; change the values"
+
+
+@pytest.mark.parametrize(("deployment", "ray"), [("Retrying", "FAILED"), ("Suspended", "")])
+def test_a_stage_that_does_not_run_at_the_moment_has_no_step_of_its_last_attempt(deployment: str, ray: str) -> None:
+    assert seen(job(deployment=deployment, ray=ray), said(STEP)).step is None

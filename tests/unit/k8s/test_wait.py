@@ -102,3 +102,32 @@ def test_waiting_for_a_stage_of_another_version_says_so_once(
     _, out, _ = call(capsys, "wait", "--for", "train", "--timeout", "1s")
     assert out.count("the image is newer than this pairwise-rm") == 1
     assert "running, vLLM loaded" in out
+
+
+def test_a_stage_that_runs_is_waited_for_though_a_further_worker_can_never_start(
+    cluster: KubernetesStub, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status = container("ray-worker", {"waiting": {"reason": "ImagePullBackOff", "message": "not found"}})
+    cluster.add("rayjobs", job("train"))
+    cluster.add("pods", worker("Pending", containerStatuses=[status]))
+    code, line = refused(capsys, "wait", "--for", "train", "--timeout", "0s")
+    assert code == 1
+    assert line.startswith("train is not done after 0 s: it is running: worker pod judge-a100-worker-x1 cannot pull")
+
+
+def test_a_change_of_what_suspends_a_stage_is_told(
+    cluster: KubernetesStub, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster.add("rayjobs", job("train", "Suspended", ""))
+    (train,) = cluster.objects["rayjobs"]
+
+    def change(seconds: float) -> None:
+        if "kueue.x-k8s.io/queue-name" in train["metadata"]["labels"]:
+            train["status"].update(jobDeploymentStatus="Complete", jobStatus="SUCCEEDED")
+        train["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] = "gpu"
+
+    monkeypatch.setattr(time, "sleep", change)
+    code, out, _ = call(capsys, "wait", "--for", "train")
+    assert code == 0
+    told = [line.partition("  train ")[2] for line in out.splitlines() if "  train " in line]
+    assert told == ["suspended, spec.suspend is true", "suspended, in queue gpu", "succeeded"]
