@@ -80,8 +80,8 @@ def _of_cluster(snapshot: Snapshot, job: Object) -> Iterator[Issue]:
 
 def _podless(cluster: str, message: str) -> Issue:
     pod = _POD.search(message)
-    place = section_of(cluster, pod[1] or pod[2]) if pod else "head"
-    return refused(f"RayCluster {cluster}", message, place)
+    section = section_of(cluster, pod[1] or pod[2]) if pod else "head"
+    return refused(f"RayCluster {cluster}", message, section)
 
 
 def _of_claims(snapshot: Snapshot, names: dict[str, str]) -> Iterator[Issue]:

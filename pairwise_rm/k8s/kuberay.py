@@ -11,6 +11,7 @@ are of an attempt whose head was lost.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
 
@@ -78,13 +79,11 @@ def with_operators(cluster: Cluster, snapshot: Snapshot) -> Snapshot:
     if not any(_overdue(snapshot, job, _NOTICED_SECONDS) for job in jobs):
         return snapshot
     logs: dict[str, list[str]] = {}
-    try:
+    with contextlib.suppress(NotFound, Forbidden):  # without them the RayJob alone has to do
         for pod in cluster.objects("pods", OPERATOR, everywhere=True):
             space = pod["metadata"]["namespace"]
             name, container = pod["metadata"]["name"], containers(pod)[0]["name"]
             logs.setdefault(space, []).extend(cluster.log_tail(name, container, _TAIL, space))
-    except (NotFound, Forbidden):  # then the RayJob alone has to do
-        return dataclasses.replace(snapshot, operators=logs)
     return dataclasses.replace(snapshot, operators=logs)
 
 

@@ -50,7 +50,7 @@ class _Recipe:
     """A stage's recipe file, as a RayJob mounts it."""
 
     digest: str
-    place: str
+    where: str
 
 
 class _Absent(Exception):
@@ -95,7 +95,7 @@ def _own(job: Object, command: _Command, recipe: _Recipe) -> Iterator[str]:
 
 
 def _line(job: Object, key: str, found: str | None, recipe: _Recipe) -> str:
-    return f"{_name(job)}: {key} is {found or 'not there'}, should be {recipe.digest} ({recipe.place})"
+    return f"{_name(job)}: {key} is {found or 'not there'}, should be {recipe.digest} ({recipe.where})"
 
 
 # ---- reading manifests ---------------------------------------------------------------------------

@@ -153,6 +153,6 @@ def _if_allowed(cluster: Cluster, kind: str) -> list[Object] | None:
 
 def newest_jobs(jobs: list[Object]) -> dict[str, Object]:
     """The newest RayJob of each stage: applied by hand, those of earlier recipes stay."""
-    order = {stage: place for place, stage in enumerate(STAGES)}
+    order = {stage: index for index, stage in enumerate(STAGES)}
     latest = {labels(job)[STAGE]: job for job in sorted(jobs, key=created)}
     return dict(sorted(latest.items(), key=lambda item: (order.get(item[0], len(order)), item[0])))
