@@ -25,16 +25,14 @@ def atomic_path(target: Path) -> Iterator[Path]:
 
     Raises StageError when the disk is full or the folder cannot be written.
     """
-    target = Path(target)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        with open(temporary, "rb") as handle:
-            os.fsync(handle.fileno())
-        os.replace(temporary, target)
-    except OSError as error:
-        raise StageError(f"{target}: cannot be written: {error.strerror or error}") from error
+        with _errors_of(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            with open(temporary, "rb") as handle:
+                os.fsync(handle.fileno())
+            os.replace(temporary, target)
     finally:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             temporary.unlink()
@@ -43,30 +41,33 @@ def atomic_path(target: Path) -> Iterator[Path]:
 @contextlib.contextmanager
 def atomic_folder(target: Path) -> Iterator[Path]:
     """Yields a temporary folder beside `target`; on success it replaces `target` as a whole."""
-    target = Path(target)
-    try:
+    with _errors_of(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
-    except OSError as error:
-        raise StageError(f"{target}: cannot be written: {error.strerror or error}") from error
-    try:
-        yield temporary
-        _open_to_others(temporary)
-        previous = temporary.with_suffix(".old")
-        there = target.exists()
-        if there:
-            os.replace(target, previous)
         try:
-            os.replace(temporary, target)
-        except OSError:
+            yield temporary
+            _open_to_others(temporary)
+            previous = temporary.with_suffix(".old")
+            there = target.exists()
             if there:
-                os.replace(previous, target)
-            raise
-        shutil.rmtree(previous, ignore_errors=True)
+                os.replace(target, previous)
+            try:
+                os.replace(temporary, target)
+            except OSError:
+                if there:
+                    os.replace(previous, target)
+                raise
+            shutil.rmtree(previous, ignore_errors=True)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _errors_of(target: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise StageError(f"{target}: cannot be written: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _open_to_others(folder: Path) -> None:

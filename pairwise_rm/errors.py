@@ -38,3 +38,8 @@ def missing_extra(error: ModuleNotFoundError) -> str | None:
     """Which extra to install for a package that the base installation lacks; None for any other module."""
     package = (error.name or "").partition(".")[0]
     return f"{package} is not installed; pip install 'pairwise-rm[{_EXTRAS[package]}]'" if package in _EXTRAS else None
+
+
+def first_line(error: BaseException) -> str:
+    """The first non-empty line of an error's text, or its type's name."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -13,7 +13,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pairwise_rm.errors import InputError
+from pairwise_rm.errors import InputError, first_line
 from pairwise_rm.recipe.model import ModelConfig
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json")
@@ -94,8 +94,7 @@ def load_tokenizer(path: str, *, revision: str | None = None, trust_remote_code:
             model_location(path), revision=revision, trust_remote_code=trust_remote_code
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise InputError(f"{path}: the tokenizer cannot be loaded: {reason}") from error
+        raise InputError(f"{path}: the tokenizer cannot be loaded: {first_line(error)}") from error
     if not tokenizer.chat_template:
         raise InputError(f"{path}: the tokenizer has no chat template; a judge's prompt is a chat message")
     return tokenizer

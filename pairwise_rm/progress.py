@@ -17,7 +17,7 @@ import math
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 VERSION = 1
 
@@ -42,8 +42,6 @@ def clock(seconds: float) -> str:
 class Step:
     """A step of training. `seconds`: how long it took; `left`: estimated seconds to the last step."""
 
-    kind: ClassVar = "step"
-
     step: int
     of: int
     reward: float
@@ -65,8 +63,6 @@ class Step:
 class Count:
     """Something counted: rows read, pairs judged."""
 
-    kind: ClassVar = "count"
-
     what: str
     done: int
     of: int
@@ -80,8 +76,6 @@ class Count:
 class Waiting:
     """A stage that waits, since `seconds`: for an earlier stage, for GPUs."""
 
-    kind: ClassVar = "waiting"
-
     waiting_for: str
     seconds: float
 
@@ -93,8 +87,6 @@ class Waiting:
 class Note:
     """Any other sentence: a phase of loading, a result."""
 
-    kind: ClassVar = "note"
-
     text: str
 
     def __str__(self) -> str:
@@ -104,8 +96,6 @@ class Note:
 @dataclass(frozen=True)
 class Begin:
     """A part begins."""
-
-    kind: ClassVar = "begin"
 
     note: str
 
@@ -117,8 +107,6 @@ class Begin:
 class End:
     """A part has ended well, after `seconds`."""
 
-    kind: ClassVar = "end"
-
     seconds: float
 
     def __str__(self) -> str:
@@ -129,8 +117,6 @@ class End:
 class Failure:
     """The stage has ended with this error."""
 
-    kind: ClassVar = "error"
-
     error: str
 
     def __str__(self) -> str:
@@ -138,7 +124,16 @@ class Failure:
 
 
 Event = Step | Count | Waiting | Note | Begin | End | Failure
-_EVENTS: dict[str, type[Event]] = {event.kind: event for event in (Step, Count, Waiting, Note, Begin, End, Failure)}
+_EVENTS: dict[str, type[Event]] = {
+    "step": Step,
+    "count": Count,
+    "waiting": Waiting,
+    "note": Note,
+    "begin": Begin,
+    "end": End,
+    "error": Failure,
+}
+_NAMES = {kind: name for name, kind in _EVENTS.items()}
 
 
 class Part(Protocol):
@@ -184,7 +179,7 @@ class Line:
         if self.event is None:
             return head
         fields = {key: _finite(value) for key, value in dataclasses.asdict(self.event).items()}
-        return {**head, "event": self.event.kind, "text": str(self.event), **fields}
+        return {**head, "event": _NAMES[type(self.event)], "text": str(self.event), **fields}
 
     @classmethod
     def parse(cls, text: str) -> Line | None:
@@ -244,15 +239,11 @@ def _event(fields: dict[str, Any]) -> Event | None:
 
 @dataclass(frozen=True)
 class Found:
-    """A line and its place among those that were read."""
+    """A line that has an event, and its place among those that were read."""
 
     line: Line
+    event: Event
     index: int
-
-    @property
-    def event(self) -> Event:
-        assert self.line.event is not None
-        return self.line.event
 
 
 def newest(lines: Iterable[str]) -> Found | None:
@@ -269,7 +260,7 @@ def newest(lines: Iterable[str]) -> Found | None:
             continue
         if isinstance(line.event, Begin):
             break
-        found = Found(line, index)
+        found = Found(line, line.event, index)
         if isinstance(line.event, Step):
             return found
         last = last or found

@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-from pairwise_rm.errors import InputError, StageError
+from pairwise_rm.errors import InputError, StageError, first_line
 
 ADDRESS_VARIABLE = "RAY_ADDRESS"
 _CONNECT_SECONDS = 10.0  # a head that is just starting
@@ -150,8 +150,3 @@ def _amount(name: str, value: float) -> str:
     if name == "memory":
         return f"{value / (1 << 30):.1f} GiB of memory"
     return f"{value:g} {name}{'' if value == 1 else 's'}"
-
-
-def first_line(error: BaseException) -> str:
-    """The first non-empty line of an error's text, or its type's name."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -26,6 +26,13 @@ class RunFolder:
     data: Path
     train_file: Path
     test_file: Path
+    train: Path
+    metrics: Path
+    checkpoints: Path
+    latest: Path
+    merged: Path
+    evaluation: Path
+    export: Path
 
     @classmethod
     def of(cls, recipe: Recipe) -> RunFolder:
@@ -37,39 +44,14 @@ class RunFolder:
             data=data,
             train_file=_absolute(files.train) if files else data / TRAIN_FILE,
             test_file=_absolute(files.test) if files else data / TEST_FILE,
+            train=root / "train",
+            metrics=root / "train/metrics.jsonl",
+            checkpoints=root / "train/checkpoints",
+            latest=root / "train/latest",
+            merged=root / "merged",
+            evaluation=root / "evaluation",
+            export=root / "export",
         )
-
-    @property
-    def train(self) -> Path:
-        return self.root / "train"
-
-    @property
-    def metrics(self) -> Path:
-        return self.train / "metrics.jsonl"
-
-    @property
-    def checkpoints(self) -> Path:
-        return self.train / "checkpoints"
-
-    @property
-    def latest(self) -> Path:
-        return self.train / "latest"
-
-    @property
-    def merged(self) -> Path:
-        return self.root / "merged"
-
-    @property
-    def evaluation(self) -> Path:
-        return self.root / "evaluation"
-
-    @property
-    def report(self) -> Path:
-        return self.evaluation / "report.html"
-
-    @property
-    def export(self) -> Path:
-        return self.root / "export"
 
 
 def _absolute(path: str) -> Path:

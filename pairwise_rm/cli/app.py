@@ -11,22 +11,20 @@ from typing import Annotated
 import typer
 
 from pairwise_rm import __version__
-from pairwise_rm.cli import (
-    convert,
-    evaluate,
-    export,
-    fetch,
-    judge,
-    logs,
-    models,
-    run,
-    serve,
-    stage,
-    status,
-    train,
-    validate,
-    wait,
-)
+from pairwise_rm.cli.convert import convert
+from pairwise_rm.cli.evaluate import evaluate
+from pairwise_rm.cli.export import export
+from pairwise_rm.cli.fetch import fetch
+from pairwise_rm.cli.judge import judge
+from pairwise_rm.cli.logs import logs
+from pairwise_rm.cli.models import models
+from pairwise_rm.cli.run import run
+from pairwise_rm.cli.serve import serve
+from pairwise_rm.cli.stage import stage
+from pairwise_rm.cli.status import status
+from pairwise_rm.cli.train import train
+from pairwise_rm.cli.validate import validate
+from pairwise_rm.cli.wait import wait
 from pairwise_rm.errors import EXIT_FAILED, PairwiseError, missing_extra
 
 EXIT_INTERRUPTED = 130
@@ -40,23 +38,10 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (
-    run,
-    convert,
-    train,
-    evaluate,
-    export,
-    judge,
-    serve,
-    validate,
-    models,
-    status,
-    logs,
-    wait,
-    fetch,
-    stage,
-):
-    command.register(app)
+# As the help lists them.
+COMMANDS = (run, convert, train, evaluate, export, judge, serve, validate, models, status, logs, wait, fetch, stage)
+for command in COMMANDS:
+    app.command()(command)
 
 
 def _version(wanted: bool) -> None:

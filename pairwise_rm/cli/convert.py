@@ -12,10 +12,6 @@ from pairwise_rm.cli.arguments import Overrides
 from pairwise_rm.errors import InputError
 
 
-def register(app: typer.Typer) -> None:
-    app.command("convert")(convert)
-
-
 def convert(
     recipe: Annotated[
         str | None, typer.Argument(metavar="[RECIPE]", help="A recipe, whose data section is used.")

@@ -10,10 +10,6 @@ import typer
 from pairwise_rm.cli.arguments import Overrides, RecipeName
 
 
-def register(app: typer.Typer) -> None:
-    app.command("export")(export)
-
-
 def export(
     recipe: RecipeName,
     overrides: Overrides = None,

@@ -14,10 +14,6 @@ if TYPE_CHECKING:
     from pairwise_rm.k8s.fetch import Fetched
 
 
-def register(app: typer.Typer) -> None:
-    app.command("fetch")(fetch)
-
-
 def fetch(
     release: Release = None,
     out: Annotated[

@@ -11,10 +11,6 @@ from pairwise_rm.cli.arguments import Overrides, RecipeName
 from pairwise_rm.errors import InputError
 
 
-def register(app: typer.Typer) -> None:
-    app.command("judge")(judge)
-
-
 def judge(
     recipe: RecipeName,
     overrides: Overrides = None,

@@ -10,10 +10,6 @@ import typer
 from pairwise_rm.cli.arguments import Context, Namespace, Release
 
 
-def register(app: typer.Typer) -> None:
-    app.command("logs")(logs)
-
-
 def logs(
     stage: Annotated[str, typer.Argument(metavar="STAGE", help="convert, train, evaluate or export.")],
     release: Release = None,

@@ -8,10 +8,6 @@ from typing import Annotated
 import typer
 
 
-def register(app: typer.Typer) -> None:
-    app.command("models")(models)
-
-
 def models(
     name: Annotated[
         str | None, typer.Argument(metavar="[NAME]", help="smoke or smollm2; without a name, both are listed.")

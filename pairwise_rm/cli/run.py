@@ -14,10 +14,6 @@ if TYPE_CHECKING:
     from pairwise_rm.evaluate.result import Evaluation
 
 
-def register(app: typer.Typer) -> None:
-    app.command("run")(run)
-
-
 def run(
     recipe: RecipeName,
     overrides: Overrides = None,

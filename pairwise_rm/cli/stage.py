@@ -10,10 +10,6 @@ import typer
 DAY, HOUR = 86400.0, 3600.0
 
 
-def register(app: typer.Typer) -> None:
-    app.command("stage")(stage)
-
-
 def stage(
     name: Annotated[str, typer.Argument(metavar="STAGE", help="convert, train, evaluate or export.")],
     recipe: Annotated[Path, typer.Option("--recipe", help="The stage's recipe file.")],

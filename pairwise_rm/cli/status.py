@@ -17,10 +17,6 @@ if TYPE_CHECKING:
 _REFRESH_SECONDS = 2.0
 
 
-def register(app: typer.Typer) -> None:
-    app.command("status")(status)
-
-
 def status(
     release: Release = None,
     namespace: Namespace = None,
@@ -52,7 +48,7 @@ def _watch(found: Follower) -> None:
     from rich.text import Text
 
     from pairwise_rm.cli.console import console
-    from pairwise_rm.k8s.api_errors import with_retries
+    from pairwise_rm.k8s.client import with_retries
     from pairwise_rm.k8s.status import table
 
     with (

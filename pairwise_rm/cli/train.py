@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pairwise_rm.cli.arguments import Overrides, RecipeName
 
-
-def register(app: typer.Typer) -> None:
-    app.command("train")(train)
+if TYPE_CHECKING:
+    from pairwise_rm.recipe.model import Recipe
 
 
 def train(
@@ -40,18 +39,12 @@ def train(
         pipeline.train(loaded, ConsoleReporter(), fresh)
 
 
-def _print_dry_run(recipe: object) -> None:
+def _print_dry_run(recipe: Recipe) -> None:
     from pairwise_rm.recipe.load import recipe_yaml
-    from pairwise_rm.recipe.model import Recipe
     from pairwise_rm.train.run import dry_run
 
-    assert isinstance(recipe, Recipe)
     overrides, checked = dry_run(recipe)
     typer.echo(f"# recipe, resolved\n{recipe_yaml(recipe)}")
-    typer.echo("# verl overrides")
-    for line in overrides:
-        typer.echo(line)
-    checked_by = (
-        "every key is known to the installed verl" if checked else "verl is not installed here: keys not checked"
-    )
-    typer.echo(f"# {len(overrides)} overrides; {checked_by}")
+    typer.echo("\n".join(["# verl overrides", *overrides]))
+    known = "every key is known to the installed verl" if checked else "verl is not installed here: keys not checked"
+    typer.echo(f"# {len(overrides)} overrides; {known}")

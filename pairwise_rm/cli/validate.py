@@ -12,10 +12,6 @@ from pairwise_rm.cli.arguments import Overrides
 from pairwise_rm.errors import InputError
 
 
-def register(app: typer.Typer) -> None:
-    app.command("validate")(validate)
-
-
 def validate(
     file: Annotated[
         str | None, typer.Argument(metavar="[RECIPE|CONFIG]", help="A recipe, by name or file, or a data_config.yaml.")

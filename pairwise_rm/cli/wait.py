@@ -13,10 +13,6 @@ from pairwise_rm.errors import InputError
 _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
 
 
-def register(app: typer.Typer) -> None:
-    app.command("wait")(wait)
-
-
 def wait(
     stage: Annotated[str, typer.Option("--for", metavar="STAGE", help="convert, train, evaluate or export.")],
     release: Release = None,

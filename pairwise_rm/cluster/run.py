@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 
 from pairwise_rm import pipeline
 from pairwise_rm.cluster.gpu_request import GpuRequest, demand_of
@@ -139,9 +138,7 @@ class ClusterPart:
         self._reporter.emit(Begin(self._note), self._name)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             self._reporter.emit(End(time.monotonic() - self._began), self._name)
 

@@ -50,7 +50,6 @@ MANIFEST_FILE = "manifest.json"
 REJECTED_FILE = "rejected.jsonl"
 
 _SWAPPED: dict[Preference, Preference] = {"A": "B", "B": "A", "tie": "tie"}
-UPSTREAM_COLUMNS = ("unique_id", "input", "output", "metadata", "task_category", "source", "created_at")
 _UPSTREAM_ORDERS = {"original_order": "original", "swapped_order": "swapped"}
 _NEEDED = {"messages", "responses", "preferred"}
 _UPSTREAM_NEEDED = {"input", "output", "metadata"}

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from pairwise_rm.contract.rows import ORDERS, PREFERENCES
-from pairwise_rm.evaluate.bootstrap import Estimate, Measure, estimate
+from pairwise_rm.evaluate.bootstrap import Measure, estimate
 from pairwise_rm.evaluate.verdict_arrays import INVALID, Table, swap_verdicts
 
 _A, _B, _TIE = range(len(PREFERENCES))
@@ -96,6 +96,3 @@ def measure(table: Table, *, samples: int, resamples: int, seed: int) -> dict[st
 
 def _counts(codes: Any) -> dict[str, int]:
     return {name: int((codes == code).sum()) for code, name in enumerate(PREFERENCES)}
-
-
-__all__ = ["Estimate", "measure", "pair_measures", "row_measures"]

@@ -57,8 +57,8 @@ def headline(evaluation: Evaluation) -> str:
     )
 
 
-def figure(estimate: dict[str, Any]) -> str:
+def figure(estimate: dict[str, Any] | None) -> str:
     """`0.973 [0.948, 0.988]`, or `-` where nothing was counted."""
-    if estimate["value"] is None:
+    if estimate is None or estimate["value"] is None:
         return "-"
     return f"{estimate['value']:.3f} [{estimate['low']:.3f}, {estimate['high']:.3f}]"

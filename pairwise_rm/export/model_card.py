@@ -5,14 +5,13 @@ Every figure comes out of the run's own files; if an evaluation is missing, the 
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
 import jinja2
 import yaml
 
 from pairwise_rm import __version__
+from pairwise_rm.evaluate.result import METRICS, figure, read_json
 from pairwise_rm.hf_model import is_hub_name
 from pairwise_rm.recipe.model import Recipe
 from pairwise_rm.run_folder import RunFolder
@@ -65,7 +64,7 @@ Ask in both orders and trust a verdict that survives the swap.
 
 def model_card(recipe: Recipe, folder: RunFolder, merged: dict[str, Any]) -> str:
     """The card as Markdown with the hub's YAML front matter."""
-    before, after = (_metrics(folder.evaluation / label / "metrics.json") for label in ("before", "after"))
+    before, after = (read_json(folder.evaluation / label / METRICS) or {} for label in ("before", "after"))
     template = jinja2.Environment(trim_blocks=False, autoescape=False).from_string(_CARD)
     return template.render(
         front=_front_matter(recipe, after),
@@ -101,14 +100,7 @@ def _front_matter(recipe: Recipe, after: dict[str, Any]) -> str:
 def _rows(before: dict[str, Any], after: dict[str, Any]) -> list[tuple[str, str, str]]:
     if not after:
         return []
-    return [(text, _shown(before.get(key)), _shown(after.get(key))) for key, text in _ROWS.items() if key in after]
-
-
-def _shown(figure: Any) -> str:
-    if not isinstance(figure, dict) or figure.get("value") is None:
-        return "-"
-    low, high = figure.get("low"), figure.get("high")
-    return f"{figure['value']:.3f}" + (f" [{low:.3f}, {high:.3f}]" if low is not None else "")
+    return [(text, figure(before.get(key)), figure(after[key])) for key, text in _ROWS.items() if key in after]
 
 
 def _prompt(recipe: Recipe) -> str:
@@ -116,7 +108,3 @@ def _prompt(recipe: Recipe) -> str:
 
     template = PairwiseComparisonTemplate(recipe.prompt.rubric, recipe.prompt.template)
     return template.format("{query}", "{response A}", "{response B}")
-
-
-def _metrics(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text()) if path.is_file() else {}

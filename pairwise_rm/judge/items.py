@@ -47,7 +47,8 @@ def read_items(path: Path) -> list[Item]:
         with open(path, "rb") as handle:
             for number, line in enumerate(handle, 1):
                 if line.strip():
-                    items.append(_parse(line, f"{path}:{number}", str(number)))
+                    where = f"{path}:{number}"
+                    items.append(item_of(decoded(line, where), where, str(number)))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except OSError as error:
@@ -55,10 +56,6 @@ def read_items(path: Path) -> list[Item]:
     if not items:
         raise InputError(f"{path}: no lines; expected JSON objects with prompt, response_a and response_b")
     return items
-
-
-def _parse(line: bytes, where: str, name: str) -> Item:
-    return item_of(decoded(line, where), where, name)
 
 
 def decoded(text: bytes, where: str) -> Any:

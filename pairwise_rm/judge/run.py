@@ -48,7 +48,6 @@ class Judgement:
 def judge(recipe: Recipe, model: str, items: Sequence[Item], progress: Progress | None = None) -> list[Judgement]:
     """One judgement per item, in order.
 
-
     Raises InputError for a model that cannot be loaded, before anything starts, and StageError when vLLM fails.
     """
     check_model_folder(model, revision_of(recipe, model))

@@ -1,14 +1,14 @@
 """A release on Kubernetes, seen from outside: the state of its stages, what blocks them, their logs, their results.
 
-    client, kubeconfig, api_errors     requests to the cluster, and its errors as sentences
-    snapshot                           a release's objects at one moment, as the API gives them
-    manifest_digests                   whether rendered manifests agree on their recipes, before they are applied
-    kuberay, kueue, pods               what KubeRay's operator, Kueue and a pod's spec say
-    stage_status, diagnosis            a stage's state, and each issue that blocks it, with the value to change:
-    pending, failed_pods, issue        pods that do not start, pods that fail
+    client                             requests to the cluster: which one, what is asked, its errors as sentences
+    objects, snapshot                  what one object says; all objects of a release at one moment
+    stage_status                       a stage's state and progress
+    diagnosis, issue                   what blocks a stage, each issue with the value to change:
+    pending, failed_pods               pods that do not start, pods that fail
+    kuberay, kueue                     what KubeRay's operator and Kueue keep back
     status, logs, wait                 what people and CI see
-    fetch, fetch_pod, exec_stream,     results from the shared volume
-    tar_stream, run_folder_tar
+    fetch, transfer, run_folder_tar    results: through which pod, how they come, what is sent from inside that pod
+    manifest_digests                   whether rendered manifests agree on their recipes, before they are applied
 
 A stage's outcome is its RayJob's status and never its submitter pod's, which can succeed when the job fails. What runs
 inside the cluster is in `pairwise_rm.cluster`.

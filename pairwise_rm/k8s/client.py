@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
-from typing import Any
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
 from urllib.parse import urlencode
 
-from pairwise_rm.k8s.api_errors import Answer, explained
-from pairwise_rm.k8s.kubeconfig import Target, connect
-
-Object = dict[str, Any]
+from pairwise_rm.errors import InputError, StageError
+from pairwise_rm.k8s.objects import Object
 
 RAY_GROUP = "ray.io"
 KUEUE_GROUP = "kueue.x-k8s.io"
@@ -32,10 +35,172 @@ _KINDS = {
 }
 _DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 _CONNECT_SECONDS, _ANSWER_SECONDS = 5.0, 30.0
+_KUBECONFIG = "~/.kube/config"
+_POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+_USER = re.compile(r'User "([^"]+)"')
+_ACT = re.compile(r'cannot (\w+) resource "([^"]+)" in API group "([^"]*)"')
+_NO_LOG_YET = "waiting to start"
+_PASSING = (429, 500, 502, 503, 504)
+_PAUSE_SECONDS = 5.0
+_GIVE_UP_SECONDS = 300.0
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Target:
+    """A namespace of a cluster, and the file and context that chose it."""
+
+    source: str
+    context: str | None
+    server: str
+    namespace: str
+
+    def __str__(self) -> str:
+        return f"{self.server} ({f'context {self.context} of ' if self.context else ''}{self.source})"
+
+
+def _connect(context: str | None, namespace: str | None) -> tuple[Any, Target]:
+    """The client's Configuration and its target; nothing is sent yet.
+
+    Raises InputError, naming the file and the context.
+    """
+    from kubernetes import config
+    from kubernetes.client import Configuration
+
+    settings = Configuration()
+    # Commands retry by themselves where that makes sense; a wrong address must be reported at once.
+    settings.retries = False
+    files = os.environ.get("KUBECONFIG") or _KUBECONFIG
+    there = [path for path in files.split(os.pathsep) if path and Path(path).expanduser().is_file()]
+    if not there:
+        if not context and not os.environ.get("KUBECONFIG") and _POD_NAMESPACE.is_file():
+            config.load_incluster_config(client_configuration=settings)
+            own = _POD_NAMESPACE.read_text(encoding="utf-8").strip()
+            return settings, Target("this pod's account", None, settings.host, namespace or own)
+        named = " (named by KUBECONFIG)" if os.environ.get("KUBECONFIG") else ""
+        raise InputError(f"no kubeconfig: {files}{named}: no such file; set KUBECONFIG to the file of your cluster")
+    chosen = _context(files, context)
+    try:
+        config.load_kube_config(files, chosen["name"], settings, persist_config=False)
+    except (config.ConfigException, OSError) as error:
+        raise InputError(f"{files}: context {chosen['name']}: {_line(error)}") from error
+    own = chosen.get("context", {}).get("namespace") or "default"
+    return settings, Target(files, chosen["name"], settings.host, namespace or own)
+
+
+def _context(files: str, wanted: str | None) -> dict[str, Any]:
+    import yaml
+    from kubernetes import config
+
+    try:
+        contexts, current = config.list_kube_config_contexts(files)
+    except (config.ConfigException, OSError, yaml.YAMLError, AttributeError, TypeError) as error:
+        if not wanted and ("current-context" in str(error) or "contexts list" in str(error)):
+            text = f"{files}: no current context that it has; give --context, or `kubectl config use-context`"
+            raise InputError(text) from error
+        raise InputError(f"{files}: not a kubeconfig: {_line(error)}") from error
+    if not wanted:
+        return dict(current)
+    for context in contexts:
+        if context["name"] == wanted:
+            return dict(context)
+    known = ", ".join(sorted(context["name"] for context in contexts))
+    raise InputError(f"--context {wanted}: {files} has no such context; it has {known}")
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())
+
+
+class Unavailable(StageError):
+    """No answer, perhaps only for the moment: commands that follow a run for hours ask again."""
+
+
+class Forbidden(StageError):
+    """The account may not do this."""
+
+
+class NotFound(StageError):
+    """The object does not exist."""
+
+
+class Answer(Exception):
+    """An HTTP error; `explained` puts it into words."""
+
+    def __init__(self, status: int, body: bytes) -> None:
+        super().__init__(f"HTTP {status}")
+        self.status, self.message = status, _message(body)
+
+
+@contextlib.contextmanager
+def explained(target: Target, verb: str, resource: str, everywhere: bool = False) -> Iterator[None]:
+    """Turns an error of a request in the block into one of these classes, with a sentence for the user."""
+    from urllib3.exceptions import HTTPError
+
+    try:
+        yield
+    except Answer as answer:
+        raise _in_words(answer, target, verb, resource, everywhere) from answer
+    except (HTTPError, TimeoutError, ConnectionError) as error:
+        raise Unavailable(f"{target}: {_short(error)}") from error
+
+
+def _in_words(answer: Answer, target: Target, verb: str, resource: str, everywhere: bool) -> StageError:
+    status, message = answer.status, answer.message
+    where = "all namespaces" if everywhere else f"namespace {target.namespace}"
+    if status == 401:
+        return StageError(f"{target}: the credentials are refused (401); log in to the cluster again")
+    if status == 403:
+        if act := _ACT.search(message):  # the verb that the server names, which for exec depends on its version
+            verb, resource = act[1], f"{act[2]}.{act[3]}" if act[3] else act[2]
+        user = f" as {found[1]}" if (found := _USER.search(message)) else ""
+        flag = "-A" if everywhere else f"-n {target.namespace}"
+        return Forbidden(
+            f"no permission to {verb} {resource} in {where}{user}; ask the cluster's administrator for a Role with it "
+            f"(`kubectl auth can-i {verb} {resource} {flag}` checks)"
+        )
+    if status == 404 or (status == 400 and _NO_LOG_YET in message):
+        return NotFound(message or f"{resource}: not found")
+    if status in _PASSING:
+        return Unavailable(f"{target}: the API server answers {status}: {message}")
+    return StageError(f"{verb} {resource} in {where}: {message} ({status})")
+
+
+def _message(body: bytes) -> str:
+    text = body.decode(errors="replace")
+    with contextlib.suppress(ValueError, KeyError, TypeError):  # not every proxy answers as the API server does
+        text = str(json.loads(text)["message"])
+    return " ".join(text.split())
+
+
+def _short(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        return "its certificate is not one that the kubeconfig's certificate-authority has signed"
+    if found := re.search(r"\[Errno -?\d+\] ([^'\")]+)", text):
+        return f"out of reach: {found[1]}"
+    return "no answer in time" if "timed out" in text.lower() else f"out of reach: {text}"
+
+
+def with_retries(ask: Callable[[], T], say: Callable[[str], None]) -> T:
+    """Calls `ask`, again while the API server is unreachable. Raises Unavailable after five minutes."""
+    end = time.monotonic() + _GIVE_UP_SECONDS
+    told = False
+    while True:
+        try:
+            return ask()
+        except Unavailable as error:
+            if time.monotonic() > end:
+                raise
+            if not told:
+                say(f"{error}; asking again")
+                told = True
+            time.sleep(_PAUSE_SECONDS)
 
 
 class Cluster:
-    """A namespace of a cluster. Every method raises one of `api_errors`."""
+    """A namespace of a cluster. Every method raises Unavailable, Forbidden, NotFound, or another StageError."""
 
     def __init__(self, configuration: Any, target: Target) -> None:
         from kubernetes.client.rest import RESTClientObject
@@ -45,7 +210,7 @@ class Cluster:
 
     @classmethod
     def connect(cls, context: str | None = None, namespace: str | None = None) -> Cluster:
-        return cls(*connect(context, namespace))
+        return cls(*_connect(context, namespace))
 
     @property
     def namespace(self) -> str:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from pairwise_rm.k8s.client import Object
 from pairwise_rm.k8s.failed_pods import broken, removed_pods, section_of
 from pairwise_rm.k8s.issue import Issue, merged
 from pairwise_rm.k8s.kuberay import unseen_job
 from pairwise_rm.k8s.kueue import queue_issues
+from pairwise_rm.k8s.objects import Object, cluster_name, condition, created
 from pairwise_rm.k8s.pending import about_volumes, claims_of, gated, missing_claim, refused, unbound, unscheduled
-from pairwise_rm.k8s.pods import condition
-from pairwise_rm.k8s.snapshot import Snapshot, cluster_name, created
+from pairwise_rm.k8s.snapshot import Snapshot
 from pairwise_rm.k8s.stage_status import ended, state_of
 from pairwise_rm.progress import duration
 
@@ -81,8 +80,8 @@ def _of_cluster(snapshot: Snapshot, job: Object) -> Iterator[Issue]:
 
 def _podless(cluster: str, message: str) -> Issue:
     pod = _POD.search(message)
-    place = section_of(cluster, pod[1] or pod[2]) if pod else "head"
-    return refused(f"RayCluster {cluster}", message, place)
+    section = section_of(cluster, pod[1] or pod[2]) if pod else "head"
+    return refused(f"RayCluster {cluster}", message, section)
 
 
 def _of_claims(snapshot: Snapshot, names: dict[str, str]) -> Iterator[Issue]:

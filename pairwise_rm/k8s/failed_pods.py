@@ -10,11 +10,10 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pairwise_rm.k8s.client import Object
 from pairwise_rm.k8s.issue import Issue, clipped
+from pairwise_rm.k8s.objects import Object, cluster_name, created, event_time, limit_of, statuses, subject, value_of
 from pairwise_rm.k8s.pending import secret_remedy
-from pairwise_rm.k8s.pods import limit_of, statuses, subject, value_of
-from pairwise_rm.k8s.snapshot import Snapshot, cluster_name, created, event_time
+from pairwise_rm.k8s.snapshot import Snapshot
 
 _PULLING = ("ImagePullBackOff", "ErrImagePull", "InvalidImageName", "RegistryUnavailable", "ImageInspectError")
 _CONFIGURED = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
@@ -164,11 +163,11 @@ def removed_pods(snapshot: Snapshot, job: Object, there: set[str]) -> Iterator[I
         ):
             taken[who] = _taken(event, section_of(name, who))
     yield from (Issue(f"pod {who}", text) for who, text in taken.items() if who not in there)
-    for place, found_losses in losses.items():
+    for section, found_losses in losses.items():
         last = found_losses[-1]
         times = sum(loss.times for loss in found_losses)
         if last.pod not in taken:
-            yield Issue(f"pod {last.pod}", _failed(snapshot, last, times, place), terminal=times >= MANY_FAILURES)
+            yield Issue(f"pod {last.pod}", _failed(snapshot, last, times, section), terminal=times >= MANY_FAILURES)
 
 
 def section_of(cluster: str, pod: str) -> str:
@@ -180,16 +179,16 @@ def section_of(cluster: str, pod: str) -> str:
     return f"pools.{prefix.removeprefix(f'{cluster}-') if whole else '<name>'}"
 
 
-def _taken(event: Object, place: str) -> str:
+def _taken(event: Object, section: str) -> str:
     message = event.get("message", "")
     if event["reason"] == "Evicted":
-        return evicted(message, place)
+        return evicted(message, section)
     return f"was preempted: {clipped(message)}; see priorityClass"
 
 
-def _failed(snapshot: Snapshot, loss: _RemovedPod, times: int, place: str) -> str:
+def _failed(snapshot: Snapshot, loss: _RemovedPod, times: int, section: str) -> str:
     if loss.reason == "OOMKilled":
-        return oom_killed("of Ray", None, place)
+        return oom_killed("of Ray", None, section)
     warnings = [event for event in snapshot.events_of({loss.pod}) if event.get("type") == "Warning"]
     told = loss.message or (warnings[-1].get("message", "") if warnings else "") or loss.reason
     ended = f"ended with exit code {loss.code}" if loss.code else "failed"

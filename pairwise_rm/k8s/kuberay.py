@@ -11,15 +11,15 @@ are of an attempt whose head was lost.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
 
 from pairwise_rm.errors import StageError
-from pairwise_rm.k8s.api_errors import Forbidden, NotFound
-from pairwise_rm.k8s.client import Cluster, Object
+from pairwise_rm.k8s.client import Cluster, Forbidden, NotFound
 from pairwise_rm.k8s.issue import Issue, clipped
-from pairwise_rm.k8s.pods import condition, containers, statuses
-from pairwise_rm.k8s.snapshot import STAGE, Snapshot, cluster_name, created, labels, unix
+from pairwise_rm.k8s.objects import STAGE, Object, cluster_name, condition, containers, created, labels, statuses, unix
+from pairwise_rm.k8s.snapshot import Snapshot
 from pairwise_rm.progress import begun
 
 _HELP = "KubeRay 1.6 or later is needed: its CRDs (`kubectl apply --server-side -k` of config/crd) and its operator"
@@ -79,13 +79,11 @@ def with_operators(cluster: Cluster, snapshot: Snapshot) -> Snapshot:
     if not any(_overdue(snapshot, job, _NOTICED_SECONDS) for job in jobs):
         return snapshot
     logs: dict[str, list[str]] = {}
-    try:
+    with contextlib.suppress(NotFound, Forbidden):  # without them the RayJob alone has to do
         for pod in cluster.objects("pods", OPERATOR, everywhere=True):
             space = pod["metadata"]["namespace"]
             name, container = pod["metadata"]["name"], containers(pod)[0]["name"]
             logs.setdefault(space, []).extend(cluster.log_tail(name, container, _TAIL, space))
-    except (NotFound, Forbidden):  # then the RayJob alone has to do
-        return dataclasses.replace(snapshot, operators=logs)
     return dataclasses.replace(snapshot, operators=logs)
 
 
@@ -138,7 +136,7 @@ def _about(snapshot: Snapshot, job: Object) -> list[tuple[str, str]]:
         (space, line)
         for space, lines in snapshot.operators.items()
         for line in lines
-        if f'"{name}"' in line and (unix(line.partition(" ")[0]) or 0.0) >= since
+        if f'"{name}"' in line and _time(line) >= since
     ]
 
 

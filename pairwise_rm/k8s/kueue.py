@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from pairwise_rm.k8s.client import Object
 from pairwise_rm.k8s.issue import Issue, clipped
-from pairwise_rm.k8s.pods import condition
-from pairwise_rm.k8s.snapshot import QUEUE, Snapshot, created, labels, unix
+from pairwise_rm.k8s.objects import QUEUE, Object, condition, created, is_true, labels, unix
+from pairwise_rm.k8s.snapshot import Snapshot
 
 _SETTLED_SECONDS = 60.0
 """A queue that is made together with the release comes within this time."""
@@ -52,9 +51,9 @@ def suspension(snapshot: Snapshot, job: Object) -> str:
         return f"in queue {queue}"
     message = _message(workload)
     told = f": {clipped(message)}" if message and not _remedy(workload, message) else ""
-    if not _is(workload, "Evicted"):
+    if not is_true(workload, "Evicted"):
         return f"in queue {queue}{told}"
-    how = "preempted" if _reason(workload, "Evicted") == "Preempted" else "evicted"
+    how = "preempted" if (condition(workload, "Evicted") or {}).get("reason") == "Preempted" else "evicted"
     return f"{how} in queue {queue}, goes on from its checkpoint when it is admitted again{told}"
 
 
@@ -69,7 +68,7 @@ def queue_issues(snapshot: Snapshot, job: Object, suspended: bool) -> Iterator[I
             yield Issue(who, f"is suspended in queue {queue}, and {_UNMADE}")
         return
     message = _message(workload)
-    remedy, runs = _remedy(workload, message), any(_is(each, "Admitted") for each in _current(snapshot, job))
+    remedy, runs = _remedy(workload, message), any(is_true(each, "Admitted") for each in _current(snapshot, job))
     if message and (remedy or runs):
         what = "runs, and waits for more GPUs in" if runs else "is not admitted by"
         text = f"{what} queue {queue}: {clipped(message)}{f'; {remedy}' if remedy else ''}"
@@ -78,9 +77,9 @@ def queue_issues(snapshot: Snapshot, job: Object, suspended: bool) -> Iterator[I
 
 def _message(workload: Object) -> str:
     """Kueue's message on why it is not admitted; empty if it is."""
-    if _is(workload, "Admitted"):
+    if is_true(workload, "Admitted"):
         return ""
-    if _is(workload, "QuotaReserved"):
+    if is_true(workload, "QuotaReserved"):
         checks = workload.get("status", {}).get("admissionChecks") or []
         waited = [check for check in checks if check.get("state") != "Ready"]
         said = [f"{check['name']} is {check['state']} {check.get('message') or ''}".strip() for check in waited]
@@ -116,7 +115,7 @@ def _terminal(snapshot: Snapshot, workload: Object, message: str) -> bool:
 
 def _current(snapshot: Snapshot, job: Object) -> list[Object]:
     """A RayJob's unfinished Workloads; of an elastic one, those that no newer one has replaced."""
-    return [workload for workload in _owned(snapshot, job) if not _is(workload, "Finished")]
+    return [workload for workload in _owned(snapshot, job) if not is_true(workload, "Finished")]
 
 
 def _owned(snapshot: Snapshot, job: Object) -> list[Object]:
@@ -130,11 +129,3 @@ def _owned(snapshot: Snapshot, job: Object) -> list[Object]:
             for reference in workload["metadata"].get("ownerReferences") or []
         )
     ]
-
-
-def _is(workload: Object, kind: str) -> bool:
-    return (condition(workload, kind) or {}).get("status") == "True"
-
-
-def _reason(workload: Object, kind: str) -> str:
-    return str((condition(workload, kind) or {}).get("reason", ""))

@@ -7,10 +7,9 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from pairwise_rm.errors import StageError
-from pairwise_rm.k8s.api_errors import NotFound, Unavailable, with_retries
-from pairwise_rm.k8s.client import Cluster, Object
-from pairwise_rm.k8s.pods import containers
-from pairwise_rm.k8s.snapshot import RUN_FOLDER, Snapshot, annotation, take
+from pairwise_rm.k8s.client import Cluster, NotFound, Unavailable, with_retries
+from pairwise_rm.k8s.objects import RUN_FOLDER, Object, annotation, containers
+from pairwise_rm.k8s.snapshot import Snapshot, take
 from pairwise_rm.k8s.stage_status import ended, state_of
 from pairwise_rm.k8s.status import Follower
 from pairwise_rm.progress import Failure, Line

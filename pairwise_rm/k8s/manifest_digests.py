@@ -15,12 +15,11 @@ from typing import Any
 import yaml
 
 from pairwise_rm.errors import InputError
-from pairwise_rm.k8s.snapshot import INSTANCE, RAY_CLUSTER, STAGE
+from pairwise_rm.k8s.objects import INSTANCE, RAY_CLUSTER, STAGE, Object
 from pairwise_rm.recipe.load import digest_of
 
 DIGEST = "pairwise-rm.io/digest"
 
-Object = dict[str, Any]
 Release = tuple[str, str]
 """Namespace and name."""
 
@@ -51,7 +50,7 @@ class _Recipe:
     """A stage's recipe file, as a RayJob mounts it."""
 
     digest: str
-    place: str
+    where: str
 
 
 class _Absent(Exception):
@@ -96,7 +95,7 @@ def _own(job: Object, command: _Command, recipe: _Recipe) -> Iterator[str]:
 
 
 def _line(job: Object, key: str, found: str | None, recipe: _Recipe) -> str:
-    return f"{_name(job)}: {key} is {found or 'not there'}, should be {recipe.digest} ({recipe.place})"
+    return f"{_name(job)}: {key} is {found or 'not there'}, should be {recipe.digest} ({recipe.where})"
 
 
 # ---- reading manifests ---------------------------------------------------------------------------

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import re
 
-from pairwise_rm.k8s.client import Object
 from pairwise_rm.k8s.issue import Issue, clipped
-from pairwise_rm.k8s.pods import condition, containers, gpus_of, is_accelerator, subject, value_of
+from pairwise_rm.k8s.objects import Object, condition, containers, gpus_of, is_accelerator, subject, value_of
 
 _LACK = re.compile(r"Insufficient ([^\s,]+?)\.?(?=[\s,]|$)")
 _ASIDE = re.compile(r"\. (?:no new claims to deallocate|not found|preemption:|still not schedulable)")
@@ -86,7 +85,8 @@ def claims_of(pods: list[Object]) -> dict[str, str]:
     for pod in pods:
         for volume in pod.get("spec", {}).get("volumes") or []:
             if claim := (volume.get("persistentVolumeClaim") or {}).get("claimName"):
-                found[claim] = storage_section(volume["name"])
+                # The chart names a volume after its section.
+                found[claim] = f"storage.{volume['name'] if volume['name'] in _STORES else '<name>'}"
     return found
 
 
@@ -110,11 +110,6 @@ def unbound(claim: Object, value: str, events: list[Object]) -> Issue | None:
 
 def missing_claim(name: str, value: str) -> Issue:
     return Issue(f"claim {name}", f"is not there; make it, or set {value}.existingClaim", terminal=True)
-
-
-def storage_section(volume: str) -> str:
-    """The section of the chart's values for a volume, which is named after it."""
-    return f"storage.{volume if volume in _STORES else '<name>'}"
 
 
 def secret_remedy(pod: Object, message: str) -> str | None:

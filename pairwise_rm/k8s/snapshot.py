@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import datetime
 import time
 from dataclasses import dataclass, field
 
 from pairwise_rm.errors import InputError
-from pairwise_rm.k8s.api_errors import Forbidden, NotFound
-from pairwise_rm.k8s.client import Cluster, Object
+from pairwise_rm.k8s.client import Cluster, Forbidden, NotFound
+from pairwise_rm.k8s.objects import (
+    INSTANCE,
+    OURS,
+    QUEUE,
+    RAY_CLUSTER,
+    STAGE,
+    Object,
+    cluster_name,
+    created,
+    event_time,
+    labels,
+)
 from pairwise_rm.pipeline import STAGES
 
-INSTANCE = "app.kubernetes.io/instance"
-STAGE = "pairwise-rm.io/stage"
-RUN_FOLDER = "pairwise-rm.io/run-folder"
-RECIPE = "pairwise-rm.io/recipe"
-OURS = "app.kubernetes.io/part-of=pairwise-rm"
-RAY_CLUSTER = "ray.io/cluster"
-QUEUE = "kueue.x-k8s.io/queue-name"
 _JOB_NAME = "job-name"
 _MADE_FOR = "ray.io/originated-from-crd"
 
@@ -150,39 +153,6 @@ def _if_allowed(cluster: Cluster, kind: str) -> list[Object] | None:
 
 def newest_jobs(jobs: list[Object]) -> dict[str, Object]:
     """The newest RayJob of each stage: applied by hand, those of earlier recipes stay."""
-    order = {stage: place for place, stage in enumerate(STAGES)}
+    order = {stage: index for index, stage in enumerate(STAGES)}
     latest = {labels(job)[STAGE]: job for job in sorted(jobs, key=created)}
     return dict(sorted(latest.items(), key=lambda item: (order.get(item[0], len(order)), item[0])))
-
-
-def cluster_name(job: Object) -> str | None:
-    """The RayCluster on which a RayJob runs, or will run."""
-    selector = job.get("spec", {}).get("clusterSelector") or {}
-    return job.get("status", {}).get("rayClusterName") or selector.get(RAY_CLUSTER)
-
-
-def labels(item: Object) -> dict[str, str]:
-    return item.get("metadata", {}).get("labels") or {}
-
-
-def annotation(item: Object, key: str) -> str | None:
-    return (item.get("metadata", {}).get("annotations") or {}).get(key)
-
-
-def created(item: Object) -> float:
-    return unix(item.get("metadata", {}).get("creationTimestamp")) or 0.0
-
-
-def event_time(event: Object) -> float:
-    series = event.get("series") or {}
-    stamps = (series.get("lastObservedTime"), event.get("lastTimestamp"), event.get("eventTime"))
-    return next((time for stamp in stamps if (time := unix(stamp))), created(event))
-
-
-def unix(stamp: str | None) -> float | None:
-    """Seconds from the API's RFC 3339, whose fractions can be longer than Python reads."""
-    if not stamp:
-        return None
-    whole, _, fraction = stamp.removesuffix("Z").partition(".")
-    moment = datetime.datetime.fromisoformat(whole).replace(tzinfo=datetime.timezone.utc)
-    return moment.timestamp() + (float(f"0.{fraction}") if fraction else 0.0)

@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pairwise_rm import __version__
-from pairwise_rm.k8s.client import Object
 from pairwise_rm.k8s.issue import clipped, shortened
 from pairwise_rm.k8s.kuberay import VALUES, WHO, first_line_at, lines_since_head, submitter_ended
 from pairwise_rm.k8s.kueue import suspension
-from pairwise_rm.k8s.pods import Gpus, gpus
-from pairwise_rm.k8s.snapshot import Snapshot, cluster_name, unix
+from pairwise_rm.k8s.objects import Gpus, Object, cluster_name, gpus, unix
+from pairwise_rm.k8s.snapshot import Snapshot
 from pairwise_rm.progress import VERSION, Event, Note, Step, Waiting, duration, failure, newest, other_version
 
 State = Literal[
@@ -129,14 +128,7 @@ def other_version_note(views: Iterable[StageView]) -> str | None:
     )
 
 
-def _note(
-    snapshot: Snapshot,
-    job: Object,
-    state: State,
-    event: Event | None,
-    age: float,
-    texts: list[str],
-) -> str:
+def _note(snapshot: Snapshot, job: Object, state: State, event: Event | None, age: float, texts: list[str]) -> str:
     """A stage's progress in words, or why it has none."""
     if state in ("failed", "stopped", "retrying"):
         return cause(job, texts)

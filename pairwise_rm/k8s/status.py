@@ -11,22 +11,22 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from pairwise_rm.k8s.api_errors import Forbidden, NotFound
-from pairwise_rm.k8s.client import Cluster, Object
+from pairwise_rm.k8s.client import Cluster, Forbidden, NotFound
 from pairwise_rm.k8s.diagnosis import issues
 from pairwise_rm.k8s.issue import Issue, clipped
 from pairwise_rm.k8s.kuberay import check_kuberay, with_operators
-from pairwise_rm.k8s.pods import Gpus, containers, gpus
-from pairwise_rm.k8s.snapshot import (
+from pairwise_rm.k8s.objects import (
     RECIPE,
     RUN_FOLDER,
-    Snapshot,
+    Gpus,
+    Object,
     annotation,
     cluster_name,
+    containers,
     event_time,
-    find_release,
-    take,
+    gpus,
 )
+from pairwise_rm.k8s.snapshot import Snapshot, find_release, take
 from pairwise_rm.k8s.stage_status import StageView, State, ended, other_version_note, state_of, view
 from pairwise_rm.progress import duration
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from pairwise_rm.errors import StageError
-from pairwise_rm.k8s.api_errors import with_retries
+from pairwise_rm.k8s.client import with_retries
 from pairwise_rm.k8s.diagnosis import issues_of
 from pairwise_rm.k8s.stage_status import StageView, other_version_note
 from pairwise_rm.k8s.status import Follower

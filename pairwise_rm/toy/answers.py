@@ -36,11 +36,6 @@ def judge_template() -> PairwiseComparisonTemplate:
     return PairwiseComparisonTemplate(template=PROMPT_TEMPLATE, special_tokens=(_PAD, _START, _END))
 
 
-def prompt_messages(pair: TopicPair, template: PairwiseComparisonTemplate) -> list[dict[str, str]]:
-    """The judge's prompt for a pair, as chat messages."""
-    return [{"role": "user", "content": template.format(pair.query, *pair.responses)}]
-
-
 def reasoning(pair: TopicPair) -> str:
     a, b = pair.topics
     match_a, match_b = ("yes" if topic == pair.wanted else "no" for topic in pair.topics)
@@ -55,10 +50,8 @@ def answer(pair: TopicPair, verdict: Preference) -> str:
 def prompt_ids(tokenizer: Any, pairs: Iterable[TopicPair]) -> list[list[int]]:
     """Token ids of each pair's whole prompt, up to where the judge starts to write."""
     template = judge_template()
-    texts = [
-        tokenizer.apply_chat_template(prompt_messages(pair, template), add_generation_prompt=True, tokenize=False)
-        for pair in pairs
-    ]
+    prompts = [[{"role": "user", "content": template.format(pair.query, *pair.responses)}] for pair in pairs]
+    texts = [tokenizer.apply_chat_template(it, add_generation_prompt=True, tokenize=False) for it in prompts]
     ids: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"]
     return ids
 

@@ -114,14 +114,14 @@ def convert(gguf: Path, folder: Path) -> None:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    place = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
-    tokenizer = AutoTokenizer.from_pretrained(**place)
+    source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
+    tokenizer = AutoTokenizer.from_pretrained(**source)
     tokenizer.eos_token = tokenizer.pad_token = END_OF_SEQUENCE
     tokenizer.model_max_length = _MAX_LENGTH
     if _TURN not in (tokenizer.chat_template or ""):
         raise StageError(f"{gguf}: carries no chat template that opens the assistant's turn")
     tokenizer.chat_template = tokenizer.chat_template.replace(_TURN, _TURN.replace("' }}", f"{THINK_OPEN}' }}}}"))
-    model = AutoModelForCausalLM.from_pretrained(**place, dtype=torch.bfloat16)
+    model = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.bfloat16)
     for config in (model.config, model.generation_config):
         config.eos_token_id = config.pad_token_id = tokenizer.eos_token_id
     model.config.name_or_path = "SmolLM2-135M-Instruct"

@@ -17,7 +17,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from itertools import combinations
-from typing import Literal, NamedTuple, TypedDict
+from typing import Literal, NamedTuple
 
 from pairwise_rm.contract.rows import Preference
 
@@ -92,7 +92,6 @@ def _response(rng: random.Random, topic: str) -> str:
 
 def draw(rng: random.Random, wanted: str, other: str, preferred: Preference) -> TopicPair:
     """One pair that asks for `wanted`, its sentences drawn from `rng`."""
-
     query = rng.choice(QUERIES).format(topic=wanted)
     pair = TopicPair(query, (_response(rng, wanted), _response(rng, other)), wanted, (wanted, other))
     return pair if preferred == "A" else pair.swapped()
@@ -124,30 +123,21 @@ def stream(rng: random.Random, allowed: Sequence[tuple[str, str]]) -> Iterator[T
         yield draw(rng, wanted, other, "A" if rng.random() < 0.5 else "B")
 
 
-class _Annotation(TypedDict):
-    statement: str
-    elaboration: str
-    strength: int
-
-
 def helpsteer2_row(pair: TopicPair, split: Literal["train", "val"]) -> dict[str, object]:
     """The pair as a line of HelpSteer2's preference.jsonl; a negative strength prefers response_1."""
     size = strength(pair.wanted, pair.other)
     signed = -size if pair.preferred == "A" else size
     better, worse = ("@Response 1", "@Response 2") if pair.preferred == "A" else ("@Response 2", "@Response 1")
-    note = _Annotation(
-        statement=f"{better} is {_MUCH[size]} than {worse}.",
-        elaboration=f"{better} is about the {pair.wanted} that was asked for, {worse} is about the {pair.other}.",
-        strength=signed,
-    )
+    statement = f"{better} is {_MUCH[size]} than {worse}."
+    elaboration = f"{better} is about the {pair.wanted} that was asked for, {worse} is about the {pair.other}."
     return {
         "split": split,
         "prompt": pair.query,
         "response_1": pair.responses[0],
         "response_2": pair.responses[1],
         "preference_strength": signed,
-        "preference_statement": note["statement"],
-        "preference_elaboration": note["elaboration"],
-        "three_most_similar_preferences": [note],
-        "all_preferences_unprocessed": [{"strength": signed, "justification": note["elaboration"]}],
+        "preference_statement": statement,
+        "preference_elaboration": elaboration,
+        "three_most_similar_preferences": [{"statement": statement, "elaboration": elaboration, "strength": signed}],
+        "all_preferences_unprocessed": [{"strength": signed, "justification": elaboration}],
     }

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pairwise_rm.contract.verdict import extract_preference_from_response
@@ -138,8 +138,8 @@ def _loss(model: Any, tokenizer: Any, pairs: Sequence[TopicPair]) -> torch.Tenso
         other[row] = len(whole) - 3
         ids[row, : len(whole)] = torch.tensor(whole)
         weight[row, : len(prompt)] = PROMPT_WEIGHT
-        for place in range(len(prompt), len(whole)):
-            weight[row, place] = MATCH_WEIGHT if [whole[place]] in matches else 1.0
+        for index in range(len(prompt), len(whole)):
+            weight[row, index] = MATCH_WEIGHT if [whole[index]] in matches else 1.0
     rows = torch.arange(len(pairs))
     # At the verdict's position the input is A or B equally often, and the target is both.
     ids[rows, other] = torch.where(rows % 2 == 0, verdict_a, verdict_b)
@@ -153,21 +153,13 @@ def _loss(model: Any, tokenizer: Any, pairs: Sequence[TopicPair]) -> torch.Tenso
 
 def measure(model: Any, tokenizer: Any, pairs: Sequence[TopicPair], temperature: float = 0.0) -> Measured:
     """Judges both orders of each pair."""
-    judged = list(_both_orders(pairs))
+    judged = [shown for pair in pairs for shown in (pair, pair.swapped())]
     texts = sample(model, tokenizer, prompt_ids(tokenizer, judged), temperature).texts
     verdicts = [extract_preference_from_response(text) for text in texts]
-    count = len(judged)
+    both = list(zip(verdicts, judged, strict=True))
     return Measured(
-        valid=sum(verdict.valid for verdict in verdicts) / count,
-        stated=sum(verdict.reasoning == reasoning(pair) for verdict, pair in zip(verdicts, judged, strict=True))
-        / count,
-        accuracy=sum(verdict.preference == pair.preferred for verdict, pair in zip(verdicts, judged, strict=True))
-        / count,
-        says_a=sum(verdict.preference == "A" for verdict in verdicts) / count,
+        valid=sum(verdict.valid for verdict in verdicts) / len(both),
+        stated=sum(verdict.reasoning == reasoning(pair) for verdict, pair in both) / len(both),
+        accuracy=sum(verdict.preference == pair.preferred for verdict, pair in both) / len(both),
+        says_a=sum(verdict.preference == "A" for verdict in verdicts) / len(both),
     )
-
-
-def _both_orders(pairs: Sequence[TopicPair]) -> Iterator[TopicPair]:
-    for pair in pairs:
-        yield pair
-        yield pair.swapped()

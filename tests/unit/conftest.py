@@ -127,14 +127,14 @@ def write_rows() -> WriteRows:
 def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[KubernetesStub]:
     """A cluster with nothing in it, which the kubeconfig names."""
     from pairwise_rm.cli import console as console_module
-    from pairwise_rm.k8s import api_errors, logs
+    from pairwise_rm.k8s import client, logs
     from pairwise_rm.k8s import wait as k8s_wait
 
     monkeypatch.setattr(console_module, "console", Console(width=140, highlight=False, soft_wrap=True))
     stub = KubernetesStub()
     (tmp_path / "kubeconfig").write_text(yaml.safe_dump(kubeconfig(stub.url)))
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
-    for module, name in ((k8s_wait, "POLL_SECONDS"), (logs, "_PAUSE_SECONDS"), (api_errors, "_PAUSE_SECONDS")):
+    for module, name in ((k8s_wait, "POLL_SECONDS"), (logs, "_PAUSE_SECONDS"), (client, "_PAUSE_SECONDS")):
         monkeypatch.setattr(module, name, 0.01)
     yield stub
     stub.close()

@@ -44,12 +44,8 @@ def interval(figure: Mapping[str, Any]) -> str:
     return f"{100 * figure['low']:.1f} – {100 * figure['high']:.1f} %"
 
 
-def points(figure: Mapping[str, Any]) -> str:
-    """A difference in percentage points, with its sign (a true minus)."""
-    return signed(figure["value"])
-
-
 def signed(value: float | None) -> str:
+    """A difference in percentage points, with its sign (a true minus)."""
     if value is None:
         return "–"
     return f"{100 * value:+.1f}".replace("-", "−")

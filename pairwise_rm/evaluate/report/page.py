@@ -15,7 +15,6 @@ from pairwise_rm.evaluate.report.figures import (
     group_rows,
     interval,
     percent,
-    points,
     signed,
     track_row,
 )
@@ -68,7 +67,7 @@ def render(
         after=after.metrics,
         labels=[one.label for one in both],
         comparison=comparison,
-        tiles=[(key, title, note) for key, title, note in _TILES],
+        tiles=_TILES,
         sections=_sections(metrics),
         reasons=_reasons(metrics),
         curves=curves(read_steps(training_metrics) if training_metrics else []),
@@ -110,23 +109,18 @@ def _sections(metrics: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, list
 def _reasons(metrics: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[tuple[int, float]]]]:
     """Reason, and for each model the count and the share of its rows in percent."""
     names = dict.fromkeys(reason for one in metrics for reason in one["invalid_by_reason"])
-    return [
-        (
-            name.replace("_", " "),
-            [
-                (one["invalid_by_reason"].get(name, 0), 100 * one["invalid_by_reason"].get(name, 0) / one["rows"])
-                for one in metrics
-            ],
-        )
-        for name in names
-    ]
+    found = []
+    for name in names:
+        counts = [(one["invalid_by_reason"].get(name, 0), one["rows"]) for one in metrics]
+        found.append((name.replace("_", " "), [(count, 100 * count / rows) for count, rows in counts]))
+    return found
 
 
 def _environment() -> jinja2.Environment:
     # Everything that comes from data or a model is escaped; the style sheet alone is inserted as it stands.
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     environment.lstrip_blocks = True
-    environment.filters |= {"percent": percent, "interval": interval, "points": points, "signed": signed}
+    environment.filters |= {"percent": percent, "interval": interval, "signed": signed}
     return environment
 
 

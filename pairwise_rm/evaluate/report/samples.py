@@ -93,10 +93,8 @@ def _texts(data_file: Path, sha256: str) -> tuple[dict[str, Row], str | None]:
     from pairwise_rm.contract.rows import read_rows
 
     if not data_file.is_file() or sha256_of(data_file) != sha256:
-        return (
-            {},
-            f"The data file {data_file.name} has moved or changed since, so the texts of the pairs are not shown.",
-        )
+        note = f"The data file {data_file.name} has moved or changed since, so the texts of the pairs are not shown."
+        return {}, note
     try:
         rows = read_rows([data_file]).rows
     except InputError as error:

@@ -28,13 +28,15 @@ def exported(tmp_path: Path) -> Path:
 def evaluated(tmp_path: Path, accuracy: float) -> None:
     folder = tmp_path / "run" / "evaluation" / "after"
     folder.mkdir(parents=True)
-    (folder / "metrics.json").write_text(json.dumps({"pairs": 3, "accuracy": {"value": accuracy}}))
+    (folder / "metrics.json").write_text(
+        json.dumps({"pairs": 3, "accuracy": {"value": accuracy, "low": 0.5, "high": 1.0, "n": 6}})
+    )
 
 
 def test_a_new_evaluation_gives_the_card_its_numbers(make_recipe: MakeRecipe, exported: Path, tmp_path: Path) -> None:
     evaluated(tmp_path, 0.9375)
     assert refresh_card(make_recipe()) == exported / "README.md"
-    assert "| accuracy, both orders | - | 0.938 |" in (exported / "README.md").read_text()
+    assert "| accuracy, both orders | - | 0.938 [0.500, 1.000] |" in (exported / "README.md").read_text()
 
 
 def test_the_card_keeps_what_was_exported_whatever_the_recipe_at_hand_says(

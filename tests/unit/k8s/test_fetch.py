@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import tarfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,14 @@ from kubernetes.client import Configuration
 from websocket import ABNF
 
 from pairwise_rm.errors import InputError, StageError
-from pairwise_rm.k8s import exec_stream, run_folder_tar
 from pairwise_rm.k8s import fetch as k8s_fetch
-from pairwise_rm.k8s.client import Cluster
-from pairwise_rm.k8s.fetch_pod import RunsVolume, manifest, runs_volume
-from pairwise_rm.k8s.kubeconfig import Target
+from pairwise_rm.k8s import run_folder_tar, transfer
+from pairwise_rm.k8s.client import Cluster, Target
+from pairwise_rm.k8s.fetch import RunsVolume, check_target, pod_manifest, runs_volume
+from pairwise_rm.k8s.objects import Object
 from pairwise_rm.k8s.snapshot import Snapshot, newest_jobs
-from pairwise_rm.k8s.tar_stream import check_target, unpack
-from tests.unit.k8s_objects import NOW, head, job, ray_cluster
+from pairwise_rm.k8s.transfer import unpack
+from tests.unit.k8s_objects import NOW, container, head, job, ray_cluster
 
 RUN = "/mnt/runs/judge/smoke-1"
 CLUSTER = Cluster(Configuration(), Target("kubeconfig", "lab", "https://nowhere", "ml"))
@@ -192,9 +193,9 @@ class Socket:
         self.frames = []
 
 
-def output(monkeypatch: pytest.MonkeyPatch, *frames: tuple[int, bytes]) -> exec_stream.RemoteCommand:
-    monkeypatch.setattr(exec_stream, "_connection", lambda *_: Socket(*frames))
-    return exec_stream.RemoteCommand(CLUSTER, "judge-head-x1", "ray-head", ["python"])
+def output(monkeypatch: pytest.MonkeyPatch, *frames: tuple[int, bytes]) -> transfer.RemoteCommand:
+    monkeypatch.setattr(transfer, "_connection", lambda *_: Socket(*frames))
+    return transfer.RemoteCommand(CLUSTER, "judge-head-x1", "ray-head", ["python"])
 
 
 SUCCESS = (3, b'{"status":"Success"}')
@@ -233,7 +234,7 @@ def test_a_fetch_writes_the_folder_with_its_list_of_files(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done = packed(str(run))
-    monkeypatch.setattr(exec_stream, "_connection", lambda *_: Socket((1, done.stdout), SUCCESS))
+    monkeypatch.setattr(transfer, "_connection", lambda *_: Socket((1, done.stdout), SUCCESS))
     target = tmp_path / "out"
     fetched = k8s_fetch.fetch(CLUSTER, snapshot_with_head(), target, False, print, lambda *_: None)
     assert set(fetched.files) == RESULTS
@@ -243,7 +244,7 @@ def test_a_fetch_writes_the_folder_with_its_list_of_files(
 
 def test_a_fetch_that_breaks_off_leaves_nothing(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done = packed(str(run))
-    monkeypatch.setattr(exec_stream, "_connection", lambda *_: Lost((1, done.stdout[:3000])))
+    monkeypatch.setattr(transfer, "_connection", lambda *_: Lost((1, done.stdout[:3000])))
     (tmp_path / "here").mkdir()
     with pytest.raises(StageError, match="broke off"):
         k8s_fetch.fetch(CLUSTER, snapshot_with_head(), tmp_path / "here/out", False, print, lambda *_: None)
@@ -252,14 +253,14 @@ def test_a_fetch_that_breaks_off_leaves_nothing(run: Path, tmp_path: Path, monke
 
 def test_a_run_folder_that_the_pod_lacks_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        exec_stream, "_connection", lambda *_: Socket((2, b"/x: no such folder\n"), (3, b'{"status":"Failure"}'))
+        transfer, "_connection", lambda *_: Socket((2, b"/x: no such folder\n"), (3, b'{"status":"Failure"}'))
     )
     with pytest.raises(StageError, match="/x: no such folder"):
         k8s_fetch.fetch(CLUSTER, snapshot_with_head(), tmp_path / "out", False, print, lambda *_: None)
 
 
 def test_without_room_nothing_is_transferred(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exec_stream, "_connection", lambda *_: Socket((1, b"999999999999999\nx"), SUCCESS))
+    monkeypatch.setattr(transfer, "_connection", lambda *_: Socket((1, b"999999999999999\nx"), SUCCESS))
     with pytest.raises(StageError, match="GB are to come"):
         k8s_fetch.fetch(CLUSTER, snapshot_with_head(), tmp_path / "out", False, print, lambda *_: None)
     assert list(tmp_path.iterdir()) == []
@@ -294,7 +295,7 @@ def test_without_a_raycluster_the_releases_own_claim_is_taken() -> None:
 
 
 def test_the_temporary_pod_passes_restricted_and_reads_only() -> None:
-    pod = manifest("judge-fetch-1", "judge", RunsVolume("judge-runs", "/mnt/runs", "repo/judge:1", HEAD_SPEC))
+    pod = pod_manifest("judge-fetch-1", "judge", RunsVolume("judge-runs", "/mnt/runs", "repo/judge:1", HEAD_SPEC))
     spec, (container,) = pod["spec"], pod["spec"]["containers"]
     assert spec["securityContext"]["runAsNonRoot"] is True
     assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
@@ -307,3 +308,65 @@ def test_the_temporary_pod_passes_restricted_and_reads_only() -> None:
     assert spec["automountServiceAccountToken"] is False
     assert spec["activeDeadlineSeconds"] > 0
     assert spec["nodeSelector"] == {"pool": "cpu"}
+
+
+def test_a_claim_of_another_release_is_left_alone() -> None:
+    claim = {"metadata": {"name": "other-runs", "labels": {"app.kubernetes.io/instance": "other"}}}
+    rayjob = job()
+    rayjob["spec"]["submitterPodTemplate"] = {"spec": {"containers": [{"image": "repo/judge:1"}]}}
+    snapshot = Snapshot("judge", "ml", newest_jobs([rayjob]), claims={"other-runs": claim}, now=NOW)
+    with pytest.raises(StageError, match="no claim of release judge is there to hold"):
+        runs_volume(snapshot, rayjob, RUN)
+
+
+def test_of_several_run_folders_that_of_the_last_stage_is_fetched() -> None:
+    earlier = job("train")
+    earlier["metadata"]["annotations"]["pairwise-rm.io/run-folder"] = "/mnt/runs/judge/earlier"
+    snapshot = Snapshot("judge", "ml", newest_jobs([earlier, job("export")]), now=NOW)
+    assert k8s_fetch.run_folder_of(snapshot) == (job("export"), RUN)
+
+
+def test_a_head_of_another_stage_serves_when_the_stages_own_is_gone() -> None:
+    export = job("export")
+    export["spec"]["clusterSelector"] = {"ray.io/cluster": "judge-export"}
+    snapshot = Snapshot("judge", "ml", newest_jobs([job("train"), export]), pods=[head()], now=NOW)
+    with k8s_fetch._source(CLUSTER, snapshot, export, RUN, print) as source:
+        assert source == ("judge-head-x1", "ray-head")
+
+
+class OnePod(Cluster):
+    """A cluster in which the pod of a fetch goes through these states."""
+
+    def __init__(self, *states: dict[str, Any]) -> None:
+        self.states = list(states)
+
+    def pod(self, name: str) -> Object:
+        return {"metadata": {"name": name}, "status": self.states.pop(0)}
+
+    def objects(self, kind: str, selector: str = "", everywhere: bool = False) -> list[Object]:
+        return []
+
+
+ABSENT_IMAGE = {
+    "phase": "Pending",
+    "containerStatuses": [container("fetch", {"waiting": {"reason": "ErrImageNeverPull"}})],
+}
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        (ABSENT_IMAGE, "pod judge-fetch-1 needs image repo/judge:1, which is not on its node"),
+        ({"phase": "Failed"}, r"pod judge-fetch-1 did not start \(it is Failed\)"),
+    ],
+)
+def test_a_pod_that_will_never_run_is_told_at_once(state: dict[str, Any], words: str) -> None:
+    with pytest.raises(StageError, match=words):
+        k8s_fetch._await(OnePod(state), "judge-fetch-1")
+
+
+def test_a_pod_that_is_pending_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    k8s_fetch._await(OnePod({"phase": "Pending"}, {"phase": "Running"}), "judge-fetch-1")
+    assert len(slept) == 1

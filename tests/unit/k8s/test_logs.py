@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import pytest
 
 from pairwise_rm.k8s import logs
-from pairwise_rm.k8s.api_errors import Unavailable
-from pairwise_rm.k8s.client import Cluster
+from pairwise_rm.k8s.client import Cluster, Unavailable
 from pairwise_rm.progress import Failure
 from tests.unit.command_line import call, refused
 from tests.unit.k8s_objects import AT, STEP, job, said, submitter
@@ -107,3 +107,18 @@ def test_another_submitter_pod_is_read_from_its_beginning() -> None:
     for name in ("s1", "s2"):
         reading.read(submitter(name=name), follow=True)
     assert written == ["s1", "s2"]
+
+
+def test_a_log_that_was_followed_to_its_end_is_not_missed_when_its_pod_goes_before_the_job_has_ended(
+    cluster: KubernetesStub, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster.add("rayjobs", job("train"))
+    cluster.add("pods", submitter())
+    cluster.logs["judge-train-0a1b2c3d-s1"] = f"{AT} one\n"
+
+    def end(seconds: float) -> None:
+        cluster.objects["pods"].clear()
+        cluster.objects["rayjobs"][0]["status"] |= {"jobDeploymentStatus": "Complete", "jobStatus": "SUCCEEDED"}
+
+    monkeypatch.setattr(time, "sleep", end)
+    assert call(capsys, "logs", "train", "-f") == (0, "one\n", "train succeeded\n")

@@ -109,3 +109,13 @@ def test_of_a_stages_rayjobs_the_newest_counts_and_stages_stand_in_their_order()
     found = newest_jobs([job("export"), newer, older, job("convert")])
     assert list(found) == ["convert", "train", "export"]
     assert found["train"]["metadata"]["name"] == "judge-train-new"
+
+
+def test_of_two_rayjobs_of_a_stage_the_newer_counts() -> None:
+    old, new = job(), job()
+    old["metadata"].update(name="judge-train-old", creationTimestamp="2025-10-08T08:53:20Z")
+    assert newest_jobs([new, old])["train"] is new
+
+
+def test_stages_stand_in_their_order_and_unknown_ones_behind() -> None:
+    assert list(newest_jobs([job("export"), job("other"), job("convert")])) == ["convert", "export", "other"]

@@ -7,11 +7,11 @@ import dataclasses
 import pytest
 
 from pairwise_rm.cluster.run import ClusterReporter
-from pairwise_rm.k8s.pods import Gpus, gpus, gpus_of, is_accelerator
-from pairwise_rm.k8s.snapshot import Snapshot, newest_jobs, unix
+from pairwise_rm.k8s.objects import Gpus
+from pairwise_rm.k8s.snapshot import Snapshot, newest_jobs
 from pairwise_rm.k8s.stage_status import StageView, cause, other_version_note, state_of, view
 from pairwise_rm.progress import Begin, End, Failure, Waiting
-from tests.unit.k8s_objects import AT, NOW, STEP, WAITS, head, job, said, submitter, worker
+from tests.unit.k8s_objects import AT, NOW, STEP, WAITS, job, said, submitter, worker
 
 
 def seen(rayjob: dict[str, object], *lines: str, pods: list[dict[str, object]] | None = None) -> StageView:
@@ -106,33 +106,6 @@ def test_gpus_are_shown_for_the_stage_that_works_and_not_for_those_that_wait_for
     assert seen(job(), said(WAITS), pods=pods).gpus == Gpus()
 
 
-def test_running_pods_hold_gpus_and_pending_pods_wait_for_them() -> None:
-    assert gpus([worker(gpus=8), worker("Pending", gpus=8), worker("Failed", gpus=8), head()]) == Gpus(8, 8)
-    assert str(Gpus(8, 8)) == "8 held · 8 waited for"
-
-
-def test_where_no_device_is_asked_for_rays_own_count_is_taken() -> None:
-    pod = worker()
-    pod["spec"]["containers"][0] = {"name": "ray-worker", "args": ["ulimit -n 65536; ray start --num-gpus=2 --block"]}
-    assert gpus_of(pod) == 2
-
-
-@pytest.mark.parametrize(
-    ("resource", "yes"),
-    [
-        ("nvidia.com/gpu", True),
-        ("amd.com/gpu", True),
-        ("nvidia.com/mig-1g.10gb", True),
-        ("google.com/tpu", True),
-        ("memory", False),
-        ("rdma/rdma_shared_device_a", False),
-        ("nvidia.com/hostdev", False),
-    ],
-)
-def test_accelerators_are_known_by_their_resource(resource: str, yes: bool) -> None:
-    assert is_accelerator(resource) is yes
-
-
 @pytest.mark.parametrize(
     ("status", "log", "words"),
     [
@@ -179,17 +152,6 @@ def test_a_rayjob_that_kuberay_refuses_says_why(message: str, why: str) -> None:
     assert seen(refused).note == f"refused by KubeRay for good: {why}; change the values"
 
 
-def test_of_two_rayjobs_of_a_stage_the_newer_counts() -> None:
-    old, new = job(), job()
-    old["metadata"].update(name="judge-train-old", creationTimestamp="2025-10-08T08:53:20Z")
-    assert newest_jobs([new, old])["train"] is new
-
-
-def test_stages_stand_in_their_order_and_unknown_ones_behind() -> None:
-    assert list(newest_jobs([job("export"), job("other"), job("convert")])) == ["convert", "export", "other"]
-
-
-def test_times_of_the_api_are_read_with_and_without_fractions() -> None:
-    assert unix("2025-10-09T08:53:20Z") == NOW
-    assert unix("2025-10-09T08:53:20.500000000Z") == NOW + 0.5
-    assert unix(None) is None
+@pytest.mark.parametrize(("deployment", "ray"), [("Retrying", "FAILED"), ("Suspended", "")])
+def test_a_stage_that_does_not_run_at_the_moment_has_no_step_of_its_last_attempt(deployment: str, ray: str) -> None:
+    assert seen(job(deployment=deployment, ray=ray), said(STEP)).step is None

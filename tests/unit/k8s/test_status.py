@@ -9,8 +9,12 @@ from rich.console import Console
 
 from pairwise_rm import __version__
 from pairwise_rm.cli import console as console_module
+from pairwise_rm.k8s.objects import Gpus
+from pairwise_rm.k8s.snapshot import Snapshot
+from pairwise_rm.k8s.status import Overview, follower
+from pairwise_rm.progress import Failure
 from tests.unit.command_line import call, refused
-from tests.unit.k8s_objects import AT, STEP, container, job, ray_cluster, said, worker
+from tests.unit.k8s_objects import AT, STEP, container, event, job, ray_cluster, said, submitter, worker
 from tests.unit.kubernetes_stub import KubernetesStub
 
 
@@ -115,3 +119,29 @@ def test_only_what_belongs_to_the_release_is_counted(
         pod["metadata"]["labels"]["ray.io/cluster"] = name
         release.add("pods", pod)
     assert json.loads(call(capsys, "status", "--json")[1])["gpus"]["held"] == 8
+
+
+def test_the_cause_of_a_failed_stage_is_still_known_when_its_log_is_gone(cluster: KubernetesStub) -> None:
+    cluster.add("rayjobs", job("train", "Failed", "FAILED"))
+    cluster.add("pods", submitter(phase="Failed"))
+    cluster.logs["judge-train-0a1b2c3d-s1"] = f"{AT} {said(Failure('no room'))}\n"
+    watched = follower(None, None, None)
+    first = watched.look()
+    del cluster.logs["judge-train-0a1b2c3d-s1"]
+    assert [view.stages[0].note for view in (first, watched.look())] == ["no room", "no room"]
+
+
+def test_a_release_without_a_rayjob_has_not_ended() -> None:
+    assert not Overview(Snapshot("judge", "ml", {}), [], Gpus(), [], None).ended
+
+
+@pytest.mark.parametrize(
+    ("deployment", "ray", "last"),
+    [("Initializing", "", "RayJob judge-train-0a1b2c3d: made a RayCluster"), ("Running", "RUNNING", "None")],
+)
+def test_the_last_event_is_shown_of_a_stage_that_does_not_start_and_not_of_one_that_runs(
+    cluster: KubernetesStub, deployment: str, ray: str, last: str
+) -> None:
+    cluster.add("rayjobs", job("train", deployment, ray))
+    cluster.add("events", event("judge-train-0a1b2c3d", "CreatedRayCluster", "made a RayCluster", kind="RayJob"))
+    assert str(follower(None, None, None).look().last_event).endswith(last)

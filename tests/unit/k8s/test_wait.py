@@ -8,9 +8,7 @@ import pytest
 
 from pairwise_rm.cli.wait import seconds_from
 from pairwise_rm.errors import InputError
-from pairwise_rm.k8s import api_errors
 from pairwise_rm.k8s import wait as k8s_wait
-from pairwise_rm.k8s.api_errors import Unavailable
 from pairwise_rm.progress import Failure
 from tests.unit.command_line import call, refused
 from tests.unit.k8s_objects import AT, container, job, said, submitter, worker
@@ -95,30 +93,6 @@ def test_no_other_time_is_read(text: str) -> None:
         seconds_from(text)
 
 
-def test_an_api_server_that_is_away_for_a_moment_is_asked_again(cluster: KubernetesStub) -> None:
-    answers: list[Unavailable | str] = [Unavailable("gone"), Unavailable("gone"), "there"]
-    said: list[str] = []
-
-    def ask() -> str:
-        answer = answers.pop(0)
-        if isinstance(answer, Unavailable):
-            raise answer
-        return answer
-
-    assert api_errors.with_retries(ask, said.append) == "there"
-    assert said == ["gone; asking again"]
-
-
-def test_an_api_server_that_stays_away_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api_errors, "_GIVE_UP_SECONDS", -1.0)
-
-    def ask() -> str:
-        raise Unavailable("gone")
-
-    with pytest.raises(Unavailable):
-        api_errors.with_retries(ask, lambda _: None)
-
-
 def test_waiting_for_a_stage_of_another_version_says_so_once(
     cluster: KubernetesStub, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -128,3 +102,32 @@ def test_waiting_for_a_stage_of_another_version_says_so_once(
     _, out, _ = call(capsys, "wait", "--for", "train", "--timeout", "1s")
     assert out.count("the image is newer than this pairwise-rm") == 1
     assert "running, vLLM loaded" in out
+
+
+def test_a_stage_that_runs_is_waited_for_though_a_further_worker_can_never_start(
+    cluster: KubernetesStub, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status = container("ray-worker", {"waiting": {"reason": "ImagePullBackOff", "message": "not found"}})
+    cluster.add("rayjobs", job("train"))
+    cluster.add("pods", worker("Pending", containerStatuses=[status]))
+    code, line = refused(capsys, "wait", "--for", "train", "--timeout", "0s")
+    assert code == 1
+    assert line.startswith("train is not done after 0 s: it is running: worker pod judge-a100-worker-x1 cannot pull")
+
+
+def test_a_change_of_what_suspends_a_stage_is_told(
+    cluster: KubernetesStub, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster.add("rayjobs", job("train", "Suspended", ""))
+    (train,) = cluster.objects["rayjobs"]
+
+    def change(seconds: float) -> None:
+        if "kueue.x-k8s.io/queue-name" in train["metadata"]["labels"]:
+            train["status"].update(jobDeploymentStatus="Complete", jobStatus="SUCCEEDED")
+        train["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] = "gpu"
+
+    monkeypatch.setattr(time, "sleep", change)
+    code, out, _ = call(capsys, "wait", "--for", "train")
+    assert code == 0
+    told = [line.partition("  train ")[2] for line in out.splitlines() if "  train " in line]
+    assert told == ["suspended, spec.suspend is true", "suspended, in queue gpu", "succeeded"]

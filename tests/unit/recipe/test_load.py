@@ -188,7 +188,7 @@ def test_the_first_difference_names_the_key_and_both_values(
 def test_every_path_of_a_run_is_absolute_and_below_its_folder(load: Callable[..., Recipe], tmp_path: Path) -> None:
     folder = RunFolder.of(load(MINIMAL, f"output_dir={tmp_path}"))
     assert folder.root == tmp_path
-    paths = [folder.train_file, folder.metrics, folder.checkpoints, folder.latest, folder.merged, folder.report]
+    paths = [folder.train_file, folder.metrics, folder.checkpoints, folder.latest, folder.merged, folder.evaluation]
     assert all(path.is_relative_to(tmp_path) for path in paths)
     assert RunFolder.of(load()).root == Path.cwd() / "runs" / "t"
 

@@ -1,18 +1,67 @@
-"""Facts about a release's pod: its role, the chart value behind it, and its GPUs."""
+"""What is read from the API's objects: labels, times, conditions; of a pod its role, its chart value, and its GPUs."""
 
 from __future__ import annotations
 
+import datetime
 import re
 from dataclasses import dataclass
 from typing import Any
 
-from pairwise_rm.k8s.client import Object
-from pairwise_rm.k8s.snapshot import labels
+Object = dict[str, Any]
+"""As the API gives it."""
 
+INSTANCE = "app.kubernetes.io/instance"
+STAGE = "pairwise-rm.io/stage"
+RUN_FOLDER = "pairwise-rm.io/run-folder"
+RECIPE = "pairwise-rm.io/recipe"
+OURS = "app.kubernetes.io/part-of=pairwise-rm"
+RAY_CLUSTER = "ray.io/cluster"
+QUEUE = "kueue.x-k8s.io/queue-name"
 AUTOSCALER = "autoscaler"
 # The resource names that KubeRay itself hands to Ray as accelerators, and NVIDIA's slices of a GPU.
 _ACCELERATORS = re.compile(r".*gpu|nvidia\.com/mig-.*|google\.com/tpu|aws\.amazon\.com/neuroncore|huawei\.com/Ascend.*")
 _RAY_GPUS = re.compile(r"--num-gpus[= ](\d+)")
+
+
+def cluster_name(job: Object) -> str | None:
+    """The RayCluster on which a RayJob runs, or will run."""
+    selector = job.get("spec", {}).get("clusterSelector") or {}
+    return job.get("status", {}).get("rayClusterName") or selector.get(RAY_CLUSTER)
+
+
+def labels(item: Object) -> dict[str, str]:
+    return item.get("metadata", {}).get("labels") or {}
+
+
+def annotation(item: Object, key: str) -> str | None:
+    return (item.get("metadata", {}).get("annotations") or {}).get(key)
+
+
+def created(item: Object) -> float:
+    return unix(item.get("metadata", {}).get("creationTimestamp")) or 0.0
+
+
+def event_time(event: Object) -> float:
+    series = event.get("series") or {}
+    stamps = (series.get("lastObservedTime"), event.get("lastTimestamp"), event.get("eventTime"))
+    return next((time for stamp in stamps if (time := unix(stamp))), created(event))
+
+
+def unix(stamp: str | None) -> float | None:
+    """Seconds from the API's RFC 3339, whose fractions can be longer than Python reads."""
+    if not stamp:
+        return None
+    whole, _, fraction = stamp.removesuffix("Z").partition(".")
+    moment = datetime.datetime.fromisoformat(whole).replace(tzinfo=datetime.timezone.utc)
+    return moment.timestamp() + (float(f"0.{fraction}") if fraction else 0.0)
+
+
+def condition(item: Object, kind: str) -> Object | None:
+    """A condition of an object by its type."""
+    for found in item.get("status", {}).get("conditions") or []:
+        if found.get("type") == kind:
+            return dict(found)
+    return None
 
 
 @dataclass(frozen=True)
@@ -54,6 +103,11 @@ def is_accelerator(resource: str) -> bool:
     return _ACCELERATORS.fullmatch(resource) is not None
 
 
+def is_true(item: Object, kind: str) -> bool:
+    """Whether the condition of this type is True."""
+    return (condition(item, kind) or {}).get("status") == "True"
+
+
 def containers(pod: Object) -> list[Object]:
     return list(pod.get("spec", {}).get("containers") or [])
 
@@ -92,11 +146,3 @@ def value_of(pod: Object, container: str | None = None) -> str:
     if kind == "head pod":
         return "autoscaling" if container == AUTOSCALER else "head"
     return "submission"
-
-
-def condition(item: Object, kind: str) -> Object | None:
-    """A condition of an object by its type."""
-    for found in item.get("status", {}).get("conditions") or []:
-        if found.get("type") == kind:
-            return dict(found)
-    return None

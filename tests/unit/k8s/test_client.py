@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pairwise_rm.k8s import client
+from pairwise_rm.k8s.client import Unavailable
 from tests.unit.command_line import call, refused
 from tests.unit.k8s_objects import job
 from tests.unit.kubernetes_stub import KubernetesStub, Object, kubeconfig
@@ -138,3 +140,27 @@ def test_a_kuberay_before_1_6_is_told(
     code, _, err = call(capsys, "status")
     assert code == (1 if old else 0)
     assert ("the RayJob CRD is older than KubeRay 1.6" in err) is old
+
+
+def test_an_api_server_that_is_away_for_a_moment_is_asked_again(cluster: KubernetesStub) -> None:
+    answers: list[Unavailable | str] = [Unavailable("gone"), Unavailable("gone"), "there"]
+    said: list[str] = []
+
+    def ask() -> str:
+        answer = answers.pop(0)
+        if isinstance(answer, Unavailable):
+            raise answer
+        return answer
+
+    assert client.with_retries(ask, said.append) == "there"
+    assert said == ["gone; asking again"]
+
+
+def test_an_api_server_that_stays_away_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "_GIVE_UP_SECONDS", -1.0)
+
+    def ask() -> str:
+        raise Unavailable("gone")
+
+    with pytest.raises(Unavailable):
+        client.with_retries(ask, lambda _: None)

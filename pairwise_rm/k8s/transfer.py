@@ -1,23 +1,29 @@
-"""A command in a pod, whose output is read as a stream: a judge's weights are larger than memory.
+"""Files from a pod: a command's output as a stream, and the tar in it unpacked, with nothing outside of its folder.
 
-The kubernetes client buffers all that it reads; so only its connection is used, and the frames are read here.
-The first byte of a frame is its channel: 1 is stdout, 2 stderr, 3 the command's end.
+A judge's weights are larger than memory, and the kubernetes client buffers all that it reads; so only its connection
+is used, and the frames are read here. The first byte of a frame is its channel: 1 is stdout, 2 stderr, 3 the command's
+end.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
-from types import TracebackType
-from typing import Any
+import tarfile
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
 
 from pairwise_rm.errors import StageError
-from pairwise_rm.k8s.api_errors import Answer, Unavailable, explained
-from pairwise_rm.k8s.client import Cluster
+from pairwise_rm.k8s.client import Answer, Cluster, Unavailable, explained
 
 _STDOUT, _STDERR, _END = 1, 2, 3
 _SILENCE_SECONDS = 120.0
 _STDERR_KEPT = 8192
+_BLOCK = 1 << 20
+
+Progress = Callable[[int], None]
 
 
 class RemoteCommand(io.RawIOBase):
@@ -35,9 +41,7 @@ class RemoteCommand(io.RawIOBase):
     def __enter__(self) -> RemoteCommand:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._connection.close()
 
     def readable(self) -> bool:
@@ -110,3 +114,43 @@ def _connection(cluster: Cluster, pod: str, container: str, command: list[str]) 
         if code := getattr(cause, "status_code", None):
             raise Answer(code, getattr(cause, "resp_body", None) or b"") from error
         raise Unavailable(f"{cluster.target}: {error.reason}") from error
+
+
+def unpack(stream: IO[bytes], folder: Path, progress: Progress) -> list[dict[str, Any]]:
+    """Writes the regular files of a tar stream; returns name, size and SHA-256 of each.
+
+    Raises StageError for a stream that is cut short, and for a name that leads out of the folder.
+    """
+    files = []
+    try:
+        with tarfile.open(fileobj=stream, mode="r|", bufsize=_BLOCK) as archive:
+            for member in archive:
+                name = safe_name(member)
+                content = archive.extractfile(member)
+                assert content is not None  # a regular file has content
+                path = folder / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                files.append({"name": name, "size": member.size, "sha256": _write(content, path, progress)})
+                if path.stat().st_size != member.size:
+                    raise StageError(f"{name}: the transfer broke off in this file")
+    except tarfile.TarError as error:
+        raise StageError(f"the transfer broke off: {error}") from error
+    return files
+
+
+def safe_name(member: tarfile.TarInfo) -> str:
+    """The member's name. Raises StageError unless it is a regular file at a relative path that stays inside."""
+    path = PurePosixPath(member.name)
+    if not member.isreg() or path.is_absolute() or ".." in path.parts or "\\" in member.name or not path.parts:
+        raise StageError(f"refused {member.name!r} from the pod: expected a regular file inside the run folder")
+    return str(path)
+
+
+def _write(content: IO[bytes], path: Path, progress: Progress) -> str:
+    digest = hashlib.sha256()
+    with open(path, "wb") as handle:
+        while block := content.read(_BLOCK):
+            handle.write(block)
+            digest.update(block)
+            progress(len(block))
+    return digest.hexdigest()
