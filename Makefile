@@ -95,7 +95,7 @@ e2e-gitops: e2e ## Argo CD, Flux, Kueue and enforced policies on a real cluster 
 
 IMAGE_BUILD = VERSION=$(VERSION) REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) images/build
 
-# BASE_IMAGE= and FLASH_ATTN= build on another base, BUILDER= with docker, podman or buildah: see images/README.md
+# BASE_IMAGE= and FLASH_ATTN= build on another base, BLACKWELL=1 for B200 and GB300, BUILDER= with docker, podman or buildah: see images/README.md
 .PHONY: image-gpu
 image-gpu: ## Build the image for GPUs (IMAGE=REGISTRY/NAME:TAG), and print its layers and size
 	@$(IMAGE_BUILD) gpu $(or $(IMAGE),localhost/pairwise-rm:$(VERSION))
