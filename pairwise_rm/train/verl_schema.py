@@ -53,7 +53,7 @@ def check_keys(found: list[Setting], tree: Any) -> None:
 
     plain = OmegaConf.to_container(tree, resolve=False)
     for setting in found:
-        unknown = _unknown_part(setting.key, plain)
+        unknown = unknown_part(setting.key, plain)
         if unknown:
             known, key = unknown
             close = difflib.get_close_matches(key.rsplit(".", 1)[-1], known, n=1)
@@ -61,7 +61,7 @@ def check_keys(found: list[Setting], tree: Any) -> None:
             raise InputError(f"train.verl.{setting.key}: verl has no key {key}{hint}")
 
 
-def _unknown_part(key: str, tree: Any) -> tuple[list[str], str] | None:
+def unknown_part(key: str, tree: Any) -> tuple[list[str], str] | None:
     if any(key == prefix or key.startswith(f"{prefix}.") for prefix in _OPEN):
         return None
     node: Any = tree
