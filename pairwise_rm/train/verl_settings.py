@@ -270,22 +270,24 @@ def _runtime(recipe: Recipe) -> list[Setting]:
 def user_settings(recipe: Recipe, owned: list[Setting]) -> list[Setting]:
     """The keys of `train.verl`, flattened, without those that ask for what happens anyway.
 
-    Raises InputError for one that the launcher sets to another value, and for one that this training does not read.
+    Raises InputError, one line each, for those that the launcher sets to another value or this training does not read.
     """
-    found = []
+    found, problems = [], []
     for raw, value in flatten(recipe.train.verl).items():
         key = raw.lstrip("+")
         if entry := unread(key, recipe):
             if not says_nothing(entry, value):
                 remedy = f"set {entry.instead} instead" if entry.instead else "leave it out"
-                raise InputError(f"train.verl.{key}: this training does not read it, {entry.why}; {remedy}")
+                problems.append(f"train.verl.{key}: this training does not read it, {entry.why}; {remedy}")
         elif setting := _owner(key, owned):
             if not same_value(_value_at(key, setting), value):
-                raise InputError(_refusal(key, setting))
+                problems.append(_refusal(key, setting))
         elif any(key == prefix or key.startswith(f"{prefix}.") for prefix in _OWNED_PREFIXES):
-            raise InputError(f"train.verl.{key}: belongs to the launcher")
+            problems.append(f"train.verl.{key}: belongs to the launcher")
         else:
             found.append(Setting(key, value, "train.verl"))
+    if problems:
+        raise InputError("\n".join(problems))
     return found
 
 

@@ -56,11 +56,16 @@ def _below(section: str, names: str, why: str, instead: str | None = None) -> tu
     return tuple(Unread(f"{section}.{name}", why, instead) for name in names.split())
 
 
+OF_THE_TUTORIAL: tuple[Unread, ...] = (
+    Unread("data.pairwise_response_index", "it belongs to the RM-Gallery tutorial's dataset", None, (0,)),
+)
+"""Keys that verl's tree does not have, and scripts of the tutorial pass."""
+
 UNREAD: tuple[Unread, ...] = (
     Unread("model_engine", "the tree is composed for FSDP", anyway=("dp",)),
     # ---- the reward, by its old names
     Unread("custom_reward_function.path", _OLD_REWARD, "reward.function.path"),
-    Unread("custom_reward_function.name", _OLD_REWARD, "reward.function.name"),
+    Unread("custom_reward_function.name", _OLD_REWARD, "reward.function.name", ("compute_score",)),
     Unread("custom_reward_function", _OLD_REWARD, "reward.function"),
     Unread("reward_model.reward_manager", _OLD_REWARD, "train.verl.reward.reward_manager.name", ("naive",)),
     Unread("reward_model.num_workers", _OLD_REWARD, "train.verl.reward.num_workers"),
@@ -227,7 +232,7 @@ def unread(key: str, recipe: Recipe) -> Unread | None:
     """The entry that says why this key would change nothing; the longest one that fits."""
     found = [
         entry
-        for entry in UNREAD
+        for entry in (*UNREAD, *OF_THE_TUTORIAL)
         if (key == entry.key or key.startswith(f"{entry.key}.")) and (entry.where is None or entry.where(recipe))
     ]
     return max(found, key=lambda entry: len(entry.key)) if found else None

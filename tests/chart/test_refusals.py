@@ -91,6 +91,10 @@ CASES: dict[str, Case] = {
         recipe(data__files={"train": "/mnt/data/train.parquet", "test": "test.parquet"}),
         'recipe data.files.test: "test.parquet" is relative; give a path below /mnt/data, the claim of storage.data',
     ),
+    "a relative file with a reward": Case(
+        recipe(reward__function={"path": "mine.py"}),
+        'recipe reward.function.path: "mine.py" is relative; give a path that all pods have, such as below /mnt/data',
+    ),
     # ---- what the pools can give
     "no pool": Case(
         {"pools": {"gpu": None}}, "pools: there is none; the stages need Ray workers, so name at least one"

@@ -79,6 +79,11 @@ Inputs: base, which is changed; over.
 {{- else if and (eq $source.type "local") (not (isAbs ($source.path | default ""))) -}}
 {{- fail (printf "recipe data.configs.path: %q is relative; give a path below /mnt/data, the claim of storage.data" ($source.path | default "")) -}}
 {{- end -}}
+{{- with $recipe.reward.function -}}
+{{- if not (or (isAbs .path) (hasPrefix "pkg://" .path)) -}}
+{{- fail (printf "recipe reward.function.path: %q is relative; give a path that all pods have, such as below /mnt/data, or pkg:// and a module of the image" .path) -}}
+{{- end -}}
+{{- end -}}
 {{- toJson $recipe -}}
 {{- end -}}
 
