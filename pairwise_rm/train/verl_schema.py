@@ -71,7 +71,7 @@ def unknown_part(key: str, tree: Any) -> tuple[list[str], str] | None:
             # Below an empty mapping verl accepts any key, below a value none.
             return None if isinstance(node, dict) or node is None else ([], ".".join(parts[:depth]) + "." + part)
         if part not in node:
-            fields = _fields(node.get("_target_"))
+            fields = fields_of(node.get("_target_"))
             if part in fields:
                 return None
             return [*node, *fields], ".".join(parts[: depth + 1])
@@ -79,7 +79,7 @@ def unknown_part(key: str, tree: Any) -> tuple[list[str], str] | None:
     return None
 
 
-def _fields(target: str | None) -> list[str]:
+def fields_of(target: str | None) -> list[str]:
     if not target:
         return []
     module, _, name = target.rpartition(".")

@@ -102,6 +102,7 @@ UNREAD: tuple[Unread, ...] = (
     Unread("algorithm.lam", _GAE, None, (1.0,)),
     Unread("algorithm.use_pf_ppo", _GAE, None, (False,)),
     Unread("algorithm.pf_ppo", _GAE),
+    *_below("algorithm", "gdpo_reward_keys gdpo_reward_weights", "only the GDPO estimator reads it"),
     Unread(
         "algorithm.filter_groups.max_num_gen_batches",
         "the sampler has no such limit",
@@ -144,6 +145,46 @@ UNREAD: tuple[Unread, ...] = (
             Unread(f"{part}.fsdp_config.turbo_config", "it belongs to the strategy fsdp_turbo"),
         )
     ),
+    *(
+        Unread(f"{part}.fsdp_config.{name}", "verl overwrites it", instead)
+        for part in (_ACTOR, _REF)
+        for name, instead in {
+            "use_dynamic_bsz": f"train.verl.{_ACTOR}.use_dynamic_bsz",
+            "max_token_len_per_gpu": f"train.verl.{_ACTOR}.ppo_max_token_len_per_gpu",
+            "micro_batch_size_per_gpu": "train.micro_batch_size_per_gpu",
+            "infer_max_token_len_per_gpu": f"train.verl.{_ROLLOUT}.log_prob_max_token_len_per_gpu",
+            "infer_micro_batch_size_per_gpu": "train.log_prob_micro_batch_size_per_gpu",
+            "use_remove_padding": "train.remove_padding",
+            "use_fused_kernels": f"train.verl.{_MODEL}.use_fused_kernels",
+        }.items()
+    ),
+    Unread(f"{_ACTOR}.ppo_infer_micro_batch_size_per_gpu", _ENGINE, "train.log_prob_micro_batch_size_per_gpu"),
+    Unread(
+        f"{_ACTOR}.ppo_infer_max_token_len_per_gpu", _ENGINE, f"train.verl.{_ROLLOUT}.log_prob_max_token_len_per_gpu"
+    ),
+    *_below(
+        _REF,
+        "checkpoint clip_ratio clip_ratio_low clip_ratio_high clip_ratio_c calculate_entropy calculate_sum_pi_squared "
+        "data_loader_seed entropy_coeff freeze_vision_tower grad_clip kl_loss_coef kl_loss_type loss_agg_mode "
+        "loss_scale_factor optim policy_loss ppo_epochs ppo_mini_batch_size qat shuffle tau_neg tau_pos use_kl_loss "
+        "use_prefix_grouper use_rollout_log_probs",
+        "the reference model is not trained",
+    ),
+    *_below(
+        _REF,
+        "ppo_micro_batch_size ppo_micro_batch_size_per_gpu ppo_infer_micro_batch_size_per_gpu",
+        "verl overwrites it",
+        "train.log_prob_micro_batch_size_per_gpu",
+    ),
+    *_below(
+        _REF,
+        "ppo_max_token_len_per_gpu ppo_infer_max_token_len_per_gpu",
+        "verl overwrites it",
+        f"train.verl.{_REF}.log_prob_max_token_len_per_gpu",
+    ),
+    Unread(f"{_REF}.use_dynamic_bsz", "verl overwrites it", f"train.verl.{_REF}.log_prob_use_dynamic_bsz"),
+    Unread(f"{_REF}.use_remove_padding", _ENGINE, "train.remove_padding"),
+    Unread(f"{_REF}.use_fused_kernels", _ENGINE, f"train.verl.{_MODEL}.use_fused_kernels"),
     # ---- model
     Unread(f"{_MODEL}.lora.rank", _MEGATRON, "model.lora.rank"),
     Unread(f"{_MODEL}.lora.alpha", _MEGATRON, "model.lora.alpha"),
@@ -181,6 +222,24 @@ UNREAD: tuple[Unread, ...] = (
     Unread(f"{_ROLLOUT}.log_prob_micro_batch_size", _PER_GPU, "train.log_prob_micro_batch_size_per_gpu"),
     Unread(f"{_ROLLOUT}.trace", "the sync trainer traces no rollouts yet"),
     Unread(f"{_ROLLOUT}.agent.custom_async_server", _NOWHERE),
+    *_below(_ROLLOUT, "server custom checkpoint_manager_class layer_name_map", _NOWHERE),
+    Unread(f"{_ROLLOUT}.sglang_engine_mode", _SGLANG),
+    Unread(f"{_ROLLOUT}.repetition_penalty", "verl's agent loop always sends 1.0", None, (1.0,)),
+    *(
+        unread
+        for section in ("distillation.teacher_models.teacher_model.inference", "reward.reward_model.rollout")
+        for unread in (
+            *_below(section, "server custom checkpoint_manager_class layer_name_map over_sample_rate", _NOWHERE),
+            *_below(section, "multi_stage_wake_up sglang_engine_mode", _SGLANG),
+            *_below(
+                section,
+                "standalone_gpu_memory_utilization",
+                _OTHER_MODE,
+                f"train.verl.{section}.gpu_memory_utilization",
+            ),
+        )
+    ),
+    Unread(f"{_ROLLOUT}.standalone_gpu_memory_utilization", _OTHER_MODE, "train.gpu_memory_utilization"),
     Unread(f"{_ROLLOUT}.multi_turn.enable", _OLD_TRAINER, f"train.verl.{_ROLLOUT}.agent.default_agent_loop", (False,)),
     *_below(
         f"{_ROLLOUT}.multi_turn",
