@@ -44,6 +44,8 @@ _SAID_OTHERWISE = {
     ("trainer.test_freq", "-1"): "train.validate_every=null",
     ("data.filter_overlong_prompts", "true"): "prompt.overlong=drop",
 }
+# The recipe key decides the same, in words of its own.
+_OTHER_WORDS = {"data.filter_overlong_prompts", "data.truncation"}
 # Set by one recipe key where they are given one by one, and by another where the recipe converts its own pairs.
 _ONE_BY_ONE = {"data.train_files": "data.files.train", "data.val_files": "data.files.test"}
 
@@ -94,8 +96,8 @@ def _data(recipe: Recipe, folder: RunFolder) -> list[Setting]:
         Setting("data.max_prompt_length", prompt.max_prompt_length, "prompt.max_prompt_length"),
         Setting("data.max_response_length", prompt.max_response_length, "prompt.max_response_length"),
         # verl's own filter hangs in Ray workers with several processes; the dataset does it itself.
-        Setting("data.filter_overlong_prompts", False, "prompt"),
-        Setting("data.truncation", "error", "prompt"),
+        Setting("data.filter_overlong_prompts", False, "prompt.overlong"),
+        Setting("data.truncation", "error", "prompt.overlong"),
         Setting("data.shuffle", True),
         Setting("data.seed", recipe.seed, "seed"),
         Setting("data.dataloader_num_workers", 0),
@@ -321,6 +323,8 @@ def _refusal(key: str, setting: Setting) -> str:
 def recipe_key_for(verl_key: str, recipe: Recipe, folder: RunFolder) -> str | None:
     """The recipe key that sets this verl key one to one, for commands that take verl's names."""
     for setting in settings(recipe, folder, "response"):
+        if setting.key in _OTHER_WORDS:
+            continue
         if setting.key == verl_key.lstrip("+") and setting.recipe_key and "." in setting.recipe_key:
             return setting.recipe_key
     return None

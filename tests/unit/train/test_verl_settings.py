@@ -156,7 +156,7 @@ def test_vllm_is_offered_the_cpu_platform_only_in_a_cpu_run(monkeypatch: pytest.
         ("trainer.v1.trainer_mode", 'which sets it to "sync"'),
         ("trainer.rollout_data_dir", "set output_dir in the recipe instead"),
         ("trainer.experiment_name", "set name in the recipe instead"),
-        ("data.truncation", "set prompt in the recipe instead"),
+        ("data.truncation", "set prompt.overlong in the recipe instead"),
         ("trainer", "belongs to the launcher"),
     ],
 )
