@@ -3,7 +3,8 @@
 <output_dir>/
   data/          preference_train.parquet, preference_test.parquet, manifest.json, rejected.jsonl
   train/         recipe.yaml, overrides.txt, versions.json, metrics.jsonl, train.log, rollouts/,
-                 checkpoints/global_step_N/, latest -> checkpoints/global_step_N, actor_latest
+                 checkpoints/global_step_N/, latest -> checkpoints/global_step_N, actor_latest,
+                 reward_function.py and .json, a recipe's own reward
   merged/        the newest checkpoint as a plain Hugging Face folder
   evaluation/    before/, after/ (metrics.json, verdicts.parquet), report.html
   export/        the judge, ready to serve, with its model card

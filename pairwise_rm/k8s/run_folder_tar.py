@@ -19,6 +19,7 @@ RESULTS = (
     "export/recipe.yaml",
     "train/recipe.yaml",
     "train/metrics.jsonl",
+    "train/reward_function.*",
     "train/versions.json",
     "stages/*.json",
 )

@@ -238,15 +238,44 @@ class TrainConfig(Section):
     """Any further verl key, nested or dotted. Keys that the launcher sets are refused."""
 
 
+PACKAGED = "pkg://"
+"""Begins the name of a module where a file could stand, as in verl."""
+
+
+class RewardFunction(Section):
+    path: str
+    """A Python file (`~` expands) that every Ray node can read, or `pkg://` and an installed module."""
+    name: str = "compute_score"
+    """Name of the function, called as verl calls it: `(data_source, solution_str, ground_truth, extra_info)`."""
+
+    @field_validator("path")
+    @classmethod
+    def _file_or_module(cls, value: str) -> str:
+        module = value.removeprefix(PACKAGED)
+        named = all(part.isidentifier() for part in module.split("."))
+        if not (named if value.startswith(PACKAGED) else value.endswith(".py")):
+            raise ValueError(f"expected a .py file, or {PACKAGED} and a module, got {value!r}")
+        return value
+
+
 class RewardConfig(Section):
     """The reward is 1 for an exact match and 0 for anything else; these options change that."""
 
+    function: RewardFunction | None = None
+    """A function of yours that gives the reward; accuracy and the other verdict metrics stay as they are."""
     weight_by_strength: bool = False
     """Scale a pair's reward by strength / 3 (1 for ties)."""
     tie_credit: float = Field(0.0, ge=0, lt=1)
     """Reward when exactly one of verdict and label is `tie`."""
     invalid_penalty: float = Field(0.0, ge=0)
     """Subtracted from the reward when the output is invalid."""
+
+    @model_validator(mode="after")
+    def _one_reward(self) -> RewardConfig:
+        options = sorted(name for name in type(self).model_fields if name != "function")
+        if self.function and (other := [name for name in options if getattr(self, name)]):
+            raise ValueError(f"{other[0]} does nothing beside function, which gives the whole reward; keep one")
+        return self
 
 
 class EvaluateConfig(Section):

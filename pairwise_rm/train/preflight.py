@@ -25,6 +25,7 @@ from pairwise_rm.hf_model import check_base_model, is_hub_name, load_tokenizer, 
 from pairwise_rm.ray_session import cluster_address, ray_session
 from pairwise_rm.recipe.model import Recipe
 from pairwise_rm.run_folder import RunFolder
+from pairwise_rm.train.reward_check import check_reward_function
 from pairwise_rm.train.verl_settings import storage_units
 
 GIB = 1 << 30
@@ -55,6 +56,7 @@ def preflight(recipe: Recipe, folder: RunFolder) -> Facts:
     problems = [*_batch_problems(recipe), *_install_problems(recipe)]
     facts = Facts("response", 0, 0, 0)  # until the model and the data are read
     try:
+        check_reward_function(recipe)
         check_base_model(recipe.model)
         facts = _data_facts(recipe, folder)
         problems += _model_problems(recipe)

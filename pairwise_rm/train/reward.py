@@ -24,7 +24,6 @@ def compute_score(
     weight_by_strength: bool = False,
     tie_credit: float = 0.0,
     invalid_penalty: float = 0.0,
-    **_: Any,
 ) -> dict[str, float]:
     """Scores one response of the judge.
 

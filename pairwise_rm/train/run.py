@@ -7,6 +7,7 @@ checkpoint, or has nothing to do.
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import shutil
@@ -17,7 +18,7 @@ from typing import Any
 
 import pairwise_rm
 from pairwise_rm import cpu
-from pairwise_rm.atomic_io import write_json, write_text
+from pairwise_rm.atomic_io import atomic_path, write_json, write_text
 from pairwise_rm.errors import InputError, StageError
 from pairwise_rm.hf_model import is_hub_name, model_location
 from pairwise_rm.ray_session import cluster_address
@@ -27,7 +28,8 @@ from pairwise_rm.recipe.yaml_file import read_yaml
 from pairwise_rm.run_folder import RunFolder
 from pairwise_rm.train import checkpoints, metrics_file
 from pairwise_rm.train.preflight import Facts, check_cluster, preflight, ray_cpus_needed
-from pairwise_rm.train.verl_settings import Setting, as_overrides, settings, user_settings
+from pairwise_rm.train.reward_function import checksum, source
+from pairwise_rm.train.verl_settings import Setting, as_overrides, reward_location, settings, user_settings
 from pairwise_rm.train.watchdog import Watch, run_driver
 
 # A run resumes with other values of these; any other change makes it another run.
@@ -36,6 +38,8 @@ MAY_CHANGE = {
     "train.validate_samples", "train.keep_checkpoints", "train.loggers", "train.project", "train.ray_cpus",
     "train.stall_timeout", "train.max_probs_diff",
 }  # fmt: skip
+REWARD_RECORD = "reward_function.json"
+"""Path, name and SHA-256 of the recipe's own reward; its source is beside it."""
 _SECTIONS_OF_TRAINING = ("name", "device", "seed", "data", "prompt", "model", "train", "reward")
 
 
@@ -52,11 +56,24 @@ class Trained:
 def resolve(recipe: Recipe, folder: RunFolder, facts: Facts | None = None) -> list[Setting]:
     """All of verl's keys for this recipe, the user's included. Raises InputError for a key that is refused."""
     owned = settings(recipe, folder, facts.thinking if facts else "response")
+    given = user_settings(recipe, owned)
     if facts:
         # verl stops at the end of the last epoch without a checkpoint, so the number of steps is what the data has.
         known = {"trainer.total_training_steps": facts.steps, "actor_rollout_ref.model.path": pinned(recipe)}
+        if function := _reward_function(recipe):
+            options = {"thinking": facts.thinking, "function": function}
+            known["reward.custom_reward_function.reward_kwargs"] = options
         owned = [setting._replace(value=known.get(setting.key, setting.value)) for setting in owned]
-    return [*owned, *user_settings(recipe, owned)]
+    return [*owned, *given]
+
+
+def _reward_function(recipe: Recipe) -> dict[str, str] | None:
+    """The recipe's own reward with the checksum of its source."""
+    function = recipe.reward.function
+    if function is None:
+        return None
+    path = reward_location(function)
+    return {"path": path, "name": function.name, "sha256": checksum(path)}
 
 
 def pinned(recipe: Recipe) -> str:
@@ -183,6 +200,14 @@ def _refuse_other_run(recipe: Recipe, folder: RunFolder) -> None:
             f"{folder.train}: holds a run with another recipe ({difference}); "
             "set output_dir to another folder, or start over with --fresh"
         )
+    if function := _reward_function(recipe):
+        record = folder.train / REWARD_RECORD
+        before = json.loads(record.read_text())["sha256"] if record.is_file() else None
+        if before and before != function["sha256"]:
+            raise InputError(
+                f"{folder.train}: holds a run with another reward.function (SHA-256 {before[:12]} -> "
+                f"{function['sha256'][:12]}); set output_dir to another folder, or start over with --fresh"
+            )
 
 
 def _refuse_not_a_run(folder: RunFolder) -> None:
@@ -205,6 +230,10 @@ def _open_folder(recipe: Recipe, folder: RunFolder, found: list[Setting], facts:
     write_text(folder.train / "overrides.txt", "\n".join(as_overrides(found)) + "\n")
     write_json(folder.train / "launch.json", {"settings": {setting.key: setting.value for setting in found}})
     write_json(folder.train / "versions.json", versions())
+    if function := _reward_function(recipe):
+        write_json(folder.train / REWARD_RECORD, function)
+        with atomic_path(folder.train / "reward_function.py") as copy:
+            shutil.copyfile(source(function["path"]), copy)
     folder.checkpoints.mkdir(parents=True, exist_ok=True)
 
 

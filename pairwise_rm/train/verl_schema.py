@@ -53,7 +53,7 @@ def check_keys(found: list[Setting], tree: Any) -> None:
 
     plain = OmegaConf.to_container(tree, resolve=False)
     for setting in found:
-        unknown = _unknown_part(setting.key, plain)
+        unknown = unknown_part(setting.key, plain)
         if unknown:
             known, key = unknown
             close = difflib.get_close_matches(key.rsplit(".", 1)[-1], known, n=1)
@@ -61,7 +61,7 @@ def check_keys(found: list[Setting], tree: Any) -> None:
             raise InputError(f"train.verl.{setting.key}: verl has no key {key}{hint}")
 
 
-def _unknown_part(key: str, tree: Any) -> tuple[list[str], str] | None:
+def unknown_part(key: str, tree: Any) -> tuple[list[str], str] | None:
     if any(key == prefix or key.startswith(f"{prefix}.") for prefix in _OPEN):
         return None
     node: Any = tree
@@ -71,7 +71,7 @@ def _unknown_part(key: str, tree: Any) -> tuple[list[str], str] | None:
             # Below an empty mapping verl accepts any key, below a value none.
             return None if isinstance(node, dict) or node is None else ([], ".".join(parts[:depth]) + "." + part)
         if part not in node:
-            fields = _fields(node.get("_target_"))
+            fields = fields_of(node.get("_target_"))
             if part in fields:
                 return None
             return [*node, *fields], ".".join(parts[: depth + 1])
@@ -79,7 +79,7 @@ def _unknown_part(key: str, tree: Any) -> tuple[list[str], str] | None:
     return None
 
 
-def _fields(target: str | None) -> list[str]:
+def fields_of(target: str | None) -> list[str]:
     if not target:
         return []
     module, _, name = target.rpartition(".")

@@ -1,7 +1,7 @@
 """From a recipe to verl's keys: the one place that knows both names of a setting.
 
 `settings()` gives every verl key that the launcher sets, its value, and the recipe key it comes from. `train.verl` may
-set any other key; one of these is refused by name.
+set any other key that this training reads (`verl_unread.py` has the rest); one of ours with another value is an error.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from pairwise_rm import cpu
@@ -16,8 +17,9 @@ from pairwise_rm.contract.verdict import Thinking
 from pairwise_rm.errors import InputError
 from pairwise_rm.hf_model import model_location
 from pairwise_rm.recipe.load import flatten
-from pairwise_rm.recipe.model import Recipe
+from pairwise_rm.recipe.model import PACKAGED, Recipe, RewardFunction
 from pairwise_rm.run_folder import RunFolder
+from pairwise_rm.train.verl_unread import same_value, says_nothing, unread
 
 TASK_KEY = "pairwise"
 """Top-level key of verl's config under which our own hooks find their settings."""
@@ -40,7 +42,12 @@ _SAID_OTHERWISE = {
     ("actor_rollout_ref.actor.use_kl_loss", "false"): "train.kl_loss=null",
     ("data.val_max_samples", "-1"): "train.validate_samples=null",
     ("trainer.test_freq", "-1"): "train.validate_every=null",
+    ("data.filter_overlong_prompts", "true"): "prompt.overlong=drop",
 }
+# The recipe key decides the same, in words of its own.
+_OTHER_WORDS = {"data.filter_overlong_prompts", "data.truncation"}
+# Set by one recipe key where they are given one by one, and by another where the recipe converts its own pairs.
+_ONE_BY_ONE = {"data.train_files": "data.files.train", "data.val_files": "data.files.test"}
 
 
 class Setting(NamedTuple):
@@ -89,14 +96,14 @@ def _data(recipe: Recipe, folder: RunFolder) -> list[Setting]:
         Setting("data.max_prompt_length", prompt.max_prompt_length, "prompt.max_prompt_length"),
         Setting("data.max_response_length", prompt.max_response_length, "prompt.max_response_length"),
         # verl's own filter hangs in Ray workers with several processes; the dataset does it itself.
-        Setting("data.filter_overlong_prompts", False),
-        Setting("data.truncation", "error"),
+        Setting("data.filter_overlong_prompts", False, "prompt.overlong"),
+        Setting("data.truncation", "error", "prompt.overlong"),
         Setting("data.shuffle", True),
         Setting("data.seed", recipe.seed, "seed"),
         Setting("data.dataloader_num_workers", 0),
         Setting("data.trust_remote_code", recipe.model.trust_remote_code, "model.trust_remote_code"),
-        Setting("data.custom_cls.path", "pkg://pairwise_rm.train.dataset"),
-        Setting("data.custom_cls.name", "HelpfulnessPairwiseTrainDataset"),
+        Setting("data.custom_cls.path", "pkg://pairwise_rm.train.dataset", "prompt"),
+        Setting("data.custom_cls.name", "HelpfulnessPairwiseTrainDataset", "prompt"),
         Setting("data.apply_chat_template_kwargs", prompt.chat_template_kwargs, "prompt.chat_template_kwargs"),
         Setting("data.pairwise", shown, "prompt"),
     ]
@@ -156,7 +163,7 @@ def _actor(recipe: Recipe) -> list[Setting]:
         exact = {"param_dtype": "fp32", "reduce_dtype": "fp32", "buffer_dtype": "fp32"}
         found += [Setting(f"{part}.fsdp_config.mixed_precision", exact, "model.dtype") for part in (actor, ref)]
     if recipe.device == "cpu":
-        found += [Setting(f"{actor}.use_torch_compile", False, "device")]
+        found += [Setting(f"{part}.fsdp_config.use_torch_compile", False, "device") for part in (actor, ref)]
     return found
 
 
@@ -191,15 +198,26 @@ def _rollout(recipe: Recipe) -> list[Setting]:
 
 
 def _reward(recipe: Recipe, thinking: Thinking) -> list[Setting]:
-    options = {"thinking": thinking, **recipe.reward.model_dump()}
+    reward, function = recipe.reward, recipe.reward.function
+    options: dict[str, Any] = {"thinking": thinking}
+    if function:
+        options["function"] = {"path": reward_location(function), "name": function.name}
+    else:
+        options |= reward.model_dump(exclude={"function"})
+    path, module = "reward.custom_reward_function", "reward_function" if function else "reward"
     found = [
-        Setting("reward.custom_reward_function.path", "pkg://pairwise_rm.train.reward"),
-        Setting("reward.custom_reward_function.name", "compute_score"),
-        Setting("reward.custom_reward_function.reward_kwargs", options, "reward"),
+        Setting(f"{path}.path", f"pkg://pairwise_rm.train.{module}", "reward.function.path"),
+        Setting(f"{path}.name", "compute_custom_score" if function else "compute_score", "reward.function.name"),
+        Setting(f"{path}.reward_kwargs", options, "reward"),
     ]
     if recipe.device == "cpu":
         found += [Setting("reward.num_workers", 1, "device")]
     return found
+
+
+def reward_location(function: RewardFunction) -> str:
+    """`pkg://` and a module as it stands, a file as an absolute path."""
+    return function.path if function.path.startswith(PACKAGED) else str(Path(function.path).expanduser().absolute())
 
 
 def _trainer(recipe: Recipe, folder: RunFolder) -> list[Setting]:
@@ -208,6 +226,8 @@ def _trainer(recipe: Recipe, folder: RunFolder) -> list[Setting]:
     # Our hook writes metrics.jsonl; verl's own file logger would start over at every resume.
     loggers = ["console", *(name for name in train.loggers if name != "console")]
     return [
+        # Our metrics and checks are in the synchronous trainer.
+        Setting("trainer.v1.trainer_mode", "sync"),
         Setting("trainer.nnodes", train.nodes, "train.nodes"),
         Setting("trainer.n_gpus_per_node", train.gpus_per_node, "train.gpus_per_node"),
         Setting("trainer.device", recipe.device, "device"),
@@ -219,9 +239,9 @@ def _trainer(recipe: Recipe, folder: RunFolder) -> list[Setting]:
         Setting("trainer.save_freq", train.save_every, "train.save_every"),
         Setting("trainer.test_freq", validate or -1, "train.validate_every"),
         Setting("trainer.val_before_train", False),
-        Setting("trainer.default_local_dir", str(folder.checkpoints)),
-        Setting("trainer.rollout_data_dir", str(folder.train / "rollouts")),
-        Setting("trainer.validation_data_dir", str(folder.train / "validations")),
+        Setting("trainer.default_local_dir", str(folder.checkpoints), "output_dir"),
+        Setting("trainer.rollout_data_dir", str(folder.train / "rollouts"), "output_dir"),
+        Setting("trainer.validation_data_dir", str(folder.train / "validations"), "output_dir"),
         Setting("trainer.max_actor_ckpt_to_keep", train.keep_checkpoints, "train.keep_checkpoints"),
         Setting("trainer.checkpoint_callback_class", "pairwise_rm.train.verl_trainer.LatestCheckpoint"),
     ]
@@ -250,28 +270,61 @@ def _runtime(recipe: Recipe) -> list[Setting]:
 
 
 def user_settings(recipe: Recipe, owned: list[Setting]) -> list[Setting]:
-    """The keys of `train.verl`, flattened. Raises InputError for one that the launcher sets."""
-    found = []
+    """The keys of `train.verl`, flattened, without those that ask for what happens anyway.
+
+    Raises InputError, one line each, for those that the launcher sets to another value or this training does not read.
+    """
+    found, problems = [], []
     for raw, value in flatten(recipe.train.verl).items():
         key = raw.lstrip("+")
-        for setting in owned:
-            if key == setting.key or key.startswith(f"{setting.key}.") or setting.key.startswith(f"{key}."):
-                raise InputError(_refusal(key, setting))
-        if any(key == prefix or key.startswith(f"{prefix}.") for prefix in _OWNED_PREFIXES):
-            raise InputError(f"train.verl.{key}: belongs to the launcher")
-        found.append(Setting(key, value, "train.verl"))
+        if entry := unread(key, recipe):
+            if not says_nothing(entry, value):
+                remedy = f"set {entry.instead} instead" if entry.instead else "leave it out"
+                problems.append(f"train.verl.{key}: this training does not read it, {entry.why}; {remedy}")
+        elif setting := _owner(key, owned):
+            if not same_value(_value_at(key, setting), value):
+                problems.append(_refusal(key, setting))
+        elif any(key == prefix or key.startswith(f"{prefix}.") for prefix in _OWNED_PREFIXES):
+            problems.append(f"train.verl.{key}: belongs to the launcher")
+        else:
+            found.append(Setting(key, value, "train.verl"))
+    if problems:
+        raise InputError("\n".join(problems))
     return found
 
 
+def _owner(key: str, owned: list[Setting]) -> Setting | None:
+    for setting in owned:
+        if key == setting.key or key.startswith(f"{setting.key}.") or setting.key.startswith(f"{key}."):
+            return setting
+    return None
+
+
+def _value_at(key: str, setting: Setting) -> Any:
+    """What the setting gives this key, which may lie below it; nothing equals it where it gives none."""
+    if setting.key.startswith(f"{key}."):
+        return _NO_VALUE
+    value = setting.value
+    for part in key.removeprefix(setting.key).split(".")[1:]:
+        value = value.get(part, _NO_VALUE) if isinstance(value, dict) else _NO_VALUE
+    return value
+
+
+_NO_VALUE = object()
+
+
 def _refusal(key: str, setting: Setting) -> str:
-    if setting.recipe_key:
-        return f"train.verl.{key}: belongs to the launcher; set {setting.recipe_key} in the recipe instead"
-    return f"train.verl.{key}: belongs to the launcher, which sets it to {json.dumps(setting.value)}"
+    instead = f"; set {setting.recipe_key} in the recipe instead" if setting.recipe_key else ""
+    if setting.recipe_key and ("." in setting.recipe_key or isinstance(setting.value, (dict, list))):
+        return f"train.verl.{key}: belongs to the launcher{instead}"
+    return f"train.verl.{key}: belongs to the launcher, which sets it to {json.dumps(setting.value)}{instead}"
 
 
 def recipe_key_for(verl_key: str, recipe: Recipe, folder: RunFolder) -> str | None:
     """The recipe key that sets this verl key one to one, for commands that take verl's names."""
     for setting in settings(recipe, folder, "response"):
+        if setting.key in _OTHER_WORDS:
+            continue
         if setting.key == verl_key.lstrip("+") and setting.recipe_key and "." in setting.recipe_key:
             return setting.recipe_key
     return None
@@ -315,7 +368,7 @@ def to_recipe_overrides(verl: Sequence[str], recipe: Recipe) -> list[str]:
         if not equals or not key:
             raise InputError(f"--verl {override!r}: expected key=value, for example trainer.total_epochs=1")
         name = key.lstrip("+")
-        known = recipe_key_for(name, recipe, folder)
+        known = _ONE_BY_ONE.get(name) or recipe_key_for(name, recipe, folder)
         if (name, value.lower()) == _WITH_REFERENCE:
             found += [] if recipe.train.kl_loss else ["train.kl_loss={}"]
         elif said := _SAID_OTHERWISE.get((name, value.lower())):

@@ -44,7 +44,7 @@ class JudgeTrainer(PPOTrainerSync):
         append_step(Path(self.config[TASK_KEY].metrics_file), global_steps, metrics)
 
     def _verdicts(self, batch: Any) -> dict[str, float]:
-        """Means of what `compute_score` returns, over this step's rollouts."""
+        """Means of what the reward returns, over this step's rollouts."""
         keys = [key for key, tag in zip(batch.keys, batch.tags, strict=True) if not tag.get("is_padding", False)]
         expected = self.config.data.train_batch_size * self.config.actor_rollout_ref.rollout.n
         if len(keys) < expected:
@@ -54,7 +54,8 @@ class JudgeTrainer(PPOTrainerSync):
             )
         data = tq.kv_batch_get(keys=keys, partition_id=batch.partition_id, select_fields=["extra_fields"])
         infos = [fields["reward_extra_info"] for fields in data.pop("extra_fields").tolist()]
-        return {f"rollout/{name}": sum(info[name] for info in infos) / len(infos) for name in infos[0]}
+        numbers = [name for name, value in infos[0].items() if not isinstance(value, str)]
+        return {f"rollout/{name}": sum(info[name] for info in infos) / len(infos) for name in numbers}
 
 
 class JudgeTaskRunner(TaskRunnerV1.__ray_metadata__.modified_class):

@@ -100,6 +100,15 @@ ROWS: dict[str, Row] = {
         recipe(train__log_prob_micro_batch_size_per_gpu=7),
         "train.log_prob_micro_batch_size_per_gpu: must divide the 48 samples of a GPU, got 7",
     ),
+    "two rewards": both(
+        recipe(reward={"function": {"path": "/mnt/data/mine.py"}, "tie_credit": 0.5}),
+        "reward: tie_credit does nothing beside function, which gives the whole reward; keep one",
+    ),
+    "a reward that is no Python file": Row(
+        recipe(reward__function={"path": "/mnt/data/mine.txt"}),
+        'recipe reward.function.path: expected a .py file, or pkg:// and a module, got "/mnt/data/mine.txt"',
+        "reward.function.path: expected a .py file, or pkg:// and a module, got '/mnt/data/mine.txt'",
+    ),
     # ---- W&B
     "W&B without a key": Row(
         recipe(train__loggers=["wandb"]),

@@ -91,6 +91,18 @@ CASES: dict[str, Case] = {
         recipe(data__files={"train": "/mnt/data/train.parquet", "test": "test.parquet"}),
         'recipe data.files.test: "test.parquet" is relative; give a path below /mnt/data, the claim of storage.data',
     ),
+    "a relative file with a reward": Case(
+        recipe(reward__function={"path": "mine.py"}),
+        'recipe reward.function.path: "mine.py" is relative; give a path that all pods have, such as below /mnt/data',
+    ),
+    "a reward that is no Python file": Case(
+        recipe(reward__function={"path": "/mnt/data/mine.txt"}),
+        'recipe reward.function.path: expected a .py file, or pkg:// and a module, got "/mnt/data/mine.txt"',
+    ),
+    "a reward of one's own beside an option of ours": Case(
+        recipe(reward={"function": {"path": "/mnt/data/mine.py"}, "invalid_penalty": 0.5}),
+        "recipe reward: invalid_penalty does nothing beside function, which gives the whole reward; keep one",
+    ),
     # ---- what the pools can give
     "no pool": Case(
         {"pools": {"gpu": None}}, "pools: there is none; the stages need Ray workers, so name at least one"

@@ -19,6 +19,8 @@ from pairwise_rm.convert.fields import RowError
 from pairwise_rm.k8s.stage_status import State
 from pairwise_rm.progress import Line
 from pairwise_rm.recipe.load import load_data_config, load_recipe
+from pairwise_rm.recipe.model import Recipe
+from pairwise_rm.train.reward_check import check_reward_function
 from tests.chart.rendering import nested, rendered
 from tests.paths import CHART, REPO
 
@@ -118,14 +120,14 @@ def test_the_table_of_platforms_is_what_the_chart_renders() -> None:
 
 
 def test_the_data_config_of_extending_is_valid(tmp_path: Path) -> None:
-    (config,) = blocks(DOCS / "extending.md", "yaml")
+    config, _reward = blocks(DOCS / "extending.md", "yaml")
     path = tmp_path / "data_config.yaml"
     path.write_text(config)
     assert load_data_config(path).configs.source == "generic_pairwise"
 
 
 def test_the_converter_of_extending_converts_a_row_and_says_what_is_wrong_with_one() -> None:
-    (code,) = blocks(DOCS / "extending.md", "python")
+    code, _reward = blocks(DOCS / "extending.md", "python")
     names: dict[str, Any] = {**vars(converters), **vars(rows)}
     exec(code, names)
     row = {"question": "Is it?", "pro": "Yes.", "contra": "No.", "winner": "contra", "fold": "test"}
@@ -137,6 +139,17 @@ def test_the_converter_of_extending_converts_a_row_and_says_what_is_wrong_with_o
         names["DebateConverter"]().convert({key: text for key, text in row.items() if key != "winner"})
     with pytest.raises(RowError, match="fold: 'dev', expected one of train, test"):
         names["DebateConverter"]().convert({**row, "fold": "dev"})
+
+
+def test_the_reward_of_extending_passes_the_check_before_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _config, reward = blocks(DOCS / "extending.md", "yaml")
+    _converter, code = blocks(DOCS / "extending.md", "python")
+    (tmp_path / "brief.py").write_text(code)
+    monkeypatch.chdir(tmp_path)
+    recipe = Recipe.model_validate({"name": "t", "model": {"path": "m"}, **yaml.safe_load(reward)})
+    check_reward_function(recipe)
 
 
 def test_the_recipe_of_the_reference_is_valid(tmp_path: Path) -> None:

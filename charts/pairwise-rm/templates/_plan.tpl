@@ -79,6 +79,18 @@ Inputs: base, which is changed; over.
 {{- else if and (eq $source.type "local") (not (isAbs ($source.path | default ""))) -}}
 {{- fail (printf "recipe data.configs.path: %q is relative; give a path below /mnt/data, the claim of storage.data" ($source.path | default "")) -}}
 {{- end -}}
+{{- with $recipe.reward.function -}}
+{{- range $option := list "invalid_penalty" "tie_credit" "weight_by_strength" -}}
+{{- if get $recipe.reward $option -}}
+{{- fail (printf "recipe reward: %s does nothing beside function, which gives the whole reward; keep one" $option) -}}
+{{- end -}}
+{{- end -}}
+{{- if not (or (hasSuffix ".py" .path) (hasPrefix "pkg://" .path)) -}}
+{{- fail (printf "recipe reward.function.path: expected a .py file, or pkg:// and a module, got %q" .path) -}}
+{{- else if not (or (isAbs .path) (hasPrefix "pkg://" .path)) -}}
+{{- fail (printf "recipe reward.function.path: %q is relative; give a path that all pods have, such as below /mnt/data, or pkg:// and a module of the image" .path) -}}
+{{- end -}}
+{{- end -}}
 {{- toJson $recipe -}}
 {{- end -}}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from typing import Any
 
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from pairwise_rm.contract.rows import PREFERENCES
 from pairwise_rm.contract.verdict import INVALID_REASONS
+from pairwise_rm.recipe.model import RewardConfig
 from pairwise_rm.train.reward import compute_score
 
 KEYS = {"score", "acc", "valid", "said_a", "said_b", "said_tie", *(f"invalid/{reason}" for reason in INVALID_REASONS)}
@@ -105,5 +107,12 @@ def test_where_the_reasoning_opened_decides_what_is_valid(thinking: str, text: s
     assert paid == {mode: float(mode == thinking) for mode in paid}
 
 
-def test_what_verl_passes_beside_the_documented_arguments_is_ignored() -> None:
-    assert compute_score("s", said("A"), "A", None, reward_router_address=None)["score"] == 1
+def test_the_options_of_the_recipe_are_the_arguments_of_the_reward_with_the_same_defaults() -> None:
+    arguments = inspect.signature(compute_score).parameters.values()
+    options = {argument.name: argument.default for argument in arguments if argument.kind is argument.KEYWORD_ONLY}
+    assert options == {"thinking": "response", **RewardConfig().model_dump(exclude={"function"})}
+
+
+def test_an_argument_that_the_reward_does_not_have_is_an_error() -> None:
+    with pytest.raises(TypeError, match="tie_crdeit"):
+        score(said("A"), "A", tie_crdeit=0.5)

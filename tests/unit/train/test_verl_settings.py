@@ -147,22 +147,53 @@ def test_vllm_is_offered_the_cpu_platform_only_in_a_cpu_run(monkeypatch: pytest.
         ("actor_rollout_ref.rollout.name", 'which sets it to "vllm"'),
         ("actor_rollout_ref.rollout.n", "set train.rollouts in the recipe instead"),
         ("actor_rollout_ref.rollout.calculate_log_probs", "belongs to the launcher, which sets it to true"),
-        ("reward.custom_reward_function.path", "belongs to the launcher"),
+        ("reward.custom_reward_function.path", "set reward.function.path in the recipe instead"),
         ("reward.custom_reward_function.reward_kwargs.thinking", "set reward in the recipe instead"),
         ("ray_kwargs.ray_init.runtime_env.env_vars", "belongs to the launcher"),
         ("ray_kwargs.ray_init.runtime_env.pip", "belongs to the launcher"),
         ("ray_kwargs.ray_init.num_cpus", "belongs to the launcher"),
         ("pairwise.metrics_file", "belongs to the launcher"),
+        ("trainer.v1.trainer_mode", 'which sets it to "sync"'),
+        ("trainer.rollout_data_dir", "set output_dir in the recipe instead"),
+        ("trainer.experiment_name", "set name in the recipe instead"),
+        ("data.truncation", "set prompt.overlong in the recipe instead"),
         ("trainer", "belongs to the launcher"),
     ],
 )
 def test_a_key_of_the_launcher_is_refused_by_name(make_recipe: MakeRecipe, key: str, words: str) -> None:
     with pytest.raises(InputError) as caught:
-        dry_run(make_recipe(train={"verl": {key: 1}}))
+        dry_run(make_recipe(train={"verl": {key: 77}}))
     message = str(caught.value)
     assert message.startswith(f"train.verl.{key.lstrip('+')}: ")
     assert words in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("algorithm.adv_estimator", "grpo"),
+        ("actor_rollout_ref.rollout.name", "vllm"),
+        ("trainer.val_before_train", False),
+        ("+trainer.nnodes", 1),
+        ("actor_rollout_ref.rollout.temperature", 1),
+        ("data.pairwise.overlong", "cut"),
+        ("trainer.total_training_steps", None),
+    ],
+)
+def test_a_key_of_the_launcher_with_the_value_that_it_sets_is_no_mistake(
+    make_recipe: MakeRecipe, key: str, value: Any
+) -> None:
+    assert dry_run(make_recipe(train={"verl": {key: value}}))[0] == dry_run(make_recipe())[0]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("trainer.val_before_train", 0), ("trainer.nnodes", True), ("trainer.nnodes", "1"), ("data.custom_cls", {})],
+)
+def test_a_value_of_another_type_is_another_value(make_recipe: MakeRecipe, key: str, value: Any) -> None:
+    with pytest.raises(InputError, match="belongs to the launcher"):
+        dry_run(make_recipe(train={"verl": {key: value}}))
 
 
 def test_a_nested_key_is_refused_as_a_dotted_one_is(make_recipe: MakeRecipe) -> None:
@@ -291,6 +322,9 @@ def test_a_text_that_verl_would_look_up_is_refused(make_recipe: MakeRecipe, sect
         ("data.val_max_samples=-1", ["train.validate_samples=null"]),
         ("actor_rollout_ref.actor.use_kl_loss=False", ["train.kl_loss=null"]),
         ("actor_rollout_ref.actor.use_kl_loss=True", []),
+        ("data.filter_overlong_prompts=True", ["prompt.overlong=drop"]),
+        ("data.train_files=a.parquet", ["data.files.train=a.parquet"]),
+        ("reward.custom_reward_function.path=mine.py", ["reward.function.path=mine.py"]),
         ("actor_rollout_ref.rollout.top_p=0.9", ["train.verl.actor_rollout_ref.rollout.top_p=0.9"]),
         ("trainer.nnodes=a=b", ["train.nodes=a=b"]),
     ],
@@ -307,7 +341,7 @@ def test_a_reference_is_asked_for_where_the_recipe_has_none(make_recipe: MakeRec
 
 
 def test_every_translated_key_is_a_key_of_the_recipe(make_recipe: MakeRecipe) -> None:
-    recipe = make_recipe(model={"lora": {"rank": 8}})
+    recipe = make_recipe(model={"lora": {"rank": 8}}, reward={"function": {"path": "mine.py"}})
     folder = RunFolder.of(recipe)
     found = [recipe_key_for(setting.key, recipe, folder) for setting in resolve(recipe, folder)]
     assert len([key for key in found if key]) > 30
