@@ -94,9 +94,14 @@ def sampling_of(recipe: Recipe) -> Sampling:
 def row_verdicts_of(
     recipe: Recipe, model: str, rows: Sequence[Row], progress: Progress | None = None
 ) -> list[RowVerdict]:
-    """Judges rows, in order, with engines started for this model. Raises StageError when vLLM fails."""
+    """Judges rows, in order, with engines started for this model, or none where no prompt fits.
+
+    Raises StageError when vLLM fails.
+    """
     maker = PromptMaker.of(recipe, model)
     prompts = [maker.make(row) for row in rows]
+    if not askable(prompts):
+        return verdicts_from(prompts, [], maker.thinking)
     if progress:
         progress(START, 0, 1)
     with engines(recipe, model) as pool:
