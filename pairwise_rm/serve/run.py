@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import signal
 import time
 from collections.abc import Callable, Iterator
 
@@ -13,6 +14,7 @@ from pairwise_rm.evaluate.engine_failure import cause_in
 from pairwise_rm.ray_session import ray_session
 from pairwise_rm.serve.app import NAME, build
 from pairwise_rm.serve.exported import Exported
+from pairwise_rm.signals import sigterm_raises
 
 _POLL_SECONDS = 1.0
 
@@ -21,10 +23,14 @@ _POLL_SECONDS = 1.0
 def serving(exported: Exported, host: str, port: int) -> Iterator[Callable[[], None]]:
     """Yields when the judge answers, with a function that returns only by raising.
 
-    Raises StageError when vLLM cannot start, and when it ended and could not be started again.
+    Raises StageError when vLLM cannot start, and when it ended and could not be started again; SystemExit on SIGTERM.
     """
     recipe = exported.recipe
-    with ray_session(recipe.device, gpus=exported.tensor_parallel, cpus=2, env=worker_environment(recipe)):
+    with (
+        ray_session(recipe.device, gpus=exported.tensor_parallel, cpus=2, env=worker_environment(recipe)),
+        # Ray's own handler, which is there by now, prints its C++ stack and ends without any cleanup.
+        sigterm_raises(SystemExit(128 + signal.SIGTERM)),
+    ):
         from ray import serve
 
         # Its log repeats what the console shows.
