@@ -10,7 +10,6 @@ when it has left its GPUs; an actor that is gone is replaced at the next check.
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 import time
 from collections.abc import Mapping
@@ -106,7 +105,14 @@ class Replica:
         await asyncio.sleep(_LAST_ANSWERS_SECONDS)
         await self.served.server.stop()
         sys.stderr.flush()
-        os._exit(1)
+        _end_actor()
+
+
+def _end_actor() -> None:
+    import ray
+
+    # By Ray, to which a process that ends by itself is an error to speak of.
+    ray.kill(ray.get_runtime_context().current_actor)
 
 
 def _application() -> Starlette:

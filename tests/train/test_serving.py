@@ -95,4 +95,4 @@ def test_a_judge_whose_vllm_was_killed_is_started_again_and_sigterm_ends_it_quie
     serving.process.send_signal(signal.SIGTERM)
     assert serving.process.wait(90) == 128 + signal.SIGTERM
     said = serving.log.read_text().splitlines()
-    assert [line.split()[0] for line in said] == ["▸", "vLLM", "tiny"], said
+    assert [line.split()[0] for line in said] == ["▸", "vLLM", "tiny", "vLLM", "it"], said

@@ -91,6 +91,7 @@ async def start(exported):
 ServedJudge.__init__ = lambda self, exported, server, maker: setattr(self, "server", server)
 ServedJudge.start = start
 Exported.of = lambda arguments: None
+app._end_actor = lambda: os._exit(1)
 
 async def replica():
     made = app.Replica.__new__(app.Replica)
