@@ -92,6 +92,7 @@ def test_a_judge_whose_vllm_was_killed_is_started_again_and_sigterm_ends_it_quie
     # Three failed health checks alone took 30 s, and stopping the replica after that a while.
     serving.wait(lambda: any(pid != first for pid in serving.vllm()), 30)
     serving.wait(serving.answers, 300)
+    serving.wait(lambda: "it answers again" in serving.log.read_text(), 60)
     serving.process.send_signal(signal.SIGTERM)
     assert serving.process.wait(90) == 128 + signal.SIGTERM
     said = serving.log.read_text().splitlines()
