@@ -207,13 +207,16 @@ def evaluate_model(
     recipe: Recipe, model: str, label: str, data: Path, folder: Path, reporter: Reporter, **options: Any
 ) -> Evaluation:
     """Evaluates one model and reports the result."""
-    from pairwise_rm.evaluate.result import headline
+    from pairwise_rm.evaluate.result import headline, remarks
     from pairwise_rm.evaluate.run import evaluate as judge_rows
 
     with reporter.part(f"evaluate {label}", model) as part:
         done = judge_rows(
             recipe, model=model, label=label, data_file=data, folder=folder, progress=counting(part), **options
         )
+        for line in remarks(done):
+            part.say(line)
+        # Last, since `status` shows the last line of a part.
         part.say(("already there: " if done.skipped else "") + headline(done))
     return done
 

@@ -22,6 +22,7 @@ def run(
     """Convert, evaluate, train, evaluate again, export and report. Finished stages are not repeated."""
     from pairwise_rm import pipeline
     from pairwise_rm.cli.console import ConsoleReporter, console
+    from pairwise_rm.evaluate.result import orders
     from pairwise_rm.recipe.load import load_recipe
 
     outcome = pipeline.run(load_recipe(recipe, overrides or []), ConsoleReporter(), fresh)
@@ -29,16 +30,17 @@ def run(
     console.print()
     console.print(_table(before, after))
     console.print(f"judge:  {outcome.judge}", markup=False)
-    line = f"accuracy {before.accuracy:.2f} -> {after.accuracy:.2f} (held out, both orders) · report: {outcome.report}"
+    of = orders(after.metrics)
+    line = f"accuracy {before.accuracy:.2f} -> {after.accuracy:.2f} (held out, {of}) · report: {outcome.report}"
     console.print(line, markup=False)
 
 
 def _table(before: Evaluation, after: Evaluation) -> Table:
     from rich.table import Table
 
-    from pairwise_rm.evaluate.result import figure
+    from pairwise_rm.evaluate.result import figure, orders
 
-    table = Table(title=f"{after.metrics['pairs']} held-out pairs, both orders, 95 % intervals")
+    table = Table(title=f"{after.metrics['pairs']} held-out pairs, {orders(after.metrics)}, 95 % intervals")
     table.add_column("")
     for name in ("before", "after"):
         table.add_column(name, justify="right")

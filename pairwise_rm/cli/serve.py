@@ -25,4 +25,4 @@ def serve(
         part.say("vLLM starts")
         with serving(exported, host, port) as wait:
             part.say(f"{exported.name} answers at http://{host}:{port}/judge and /v1; Ctrl-C ends it")
-            wait()
+            wait(part.say)

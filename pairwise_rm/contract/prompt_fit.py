@@ -1,8 +1,9 @@
 """Fits a pair's prompt to the token limit; tokenises only where an estimate does not suffice.
 
-A prompt that is too long is dropped and counted, or both its responses are cut evenly; the query, the rubric and the
-output requirement are never cut. Both orders of a pair are cut alike, since the cut does not depend on a response's
-position.
+A prompt that is too long is dropped and counted, or cut: the longer response first, to the length of the other one, and
+then both. Only a query that would leave the responses less than a quarter of what the prompt has room for is cut too,
+out of its middle; the rubric and the output requirement never are. Both orders of a pair are cut alike, since the cut
+does not depend on a response's position.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ CUT_MARK = " […]"
 _WORD = re.compile(r" ?[A-Za-z]+")
 _LONGEST_WORD = 32  # letters; longer words rarely occur again
 _MOST_WORDS = 200_000
+_LEAST_SHARE = 0.25  # of the room for query and responses, kept for the responses
+_TRIES = 6
 _NEAR_LIMIT = 32  # tokens; far more than the two orders of a pair can differ by
 
 
@@ -74,9 +77,8 @@ class PromptFitter:
         system: list[Message] = [{"role": "system", "content": self.system}] if self.system else []
         return len(self.tokens([*system, {"role": "user", "content": ""}]))
 
-    def messages(self, row: Row, responses: Sequence[str] | None = None) -> list[Message]:
-        shown: Mapping[str, Any] = row if responses is None else {**row, "responses": responses}
-        return self.template.messages(shown, self.system)
+    def messages(self, row: Row) -> list[Message]:
+        return self.template.messages(row, self.system)
 
     def tokens(self, messages: Sequence[Message]) -> list[int]:
         """The prompt's token ids, as rollout, training and evaluation see them."""
@@ -85,17 +87,16 @@ class PromptFitter:
         )
         return list(ids)
 
-    def fit(self, row: Row) -> tuple[str, str] | None:
-        """The row's responses, whole or cut so that the prompt fits; None when it cannot fit.
+    def fit(self, row: Row) -> Row | None:
+        """The row, or one whose responses and, if it must be, query are cut so that the prompt fits; None if it cannot.
 
         A row fits only if the pair's other order does too, so that both are kept, cut or dropped together.
         """
-        first, second = row["responses"]
         if self._fits(row):
-            return first, second
+            return row
         if self.overlong == "drop":
             return None
-        return self._cut(row, (first, second))
+        return self._cut(row)
 
     def _fits(self, row: Row) -> bool:
         messages = self.messages(row)
@@ -105,50 +106,90 @@ class PromptFitter:
         room = self.max_tokens - len(self.tokens(messages))
         if room > _NEAR_LIMIT or room < 0:
             return room >= 0
-        return self._excess(row, row["responses"]) <= 0
+        return self._excess(row) <= 0
 
-    def _excess(self, row: Row, responses: Sequence[str]) -> int:
+    def _excess(self, row: Row) -> int:
         """Tokens above the limit, in the longer one of the two orders."""
-        orders = (responses, responses[::-1])
-        return max(len(self.tokens(self.messages(row, shown))) for shown in orders) - self.max_tokens
+        orders = (row["responses"], row["responses"][::-1])
+        counts = [len(self.tokens(self.messages({**row, "responses": list(shown)}))) for shown in orders]
+        return max(counts) - self.max_tokens
 
-    def _cut(self, row: Row, responses: tuple[str, str]) -> tuple[str, str] | None:
-        budget = -self._excess(row, (CUT_MARK, CUT_MARK))
-        ends = [self._token_ends(text) for text in responses]
-        for _ in range(6):
-            if budget < 2:
+    def _cut(self, row: Row) -> Row | None:
+        responses = [self._text(text) for text in row["responses"]]
+        query = [self._text(turn["content"]) for turn in row["messages"]]
+        cut: Row = {**row, "responses": [CUT_MARK, CUT_MARK]}
+        budget = -self._excess(cut)
+        room = budget + _tokens(query)
+        if room < 2:
+            return None
+        least = min(_tokens(responses), max(2, int(room * _LEAST_SHARE)))
+        for_query = room - least
+        for _ in range(_TRIES):
+            if budget >= least or for_query < 1:
+                break
+            cut["messages"] = _without_middles(row["messages"], query, for_query)
+            budget = -self._excess(cut)
+            for_query -= max(0, least - budget)
+        for _ in range(_TRIES):
+            if budget < min(2, least):
                 return None
-            shares = _share([len(found) for found in ends], budget)
-            first, second = (
-                _shorten(text, found, keep) for text, found, keep in zip(responses, ends, shares, strict=True)
-            )
-            excess = self._excess(row, (first, second))
+            shares = _shares([len(text.ends) for text in responses], budget)
+            cut["responses"] = [text.beginning(keep) for text, keep in zip(responses, shares, strict=True)]
+            excess = self._excess(cut)
             if excess <= 0:
-                return first, second
+                return cut
             budget -= excess + 2
         return None
 
-    def _token_ends(self, text: str) -> list[int]:
-        """Where each token of the text ends, in characters."""
+    def _text(self, text: str) -> _Text:
         if not self.tokenizer.is_fast:
             count = len(self.tokenizer.encode(text, add_special_tokens=False))
-            return [len(text) * number // count for number in range(1, count + 1)]
+            return _Text(text, [len(text) * number // count for number in range(1, count + 1)])
         encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        return [end for _, end in encoded["offset_mapping"]]
+        return _Text(text, [end for _, end in encoded["offset_mapping"]])
 
 
-def _share(lengths: Sequence[int], budget: int) -> tuple[int, int]:
-    """How many tokens each response keeps: the same number, or all of a short one and the rest for the other."""
-    half = budget // 2
-    first, second = lengths
-    if first <= half:
-        return first, min(second, budget - first)
-    if second <= half:
-        return min(first, budget - second), second
-    return half, half
+@dataclass(frozen=True)
+class _Text:
+    """A text and where each of its tokens ends, in characters."""
+
+    whole: str
+    ends: Sequence[int]
+
+    def beginning(self, keep: int) -> str:
+        """Its first `keep` tokens."""
+        if keep >= len(self.ends):
+            return self.whole
+        return self.whole[: self.ends[keep - 1] if keep else 0].rstrip() + CUT_MARK
+
+    def without_middle(self, keep: int) -> str:
+        """`keep` of its tokens, from both its ends: a question may stand before or after what it is about."""
+        if keep >= len(self.ends):
+            return self.whole
+        last = keep // 2
+        rest = self.whole[self.ends[-last - 1] :].lstrip() if last else ""
+        return f"{self.beginning(keep - last)} {rest}".rstrip()
 
 
-def _shorten(text: str, ends: Sequence[int], keep: int) -> str:
-    if keep >= len(ends):
-        return text
-    return text[: ends[keep - 1] if keep else 0].rstrip() + CUT_MARK
+def _without_middles(turns: Sequence[Message], texts: Sequence[_Text], budget: int) -> list[Message]:
+    """The turns with `budget` tokens in all, the longest of them cut first."""
+    shares = _shares([len(text.ends) for text in texts], budget)
+    shown = [text.without_middle(keep) for text, keep in zip(texts, shares, strict=True)]
+    return [{"role": turn["role"], "content": text} for turn, text in zip(turns, shown, strict=True)]
+
+
+def _tokens(texts: Sequence[_Text]) -> int:
+    return sum(len(text.ends) for text in texts)
+
+
+def _shares(lengths: Sequence[int], budget: int) -> list[int]:
+    """How many tokens each text keeps: the longest is cut first, to the length of the next, and then both alike."""
+    level, rest = 0, budget
+    for place, length in enumerate(ordered := sorted(lengths)):
+        level = rest // (len(ordered) - place)
+        if length > level:
+            break
+        rest -= length
+    else:
+        return list(lengths)
+    return [min(length, level) for length in lengths]

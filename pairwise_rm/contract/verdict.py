@@ -4,8 +4,8 @@ A response is valid when it is exactly
 
     <think>reasoning</think><preference>A|B|tie</preference>
 
-with white space allowed between and around the parts. Anything else is invalid and has a reason;
-there is no default label. When our first runs accepted a verdict alone, the models unlearnt the reasoning.
+with white space allowed between and around the parts, and around the value. Anything else is invalid and has a
+reason; there is no default label. When our first runs accepted a verdict alone, the models unlearnt the reasoning.
 
 Where the opening `<think>` stands depends on the chat template (see `pairwise_rm.contract.prompt`), and the caller
 says which: in the response, at the end of the prompt, or nowhere (the prompt has closed the reasoning, as Qwen3's
@@ -92,6 +92,7 @@ def extract_preference_from_response(response: str, thinking: Thinking = "respon
         return invalid("no_verdict")
     if _VERDICT.fullmatch(answer.strip()) is None:
         return invalid("extra_text")
-    if verdicts[0] not in PREFERENCES:
+    value = verdicts[0].strip()
+    if value not in PREFERENCES:
         return invalid("unknown_value")
-    return Verdict(cast(Preference, verdicts[0]), None, reasoning.strip())
+    return Verdict(cast(Preference, value), None, reasoning.strip())

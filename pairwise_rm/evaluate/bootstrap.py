@@ -5,7 +5,7 @@ replacement. Every measure is a ratio of two sums, and a resample is a vector of
 drawn: all measures of a resample are two matrix products. The interval is the percentile interval, from
 2.5 % to 97.5 %. Where every prompt is entirely right or entirely wrong the bootstrap has nothing to vary;
 there the exact (Clopper-Pearson) bound on the number of prompts is used, so that 40 out of 40 does not
-read as certainty.
+read as certainty. One prompt has no interval, and neither has what is the same in every resample otherwise.
 """
 
 from __future__ import annotations
@@ -17,11 +17,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 _TAIL = 0.025
+_NO_WIDTH = 1e-9
 _CELLS = 4_000_000  # of one block of draws: 32 MB
 
 
 class Estimate(NamedTuple):
-    """A value with its 95 % interval, over `n` rows (or pairs). All None where there is nothing to count."""
+    """A value with its 95 % interval, over `n` rows (or pairs).
+
+    All None where there is nothing to count; `low` and `high` None where nothing varies that an interval could show.
+    """
 
     value: float | None
     low: float | None
@@ -107,7 +111,9 @@ def _interval(value: float, draws: Any, rows: int, prompts: int) -> Estimate:
         return Estimate(None, None, None, 0)
     bounds: Any = np.quantile(draws[~np.isnan(draws)], [_TAIL, 1 - _TAIL])
     low, high = bounds
-    if prompts and value in (0.0, 1.0):
+    if prompts > 1 and value in (0.0, 1.0):
         reach = 1 - _TAIL ** (1 / prompts)
         low, high = (1 - reach, 1.0) if value == 1.0 else (0.0, reach)
+    if high - low < _NO_WIDTH:
+        return Estimate(float(value), None, None, rows)
     return Estimate(float(value), float(min(low, value)), float(max(high, value)), rows)

@@ -51,14 +51,40 @@ def read_json(path: Path) -> dict[str, Any] | None:
 def headline(evaluation: Evaluation) -> str:
     """The main figures in one line."""
     metrics = evaluation.metrics
-    return (
-        f"accuracy {figure(metrics['accuracy'])}  both orders right {figure(metrics['both_orders_right'])}  "
-        f"invalid {figure(metrics['invalid'])}  ({metrics['pairs']} pairs, both orders)"
-    )
+    shown = {"accuracy": "accuracy", "both orders right": "both_orders_right", "invalid": "invalid"}
+    figures = [f"{name} {figure(metrics[key])}" for name, key in shown.items() if metrics[key]["value"] is not None]
+    return f"{'  '.join(figures)}  ({metrics['pairs']:,} pairs, {orders(metrics)})"
+
+
+def remarks(evaluation: Evaluation) -> list[str]:
+    """Lines on what stands behind the figures: rows that were left out, cut, or have no valid verdict, by reason."""
+    metrics = evaluation.metrics
+    lines = []
+    if unreadable := metrics["unreadable_rows"]:
+        lines.append(f"left out  {sum(unreadable.values()):,} unreadable rows: {_counted(unreadable)}")
+    if cut := metrics.get("cut_rows"):
+        lines.append(f"cut  {cut:,} of {metrics['rows']:,} rows, to fit the prompt")
+    if reasons := metrics["invalid_by_reason"]:
+        lines.append(f"invalid  {sum(reasons.values()):,} of {metrics['rows']:,} rows: {_counted(reasons)}")
+    return lines
+
+
+def orders(metrics: dict[str, Any]) -> str:
+    """In how many orders the pairs were judged: `both orders`, `one order`, or how many were in both."""
+    both = metrics["both_orders_right"]["n"]
+    if both == metrics["pairs"]:
+        return "both orders"
+    return f"{both:,} of them in both orders" if both else "one order"
 
 
 def figure(estimate: dict[str, Any] | None) -> str:
-    """`0.973 [0.948, 0.988]`, or `-` where nothing was counted."""
+    """`0.973 [0.948, 0.988]`, `0.500` where there is no interval, or `-` where nothing was counted."""
     if estimate is None or estimate["value"] is None:
         return "-"
+    if estimate["low"] is None:
+        return f"{estimate['value']:.3f}"
     return f"{estimate['value']:.3f} [{estimate['low']:.3f}, {estimate['high']:.3f}]"
+
+
+def _counted(reasons: dict[str, int]) -> str:
+    return ", ".join(f"{count:,} x {reason.replace('_', ' ')}" for reason, count in reasons.items())

@@ -40,7 +40,7 @@ class RowVerdict:
 
 @dataclass(frozen=True)
 class Prompt:
-    """A row's token ids (None: too long), and whether its responses were cut to fit."""
+    """A row's token ids (None: too long), and whether the pair was cut to fit."""
 
     ids: list[int] | None
     cut: bool
@@ -75,11 +75,11 @@ class PromptMaker:
         fitted = self.fitter.fit(row)
         if fitted is None:
             return Prompt(None, cut=False)
-        ids = self.fitter.tokens(self.fitter.messages(row, fitted))
+        ids = self.fitter.tokens(self.fitter.messages(fitted))
         if len(ids) > self.fitter.max_tokens:
             # The fitter relies on estimates, and vLLM refuses the whole batch for one prompt that is too long.
             return Prompt(None, cut=False)
-        return Prompt(ids, cut=list(fitted) != list(row["responses"]))
+        return Prompt(ids, cut=fitted is not row)
 
 
 def sampling_of(recipe: Recipe) -> Sampling:
@@ -94,9 +94,14 @@ def sampling_of(recipe: Recipe) -> Sampling:
 def row_verdicts_of(
     recipe: Recipe, model: str, rows: Sequence[Row], progress: Progress | None = None
 ) -> list[RowVerdict]:
-    """Judges rows, in order, with engines started for this model. Raises StageError when vLLM fails."""
+    """Judges rows, in order, with engines started for this model, or none where no prompt fits.
+
+    Raises StageError when vLLM fails.
+    """
     maker = PromptMaker.of(recipe, model)
     prompts = [maker.make(row) for row in rows]
+    if not askable(prompts):
+        return verdicts_from(prompts, [], maker.thinking)
     if progress:
         progress(START, 0, 1)
     with engines(recipe, model) as pool:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pairwise_rm.atomic_io import atomic_folder, write_json
+from pairwise_rm.contract.prompt_fit import TOO_LONG
 from pairwise_rm.contract.rows import Row
 from pairwise_rm.errors import InputError
 from pairwise_rm.evaluate.engine import revision_of
@@ -46,7 +47,8 @@ def evaluate(
         replace: overwrite an evaluation under this label that had another configuration. New weights at the same path
         are not another configuration, and replace the old metrics.
 
-    Raises InputError before anything is loaded when model, data or label is wrong, StageError when vLLM fails.
+    Raises InputError before vLLM starts when model, data or label is wrong or no prompt fits, and StageError when vLLM
+    fails.
     """
     _check_label(label)
     check_model_folder(model, revision_of(recipe, model))
@@ -60,7 +62,9 @@ def evaluate(
     skipped = _is_there(target, manifest, replace)
     if not skipped:
         columns = _judge(recipe, model, rows, progress)
-        metrics = {**_measure(columns, recipe), "unreadable_rows": unreadable, "manifest": manifest}
+        _check_any_fits(columns, recipe, data_file)
+        left = {"unreadable_rows": unreadable, "cut_rows": sum(columns["cut"])}
+        metrics = {**_measure(columns, recipe), **left, "manifest": manifest}
         with atomic_folder(target) as temporary:
             write_verdicts(temporary / VERDICTS, columns)
             write_json(temporary / METRICS, metrics)
@@ -106,6 +110,18 @@ def write_report(
 
 def _judge(recipe: Recipe, model: str, rows: Sequence[Row], progress: Progress | None) -> dict[str, list[Any]]:
     return verdict_columns(rows, row_verdicts_of(recipe, model, rows, progress))
+
+
+def _check_any_fits(columns: dict[str, list[Any]], recipe: Recipe, data_file: Path) -> None:
+    if any(reason != TOO_LONG for reason in columns["reason"]):
+        return
+    rows, limit = len(columns["reason"]), recipe.prompt.max_prompt_length
+    hint = "raise it, or set prompt.overlong=cut"
+    if recipe.prompt.overlong == "cut":
+        hint = "the prompt itself takes so much; raise it"
+    raise InputError(
+        f"prompt.max_prompt_length: none of the {rows} rows of {data_file} fits into {limit} tokens; {hint}"
+    )
 
 
 def _measure(columns: dict[str, list[Any]], recipe: Recipe) -> dict[str, Any]:

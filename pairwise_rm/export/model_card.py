@@ -11,13 +11,13 @@ import jinja2
 import yaml
 
 from pairwise_rm import __version__
-from pairwise_rm.evaluate.result import METRICS, figure, read_json
+from pairwise_rm.evaluate.result import METRICS, figure, orders, read_json
 from pairwise_rm.hf_model import is_hub_name
 from pairwise_rm.recipe.model import Recipe
 from pairwise_rm.run_folder import RunFolder
 
 _ROWS = {
-    "accuracy": "accuracy, both orders",
+    "accuracy": "accuracy, {orders}",
     "both_orders_right": "both orders right",
     "position_consistency": "position consistency",
     "share_a": "share of A verdicts",
@@ -38,7 +38,7 @@ pairwise-rm {{ version }} on verl and vLLM. {{ "{:,}".format(parameters) }} para
 
 ## Measured
 
-{% if rows %}On {{ pairs }} held-out pairs, each judged in both orders, with 95 % intervals clustered by prompt:
+{% if rows %}On {{ pairs }} held-out pairs ({{ orders }}), with 95 % intervals clustered by prompt:
 
 | | before | after |
 |---|---|---|
@@ -76,6 +76,7 @@ def model_card(recipe: Recipe, folder: RunFolder, merged: dict[str, Any]) -> str
         version=__version__,
         rows=_rows(before, after),
         pairs=after.get("pairs"),
+        orders=_orders(after),
         prompt=_prompt(recipe),
     )
 
@@ -88,7 +89,11 @@ def _front_matter(recipe: Recipe, after: dict[str, Any]) -> str:
     if is_hub_name(recipe.model.path):
         front["base_model"] = recipe.model.path
     if "accuracy" in after:
-        result = {"type": "accuracy", "name": "accuracy, both orders", "value": round(after["accuracy"]["value"], 4)}
+        result = {
+            "type": "accuracy",
+            "name": f"accuracy, {_orders(after)}",
+            "value": round(after["accuracy"]["value"], 4),
+        }
         dataset = {"name": recipe.data.name, "type": recipe.data.name}
         task = {"type": "text-generation", "name": "pairwise preference"}
         front["model-index"] = [
@@ -100,7 +105,15 @@ def _front_matter(recipe: Recipe, after: dict[str, Any]) -> str:
 def _rows(before: dict[str, Any], after: dict[str, Any]) -> list[tuple[str, str, str]]:
     if not after:
         return []
-    return [(text, figure(before.get(key)), figure(after[key])) for key, text in _ROWS.items() if key in after]
+    return [
+        (text.format(orders=_orders(after)), figure(before.get(key)), figure(after[key]))
+        for key, text in _ROWS.items()
+        if key in after
+    ]
+
+
+def _orders(after: dict[str, Any]) -> str:
+    return orders(after) if "both_orders_right" in after else "both orders"
 
 
 def _prompt(recipe: Recipe) -> str:

@@ -59,5 +59,5 @@ def _body(order: OrderJudgement) -> Text:
         # Here the judge saw the responses swapped, so its letters are swapped too.
         body.append("\n\nIn this reasoning A is your response B, and B is your response A.", style="dim italic")
     if order.cut:
-        body.append("\nBoth responses were cut to fit the prompt.", style="dim italic")
+        body.append("\nThe pair was cut to fit the prompt; the cuts are marked […].", style="dim italic")
     return body

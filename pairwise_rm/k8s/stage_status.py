@@ -146,7 +146,9 @@ def _note(snapshot: Snapshot, job: Object, state: State, event: Event | None, ag
         return f"step {event.step}/{event.of}  reward {event.reward:.3f}  accuracy {event.accuracy:.3f}"
     if state == "succeeded" and not (isinstance(event, Note) and event.text.startswith("accuracy ")):
         return ""
-    return shortened(event.text) if isinstance(event, Note) else str(event or "")
+    # A result is shown whole: its figures are what is looked for.
+    whole = not isinstance(event, Note) or event.text.startswith("accuracy ")
+    return str(event or "") if whole else shortened(str(event))
 
 
 def _starting(snapshot: Snapshot, job: Object, texts: list[str]) -> str:

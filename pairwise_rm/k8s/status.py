@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from rich.console import Group, RenderableType
-from rich.table import Table
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.text import Text
 
 from pairwise_rm.k8s.client import Cluster, Forbidden, NotFound
@@ -31,6 +34,8 @@ from pairwise_rm.k8s.stage_status import StageView, State, ended, other_version_
 from pairwise_rm.progress import duration
 
 _TAIL = 200
+_GAP = 2  # spaces between columns, and before what goes to a line of its own
+_RIGHT = ("time", "left")
 _MARKS: dict[State, tuple[str, str]] = {
     "submitted": ("·", "dim"),
     "starting": ("·", "yellow"),
@@ -175,17 +180,66 @@ def _number(value: float) -> float | None:
 
 def table(overview: Overview) -> RenderableType:
     """A release as a table, with its issues."""
-    rows = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    rows.add_column("stage", no_wrap=True)
-    rows.add_column("state", no_wrap=True)
-    rows.add_column("progress", overflow="fold", ratio=1)
-    rows.add_column("GPUs", overflow="fold")
-    for name in ("time", "left"):
-        rows.add_column(name, justify="right", no_wrap=True)
-    for stage in overview.stages:
-        rows.add_row(*_row(stage))
-    shown: list[RenderableType] = ["", rows] if overview.stages else []
+    shown: list[RenderableType] = ["", StageTable(overview.stages)] if overview.stages else []
     return Group(_title(overview), *shown, *_notes(overview))
+
+
+@dataclass(frozen=True)
+class StageTable:
+    """A line for each stage; what is too long for its column goes to a line of its own, where no figure is broken."""
+
+    stages: list[StageView]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        rows, width = [_row(stage) for stage in self.stages], options.max_width
+        widths = _widths(rows, width)
+        yield _line({name: Text(name, "dim") for name in widths}, widths)
+        for row in rows:
+            below = [name for name, cell in row.items() if cell.cell_len > widths.get(name, 0)]
+            yield _line({name: Text("") if name in below else row[name] for name in widths}, widths)
+            for name in below:
+                yield from _below(row[name].plain if name == "progress" else f"{name}: {row[name]}", width)
+
+
+def _widths(rows: Sequence[Mapping[str, Text]], width: int) -> dict[str, int]:
+    """The columns for which there is room, and how wide they are."""
+    found = {name: max(len(name), *(row[name].cell_len for row in rows)) for name in rows[0]}
+    for name in ("progress", "GPUs"):
+        lacking = sum(found.values()) + _GAP * (len(found) - 1) - width
+        if lacking <= 0:
+            continue
+        room = found[name] - lacking
+        fitting = [size for row in rows if 0 < (size := row[name].cell_len) <= room]
+        if fitting and room >= len(name):
+            found[name] = max(len(name), *fitting)
+        else:
+            del found[name]
+    return found
+
+
+def _line(cells: Mapping[str, Text], widths: Mapping[str, int]) -> Text:
+    line = Text()
+    for name, cell in cells.items():
+        padding = " " * (widths[name] - cell.cell_len)
+        line.append_text(Text.assemble(padding, cell) if name in _RIGHT else Text.assemble(cell, padding))
+        line.append(" " * _GAP)
+    line.rstrip()
+    return line
+
+
+def _below(text: str, width: int) -> Iterator[Text]:
+    """The text in lines of its own; its parts, which have two spaces between them, are kept whole where they can be."""
+    line, indent = "", " " * _GAP
+    for part in re.split(r" {2,}", text):
+        longer = f"{line}  {part}" if line else part
+        if line and cell_len(longer) > width - _GAP:
+            yield Text(indent + line)
+            longer = part
+        *whole, line = (
+            textwrap.wrap(longer, width - _GAP, break_on_hyphens=False) if len(longer) > width - _GAP else [longer]
+        )
+        yield from (Text(indent + piece) for piece in whole)
+    yield Text(indent + line)
 
 
 def _title(overview: Overview) -> Text:
@@ -198,16 +252,16 @@ def _title(overview: Overview) -> Text:
     return title
 
 
-def _row(stage: StageView) -> list[Text]:
+def _row(stage: StageView) -> dict[str, Text]:
     mark, style = _MARKS[stage.state]
-    return [
-        Text(stage.stage),
-        Text(f"{mark} {stage.state}", style, no_wrap=True),
-        Text(stage.note),
-        Text(str(stage.gpus)),
-        Text("" if stage.seconds is None else duration(stage.seconds)),
-        Text("" if stage.left is None else duration(stage.left)),
-    ]
+    return {
+        "stage": Text(stage.stage),
+        "state": Text(f"{mark} {stage.state}", style),
+        "progress": Text(stage.note),
+        "GPUs": Text(str(stage.gpus)),
+        "time": Text("" if stage.seconds is None else duration(stage.seconds)),
+        "left": Text("" if stage.left is None else duration(stage.left)),
+    }
 
 
 def _notes(overview: Overview) -> list[Text]:

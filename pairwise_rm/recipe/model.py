@@ -129,7 +129,8 @@ class PromptConfig(Section):
     max_response_length: int = Field(2048, ge=4)
     """Limit of reasoning and verdict in tokens."""
     overlong: Literal["drop", "cut"] = "cut"
-    """What happens to a pair whose prompt is too long: `drop` and count it, or `cut` both responses evenly."""
+    """What happens to a pair whose prompt is too long: `drop` and count it, or `cut` the longer response first, then
+    both, and the middle of a query that is too long by itself; a cut pair is marked."""
 
 
 class LoraConfig(Section):

@@ -2,10 +2,15 @@
 
 Each replica holds the GPUs of one vLLM server, which is its child process, and the HTTP API in front of it. Replicas
 are independent; Serve's autoscaler decides how many there are.
+
+A replica ends when its vLLM does. Serve would take it for unhealthy after three failed checks only, and start another
+when it has left its GPUs; an actor that is gone is replaced at the next check.
 """
 
 from __future__ import annotations
 
+import asyncio
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +29,8 @@ if TYPE_CHECKING:
 
 NAME = "judge"
 _POLL_SECONDS = 5.0
+_CHECK_SECONDS = 2
+_LAST_ANSWERS_SECONDS = 1.0
 # vLLM batches many sequences; requests above this number wait in Serve, where the autoscaler sees them.
 _MOST_ONGOING = 256
 
@@ -43,7 +50,7 @@ def build(args: dict[str, Any]) -> Application:
         name=NAME,
         ray_actor_options={"num_cpus": 1, "num_gpus": width},
         max_ongoing_requests=_MOST_ONGOING,
-        health_check_period_s=10,
+        health_check_period_s=_CHECK_SECONDS,
         health_check_timeout_s=30,
         graceful_shutdown_timeout_s=60,
         max_constructor_retry_count=3,
@@ -75,19 +82,37 @@ def _lacking(folder: Path, digest: str | None) -> str | None:
 
 
 class Replica:
-    """The class of Serve's replicas: each starts, watches and ends one ServedJudge."""
+    """The class of Serve's replicas: each starts, watches and ends one ServedJudge, and ends with it."""
 
     # Serve awaits it.
     async def __init__(self, args: Mapping[str, Any]) -> None:  # type: ignore[misc]
         self.served = await ServedJudge.start(Exported.of(ServeArguments.of(args)))
+        self._watch = asyncio.create_task(self._end_with_vllm())
 
     async def check_health(self) -> None:
         await self.served.server.check()
 
     async def __del__(self) -> None:
         # Absent where the constructor failed.
+        if watch := getattr(self, "_watch", None):
+            watch.cancel()
         if served := getattr(self, "served", None):
             await served.server.stop()
+
+    async def _end_with_vllm(self) -> None:
+        print(f"{await self.served.server.end()}; its replica ends, and Serve starts another", file=sys.stderr)
+        # The requests under way are answered with that reason.
+        await asyncio.sleep(_LAST_ANSWERS_SECONDS)
+        await self.served.server.stop()
+        sys.stderr.flush()
+        _end_actor()
+
+
+def _end_actor() -> None:
+    import ray
+
+    # By Ray, to which a process that ends by itself is an error to speak of.
+    ray.kill(ray.get_runtime_context().current_actor)
 
 
 def _application() -> Starlette:

@@ -78,6 +78,13 @@ class ServerProcess:
         if problem := await self._problem():
             raise StageError(problem)
 
+    async def end(self) -> str:
+        """Returns when the child has ended by itself, with one line on why."""
+        assert self._process is not None
+        await self._process.wait()
+        await self._last_words()
+        return self._end()
+
     async def stop(self) -> None:
         """Ends the child with all that it started; does nothing the second time."""
         process, self._process = self._process, None
@@ -88,8 +95,8 @@ class ServerProcess:
         assert process.stdin is not None
         process.stdin.close()
         await process.wait()
+        await self._last_words()
         if self._reader:
-            await asyncio.wait([self._reader], timeout=_LAST_WORDS_SECONDS)
             self._reader.cancel()
 
     async def _problem(self) -> str | None:
@@ -98,15 +105,18 @@ class ServerProcess:
         if self._process is None:
             return "vLLM: not started"
         if self._process.returncode is not None:
-            if self._reader:
-                # Its last output may still be in the pipe.
-                await asyncio.wait([self._reader], timeout=_LAST_WORDS_SECONDS)
+            await self._last_words()
             return self._end()
         try:
             answer = await self.client.get("/health", timeout=_HEALTH_SECONDS)
         except httpx.HTTPError as error:
             return f"vLLM: no answer ({type(error).__name__}); its last line: {self._last_line()}"
         return None if answer.status_code == 200 else f"vLLM: unhealthy ({answer.status_code}): {self._last_line()}"
+
+    async def _last_words(self) -> None:
+        """Waits for the child's last output, which may still be in the pipe."""
+        if self._reader:
+            await asyncio.wait([self._reader], timeout=_LAST_WORDS_SECONDS)
 
     def _end(self) -> str:
         code = self._process.returncode if self._process else None

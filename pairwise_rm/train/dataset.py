@@ -36,6 +36,8 @@ class HelpfulnessPairwiseTrainDataset(RLHFDataset):
 
     data_files: list[str]
     dropped: Counter[str]
+    cut: set[int]
+    """Indices of the rows that were cut to fit."""
 
     def _download(self, use_origin_parquet: bool = False) -> None:
         files = self.original_data_files if use_origin_parquet else self.data_files
@@ -44,14 +46,16 @@ class HelpfulnessPairwiseTrainDataset(RLHFDataset):
     def _read_files_and_tokenize(self) -> None:
         prompt = self._prompt_config()
         read = read_rows([Path(path) for path in self.data_files])
-        self.dropped = read.unreadable
+        self.dropped, self.cut = read.unreadable, set()
         self.template = PairwiseComparisonTemplate(prompt.rubric, prompt.template, self.tokenizer.all_special_tokens)
         self.judge = BaseHelpfulnessPairWiseReward(self.template, prompt.system)
         rows = self._sample(read.rows)
         self.dataframe = self._fitting(rows, prompt)
         if not self.dataframe:
             raise InputError(f"{', '.join(self.data_files)}: num_samples=0, every row was dropped: {self.summary()}")
-        print(f"{Path(self.data_files[0]).name}: {len(self.dataframe)} samples, dropped: {self.summary()}", flush=True)
+        cut = f"; {len(self.cut)} cut to fit" if self.cut else ""
+        name = Path(self.data_files[0]).name
+        print(f"{name}: {len(self.dataframe)} samples, dropped: {self.summary()}{cut}", flush=True)
 
     def summary(self) -> str:
         """What was dropped, by reason: `3 x prompt_too_long`, or `none`."""
@@ -82,11 +86,13 @@ class HelpfulnessPairwiseTrainDataset(RLHFDataset):
         )
         kept: list[Row] = []
         for row in rows:
-            responses = fitter.fit(row)
-            if responses is None:
+            fitted = fitter.fit(row)
+            if fitted is None:
                 self.dropped[TOO_LONG] += 1
-            else:
-                kept.append({**row, "responses": list(responses)})
+                continue
+            if fitted is not row:
+                self.cut.add(len(kept))
+            kept.append(fitted)
         return kept
 
     @staticmethod
@@ -110,6 +116,7 @@ class HelpfulnessPairwiseTrainDataset(RLHFDataset):
             "pair_id": row["pair_id"],
             "order": row["order"],
             "strength": -1 if row["strength"] is None else row["strength"],
+            "cut": item in self.cut,
         }
         return {
             "raw_prompt": messages,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 import yaml
 
 from tests.chart.crd_schemas import errors, go_module_file
-from tests.chart.rendering import jobs, objects, text
+from tests.chart.rendering import Values, jobs, nested, objects, text
 from tests.paths import CHART, REPO
 
 KUEUE = "sigs.k8s.io/kueue@v0.17.0"
@@ -71,3 +72,42 @@ def test_only_pods_with_gpus_get_the_labels_of_the_gpu_nodes_which_are_those_of_
     for group in cluster["spec"]["resourceGroups"]:
         wanted = pool["template"]["spec"]["nodeSelector"] if group["coveredResources"] == [GPU] else None
         assert [flavors[flavor["name"]].get("nodeLabels") for flavor in group["flavors"]] == [wanted]
+
+
+ELASTIC = "kueue.x-k8s.io/elastic-job"
+QUEUED: dict[str, Any] = {"mode": "ephemeral", "batch.kueue.queueName": "judges"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "elastic"),
+    [(QUEUED, "true"), ({"mode": "ephemeral"}, None), ({}, None)],
+    ids=["queued and autoscaled", "no queue", "the shared cluster"],
+)
+def test_autoscaled_rayjobs_in_a_queue_are_elastic_ones_which_kueue_demands(settings: Values, elastic: Any) -> None:
+    found = jobs(objects(text((), nested(settings))))
+    assert {job["metadata"]["annotations"].get(ELASTIC) for job in found.values()} == {elastic}
+    autoscaled = {name for name, job in found.items() if own_cluster(job).get("enableInTreeAutoscaling")}
+    # Converting has no workers.
+    assert autoscaled == ({"train", "evaluate", "export"} if "mode" in settings else set())
+
+
+def own_cluster(job: Object) -> Object:
+    """The spec of a RayJob's own cluster."""
+    spec: Object = job["spec"].get("rayClusterSpec", {})
+    return spec
+
+
+def test_rayjobs_of_a_fixed_size_are_admitted_whole() -> None:
+    [job] = jobs(PRESET).values()
+    assert ELASTIC not in job["metadata"]["annotations"]
+
+
+@pytest.mark.parametrize(("kueue", "stage", "on"), [("v0.17.0", "Alpha", "false"), ("v0.19.0", "Beta", "true")])
+def test_the_feature_gate_that_elastic_rayjobs_need_stands_as_the_chart_s_readme_says(
+    kueue: str, stage: str, on: str
+) -> None:
+    source = go_module_file(f"sigs.k8s.io/kueue@{kueue}", "pkg/features/kube_features.go").read_text()
+    [states] = re.findall(r"^\tElasticJobsViaWorkloadSlices: \{\n(.*?)^\t\}", source, re.MULTILINE | re.DOTALL)
+    assert re.findall(r"Default: (\w+), PreRelease: featuregate\.(\w+)", states)[-1] == (on, stage)
+    names = {"v0.17.0": "pkg/workloadslicing/workloadslicing.go", "v0.19.0": "pkg/constants/constants.go"}
+    assert f'"{ELASTIC}"' in go_module_file(f"sigs.k8s.io/kueue@{kueue}", names[kueue]).read_text()

@@ -20,6 +20,7 @@ LATER = {"train", "evaluate", "export"}
 QWEN: Values = {}
 SMOKE = for_recipe("smoke")
 EPHEMERAL: Values = {"mode": "ephemeral"}
+SCRAPED: Values = {"networkPolicy": {"ingress": {"metrics": [{"podSelector": {}}]}}}
 
 
 class Named(NamedTuple):
@@ -104,7 +105,7 @@ OTHER = [
     (QWEN, "poolDefaults.minReplicas", 1, NONE),
     (QWEN, "poolDefaults.tolerations", [TOLERATION], NONE),
     (QWEN, "networkPolicy.enabled", False, NONE),
-    (QWEN, "podMonitor.enabled", True, NONE),
+    (SCRAPED, "podMonitor.enabled", True, NONE),
     (QWEN, "grafanaDashboard.enabled", True, NONE),
     (QWEN, "storage.runs.size", "2Ti", NONE),
     (QWEN, "storage.runs.storageClass", "fast", NONE),

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import ipaddress
 
+import pytest
+
+from tests.chart.crd_schemas import errors, go_module_file
+from tests.chart.kube_schemas import CRDS
 from tests.chart.rendering import Object, Values, nested, rendered
 
 PRIVATE = ("10.0.0.0/8", "100.64.0.0/10", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7", "fe80::/10")
@@ -57,3 +62,57 @@ def test_names_are_asked_of_the_cluster_s_dns_alone() -> None:
     [pods, node_local] = dns["to"]
     assert pods["namespaceSelector"] == {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}}
     assert node_local["ipBlock"]["cidr"] == "169.254.20.10/32"
+
+
+CILIUM = "--api-versions=cilium.io/v2/CiliumNetworkPolicy"
+
+
+def of_cilium(settings: Values, *options: str) -> list[Object]:
+    return rendered([], nested(settings), *options).get("CiliumNetworkPolicy", [])
+
+
+@pytest.mark.parametrize(("settings", "options"), [({}, [CILIUM]), ({"networkPolicy.egress.cilium": True}, [])])
+def test_where_cilium_is_the_autoscaler_reaches_the_api_by_its_identity(settings: Values, options: list[str]) -> None:
+    [policy] = of_cilium(settings, *options)
+    assert policy["metadata"]["name"] == "judge-kubernetes-api"
+    assert policy["spec"]["endpointSelector"] == policies(settings)["judge-head"]["podSelector"]
+    [rule] = policy["spec"]["egress"]
+    assert rule["toEntities"] == ["kube-apiserver"]
+    assert rule["toPorts"] == [{"ports": [{"port": port, "protocol": "TCP"} for port in ("443", "6443")]}]
+
+
+@pytest.mark.parametrize(
+    ("settings", "options"),
+    [({}, []), ({"autoscaling.enabled": False}, [CILIUM]), ({"networkPolicy.enabled": False}, [CILIUM])],
+    ids=["no Cilium", "nobody asks the API", "no policies"],
+)
+def test_there_is_no_policy_of_cilium_that_nobody_needs(settings: Values, options: list[str]) -> None:
+    assert of_cilium(settings, *options) == []
+
+
+def test_a_policy_of_cilium_holds_to_its_schema_and_an_entity_that_it_does_not_know_does_not() -> None:
+    [policy] = of_cilium({}, CILIUM)
+    crd = go_module_file(*next(found for found in CRDS if "ciliumnetworkpolicies" in found[1]))
+    assert errors(policy, crd) == []
+    mistaken = copy.deepcopy(policy)
+    mistaken["spec"]["egress"][0]["toEntities"] = ["kube-apiservers"]
+    assert len(errors(mistaken, crd)) > 0
+
+
+def test_the_peers_that_may_scrape_are_those_for_whom_there_is_a_pod_monitor() -> None:
+    monitoring = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]
+    settings = {"podMonitor.enabled": True, "networkPolicy.ingress.metrics": monitoring}
+    found = rendered([], nested(settings))
+    [monitor] = found["PodMonitor"]
+    [rule] = [rule for rule in policies(settings)["judge"]["ingress"] if rule["from"] == monitoring]
+    ports = {port["name"]: port["containerPort"] for port in head_ports(found)}
+    scraped = [ports[endpoint["port"]] for endpoint in monitor["spec"]["podMetricsEndpoints"]]
+    assert [port["port"] for port in rule["ports"]] == scraped
+    # Without policies everyone gets in.
+    assert rendered([], nested({"podMonitor.enabled": True, "networkPolicy.enabled": False}))["PodMonitor"]
+
+
+def head_ports(found: dict[str, list[Object]]) -> list[Object]:
+    [cluster] = found["RayCluster"]
+    ports: list[Object] = cluster["spec"]["headGroupSpec"]["template"]["spec"]["containers"][0]["ports"]
+    return ports

@@ -235,16 +235,6 @@ CASES: dict[str, Case] = {
         "batch.kueue.queueName: Kueue needs batch.shutdownAfterJobFinishes=true",
         ONE_JOB,
     ),
-    "Kueue with autoscaling": Case(
-        {"batch.kueue.queueName": "q"},
-        "batch.kueue.queueName: Kueue reserves whole clusters; set autoscaling.enabled=false, or batch.kueue.elastic",
-        OWN,
-    ),
-    "elastic jobs without a queue": Case(
-        {"batch.kueue.elastic": True},
-        "batch.kueue.elastic: true goes with batch.kueue.queueName and autoscaling.enabled=true",
-        OWN,
-    ),
     "more pools than Kueue takes": Case(
         {"batch.kueue.queueName": "q", "pools": {f"p{number}": {} for number in range(6)}},
         "pools: Kueue allows 6 beside the head and the submitter, got 7",
@@ -273,6 +263,10 @@ CASES: dict[str, Case] = {
         {"batch.kueue.priorityClass": "high"},
         "batch.kueue.priorityClass: high goes with batch.kueue.queueName; the pods' own class is priorityClass.name",
         ONE_JOB,
+    ),
+    # ---- networks
+    "metrics that nobody may scrape": Case(
+        {"podMonitor.enabled": True}, "podMonitor.enabled: true needs networkPolicy.ingress.metrics, the peers that may"
     ),
     # ---- serving
     "serving from a pool that is not there": Case(
@@ -335,7 +329,7 @@ KUBERAY_1_6 = "--api-versions=ray.io/v1/RayCronJob"
             "KubeRay: this cluster's CRDs are older than 1.6; upgrade the operator and, as Helm does not, its CRDs",
         ),
         (
-            {"podMonitor.enabled": True},
+            {"podMonitor.enabled": True, "networkPolicy.enabled": False},
             [PODS, KUBERAY_1_4, KUBERAY_1_6],
             "podMonitor.enabled: this cluster has no monitoring.coreos.com/v1 PodMonitor",
         ),
@@ -343,6 +337,11 @@ KUBERAY_1_6 = "--api-versions=ray.io/v1/RayCronJob"
             {"networkPolicy.egress.hosts": ["x.y"]},
             [PODS, KUBERAY_1_4, KUBERAY_1_6],
             "networkPolicy.egress.hosts: this cluster has no Cilium, which policies by host need",
+        ),
+        (
+            {"networkPolicy.egress.cilium": True},
+            [PODS, KUBERAY_1_4, KUBERAY_1_6],
+            "networkPolicy.egress.cilium: this cluster has no cilium.io/v2 CiliumNetworkPolicy; set it to false",
         ),
         (
             {**ONE_JOB, "batch": {"kueue": {"queueName": "judges"}}},

@@ -276,6 +276,7 @@ EVERY_KIND: Values = {
     "serve": {"enabled": True},
     "priorityClass": {"create": True, "name": "urgent"},
     "podMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+    "networkPolicy": {"ingress": {"metrics": ANYWHERE}},
     "grafanaDashboard": {"enabled": True},
 }
 OWN: Values = {"mode": "ephemeral"}
@@ -349,15 +350,6 @@ GROUPS: dict[str, Group] = {
         },
         base=ONE_JOB,
     ),
-    "kueue, one worker after another": Group(
-        {
-            "batch.kueue.elastic": (
-                True, {"RayJob/train metadata annotations kueue.x-k8s.io/elastic-job": "true"}
-            ),
-        },
-        base=OWN,
-        beside={"batch": {"kueue": {"queueName": "judges"}}},
-    ),
     "fixed size": Group(
         {
             "autoscaling.enabled": (False, {f"{CLUSTER} enableInTreeAutoscaling": False}),
@@ -414,6 +406,9 @@ GROUPS: dict[str, Group] = {
                 },
             )
         }
+    ),
+    "the Kubernetes API on Cilium": Group(
+        {"networkPolicy.egress.cilium": (True, {"CiliumNetworkPolicy spec egress 0 toEntities": ["kube-apiserver"]})}
     ),
     "private networks": Group(
         {

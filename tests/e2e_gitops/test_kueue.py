@@ -43,7 +43,7 @@ ONE_STEP = nested(
         "stages.export.first": [],
     }
 )
-ELASTIC = over(ONE_STEP, nested({"autoscaling.enabled": True, "batch.kueue.elastic": True}))
+ELASTIC = over(ONE_STEP, nested({"autoscaling.enabled": True}))
 CACHE = {
     "apiVersion": "v1",
     "kind": "PersistentVolumeClaim",

@@ -1,6 +1,6 @@
-"""One short real training, shared by the tests of this folder: verl, vLLM, Ray, on a CPU.
+"""What the tests of this folder share: a tiny random judge, and one short real training: verl, vLLM, Ray, on a CPU.
 
-It is interrupted on purpose after the third step, when the checkpoint of the second is there, and started
+The training is interrupted on purpose after the third step, when the checkpoint of the second is there, and started
 again. W&B runs in its offline mode beside it. Nothing here is faked.
 """
 
@@ -17,9 +17,51 @@ from pathlib import Path
 
 import pytest
 
+from pairwise_rm.recipe.model import Recipe
+from tests.model_files import save_byte_tokenizer
 from tests.paths import REPO
 
 STEPS = 12
+TEMPLATE = "{% for m in messages %}{{ m['content'] }}<|im_end|>{% endfor %}<think>"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A random two-layer Qwen2 over bytes; its template opens the reasoning in the prompt."""
+    import torch
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    folder = tmp_path_factory.mktemp("model")
+    tokenizer = save_byte_tokenizer(folder, TEMPLATE, eos="<|im_end|>", pad_token="<pad>")
+    torch.manual_seed(0)
+    config = Qwen2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=2,  # vLLM's CPU attention wants heads of at least 32
+        num_key_value_heads=1,
+        max_position_embeddings=4096,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=None,
+    )
+    Qwen2ForCausalLM(config).to(torch.float32).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def recipe(model: str) -> Recipe:
+    return Recipe.model_validate(
+        {
+            "name": "tiny",
+            "device": "cpu",
+            "model": {"path": model, "dtype": "float32", "attention": "sdpa"},
+            "train": {"tensor_parallel": 1, "gpus_per_node": 1},
+            "prompt": {"max_prompt_length": 2000, "max_response_length": 16},
+            "evaluate": {"samples": 2, "batch_size": 3, "bootstrap": 100},
+        }
+    )
 
 
 @dataclass

@@ -66,9 +66,6 @@ Fails when the shared cluster is to do what only a RayJob with a cluster of its 
 {{/* Fails when Kueue would refuse the RayJobs, or hold them for ever. Input: the root context. */}}
 {{- define "pairwise-rm.checkKueue" -}}
   {{- $batch := .Values.batch -}}
-  {{- if and $batch.kueue.elastic (not (and $batch.kueue.queueName .Values.autoscaling.enabled)) -}}
-    {{- fail "batch.kueue.elastic: true goes with batch.kueue.queueName and autoscaling.enabled=true, whose workers Kueue admits one by one" -}}
-  {{- end -}}
   {{- if and $batch.kueue.priorityClass (not $batch.kueue.queueName) -}}
     {{- fail (printf "batch.kueue.priorityClass: %s goes with batch.kueue.queueName; the pods' own class is priorityClass.name" $batch.kueue.priorityClass) -}}
   {{- end -}}
@@ -78,9 +75,6 @@ Fails when the shared cluster is to do what only a RayJob with a cluster of its 
     {{- end -}}
     {{- if not $batch.shutdownAfterJobFinishes -}}
       {{- fail "batch.kueue.queueName: Kueue needs batch.shutdownAfterJobFinishes=true" -}}
-    {{- end -}}
-    {{- if and .Values.autoscaling.enabled (not $batch.kueue.elastic) -}}
-      {{- fail "batch.kueue.queueName: Kueue reserves whole clusters; set autoscaling.enabled=false, or batch.kueue.elastic=true where it has the gate ElasticJobsViaWorkloadSlices" -}}
     {{- end -}}
     {{- /* Kueue knows the pods of a RayJob by at most 8 names, of which the head and the submitter take one each. */ -}}
     {{- $pools := include "pairwise-rm.pools" . | fromJson -}}

@@ -18,6 +18,9 @@
   {{- if and $known .Values.networkPolicy.enabled .Values.networkPolicy.egress.hosts (not (.Capabilities.APIVersions.Has "cilium.io/v2/CiliumNetworkPolicy")) -}}
     {{- fail "networkPolicy.egress.hosts: this cluster has no Cilium, which policies by host need; set networkPolicy.egress.cidrs instead" -}}
   {{- end -}}
+  {{- if and $known .Values.networkPolicy.enabled .Values.networkPolicy.egress.cilium (not (.Capabilities.APIVersions.Has "cilium.io/v2/CiliumNetworkPolicy")) -}}
+    {{- fail "networkPolicy.egress.cilium: this cluster has no cilium.io/v2 CiliumNetworkPolicy; set it to false" -}}
+  {{- end -}}
 {{- end -}}
 
 {{/* The newest version of Kueue's API that the cluster has, or "". Input: the root context. */}}

@@ -56,3 +56,12 @@ empty allows any destination. Input: the root context.
 {{- define "pairwise-rm.host" -}}
 {{ . }}/{{ ternary 128 32 (contains ":" .) }}
 {{- end -}}
+
+{{/*
+Whether a policy of Cilium lets the autoscaler through to the Kubernetes API: "true" or "". Cilium knows the API servers
+by identity and matches none of its own nodes by address. Input: the root context.
+*/}}
+{{- define "pairwise-rm.apiByIdentity" -}}
+  {{- $known := .Capabilities.APIVersions.Has "cilium.io/v2/CiliumNetworkPolicy" -}}
+  {{- if and .Values.autoscaling.enabled (or $known .Values.networkPolicy.egress.cilium) -}}true{{- end -}}
+{{- end -}}

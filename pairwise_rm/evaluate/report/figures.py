@@ -19,8 +19,8 @@ class Dot:
 
     model: str
     at: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     text: str
     title: str
 
@@ -41,6 +41,8 @@ def percent(value: float | None) -> str:
 def interval(figure: Mapping[str, Any]) -> str:
     if figure["value"] is None:
         return "nothing to count"
+    if figure["low"] is None:
+        return "no interval"
     return f"{100 * figure['low']:.1f} – {100 * figure['high']:.1f} %"
 
 
@@ -62,8 +64,8 @@ def track_row(label: str, figures: Sequence[Mapping[str, Any] | None], unit: str
         Dot(
             model=name,
             at=100 * figure["value"],
-            low=100 * figure["low"],
-            high=100 * figure["high"],
+            low=None if figure["low"] is None else 100 * figure["low"],
+            high=None if figure["high"] is None else 100 * figure["high"],
             text=f"{100 * figure['value']:.1f}",
             title=f"{name}: {percent(figure['value'])} ({interval(figure)}), {figure['n']} {unit}",
         )

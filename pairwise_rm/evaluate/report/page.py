@@ -19,6 +19,7 @@ from pairwise_rm.evaluate.report.figures import (
     track_row,
 )
 from pairwise_rm.evaluate.report.samples import KINDS, pick_samples
+from pairwise_rm.evaluate.result import orders
 from pairwise_rm.evaluate.verdicts_parquet import read_verdicts
 from pairwise_rm.recipe.model import Recipe
 from pairwise_rm.train.metrics_file import read_steps
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 
 _ORDERS = {"original": "as in source", "swapped": "swapped"}
 _CHANCE = {
-    False: "Share of rows judged right, both orders; a coin gets 50 %.",
-    True: "Share of rows judged right, both orders; a tie is a label of its own.",
+    False: "Share of rows judged right; a coin gets 50 %.",
+    True: "Share of rows judged right; a tie is a label of its own.",
 }
 _STRENGTHS = {"0": "tie", "1": "slightly better", "2": "better", "3": "much better"}
 _TILES = (
@@ -65,6 +66,7 @@ def render(
         style=_resource("style.css"),
         before=before.metrics if before is not None else None,
         after=after.metrics,
+        orders=orders(after.metrics),
         labels=[one.label for one in both],
         comparison=comparison,
         tiles=_TILES,

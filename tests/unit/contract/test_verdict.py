@@ -12,6 +12,7 @@ from pairwise_rm.contract.verdict import INVALID_REASONS, Thinking, extract_pref
 TAGS = ("<think>", "</think>", "<preference>", "</preference>")
 PIECES = (*TAGS, "A", "B", "tie", " ", "\n", "why", "é", "<", "/")
 texts = st.one_of(st.text(max_size=80), st.lists(st.sampled_from(PIECES), max_size=12).map("".join))
+spaces = st.text(" \n\t\u3000", max_size=3)
 thinkings = st.sampled_from(["response", "prompt", "closed"])
 
 ACCEPTED: list[tuple[Thinking, str, str]] = [
@@ -22,6 +23,10 @@ ACCEPTED: list[tuple[Thinking, str, str]] = [
     ("response", "<think>line one\n\nline two</think><preference>A</preference>", "A"),
     ("response", "<think>答案 A 更好 🎉</think><preference>A</preference>", "A"),
     ("response", "<think>The properties of B are better than A's.</think><preference>A</preference>", "A"),
+    ("response", "<think>x</think><preference> B </preference>", "B"),
+    ("response", "<think>x</think><preference>\n\ttie\n</preference>", "tie"),
+    ("prompt", "x</think><preference>A </preference>", "A"),
+    ("closed", "<preference> A</preference>", "A"),
     ("prompt", "x</think><preference>A</preference>", "A"),
     ("prompt", "\nreasons\n</think>\n\n<preference>tie</preference>", "tie"),
     ("closed", "<preference>B</preference>", "B"),
@@ -63,7 +68,12 @@ REJECTED: list[tuple[Thinking, str, str]] = [
     ("response", "<think>x</think><preference>C</preference>", "unknown_value"),
     ("response", "<think>x</think><preference>a</preference>", "unknown_value"),
     ("response", "<think>x</think><preference>Tie</preference>", "unknown_value"),
-    ("response", "<think>x</think><preference> A </preference>", "unknown_value"),
+    ("response", "<think>x</think><preference>A B</preference>", "unknown_value"),
+    ("response", "<think>x</think><preference> a </preference>", "unknown_value"),
+    ("response", "<think>x</think><preference>t ie</preference>", "unknown_value"),
+    ("response", "<think>x</think><preference> \n </preference>", "unknown_value"),
+    ("response", "<think>x</think><preference>\u200bA</preference>", "unknown_value"),  # no white space
+    ("response", "<think>x</think>< preference >A</ preference >", "no_verdict"),
     ("response", "<think>x</think><preference></preference>", "unknown_value"),
     ("response", "<think>x</think><preference>А</preference>", "unknown_value"),  # a Cyrillic А
     ("response", "<think>x</think><preference>Response A</preference>", "unknown_value"),
@@ -125,16 +135,25 @@ def test_any_text_has_either_a_preference_or_a_reason(text: str, thinking: Think
     assert verdict.reason is None or verdict.reason in INVALID_REASONS
 
 
-@given(texts, texts, st.sampled_from(PREFERENCES), thinkings)
+@given(texts, texts, st.sampled_from(PREFERENCES), spaces, spaces, thinkings)
 def test_an_accepted_text_has_exactly_one_verdict_and_it_ends_the_text(
-    before: str, between: str, value: str, thinking: Thinking
+    before: str, between: str, value: str, left: str, right: str, thinking: Thinking
 ) -> None:
-    text = f"{before}</think>{between}<preference>{value}</preference>"
+    text = f"{before}</think>{between}<preference>{left}{value}{right}</preference>"
     verdict = extract_preference_from_response(text, thinking)
     if verdict.valid:
         after = text if thinking == "closed" else text.split("</think>", 1)[1]
-        assert after.strip() == f"<preference>{verdict.preference}</preference>"
+        assert after.strip() == f"<preference>{left}{verdict.preference}{right}</preference>"
         assert text.count("<preference>") == text.count("</preference>") == 1
+
+
+@given(texts, thinkings, st.sampled_from(PREFERENCES), spaces, spaces)
+def test_white_space_around_the_value_changes_no_verdict(
+    before: str, thinking: Thinking, value: str, left: str, right: str
+) -> None:
+    tight, wide = (f"{before}<preference>{shown}</preference>" for shown in (value, f"{left}{value}{right}"))
+    found, wanted = (extract_preference_from_response(text, thinking) for text in (wide, tight))
+    assert (found.preference, found.reason) == (wanted.preference, wanted.reason)
 
 
 # The format's own tags are the tables' matter; hypothesis finds them among this package's constants.

@@ -119,7 +119,11 @@ def test_every_interval_contains_its_estimate_and_stays_between_0_and_1(rows: li
     found = intervals(measure(table(rows), samples=1, resamples=100, seed=3))
     assert found
     for one in found:
-        assert one["value"] is None or 0 <= one["low"] <= one["value"] <= one["high"] <= 1
+        if one["low"] is None:
+            assert one["high"] is None
+        else:
+            assert 0 <= one["low"] <= one["value"] <= one["high"] <= 1
+            assert one["low"] < one["high"]
 
 
 @given(rows_strategy, st.randoms(use_true_random=False))
@@ -164,6 +168,22 @@ def test_all_right_is_no_certainty() -> None:
     found = estimate({"x": Measure(np.ones(40), np.ones(40), np.arange(40))}, resamples=100, seed=1)["x"]
     assert (found.value, found.high) == (1.0, 1.0)
     assert found.low == pytest.approx(0.025 ** (1 / 40))
+
+
+def test_one_prompt_has_no_interval_whatever_it_says() -> None:
+    """A subset of one prompt, of which ten pairs were judged."""
+    for right in (np.ones(10), np.zeros(10), np.arange(10) % 2):
+        found = estimate({"x": Measure(right, np.ones(10), np.zeros(10, dtype=int))}, resamples=100, seed=1)["x"]
+        assert (found.value, found.low, found.high, found.n) == (right.mean(), None, None, 10)
+
+
+def test_a_judge_that_always_says_a_has_no_interval_of_width_zero() -> None:
+    """Each prompt is right in one of two orders, so that all resamples are alike."""
+    figures = measure(
+        table([one for at in range(9) for one in both(f"p{at}", "A", "A", "A")]), samples=1, resamples=FEW, seed=1
+    )
+    assert figures["accuracy"] == {"value": 0.5, "low": None, "high": None, "n": 18}
+    assert figures["both_orders_right"]["high"] == pytest.approx(1 - 0.025 ** (1 / 9))
 
 
 def test_the_bootstrap_covers_the_truth_about_as_often_as_it_claims() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from pairwise_rm.evaluate.engine import Generation, Sampling, engine_arguments  
 from pairwise_rm.evaluate.result import Evaluation  # noqa: E402
 from pairwise_rm.evaluate.run import evaluate, spread, write_report  # noqa: E402
 from pairwise_rm.evaluate.verdicts_parquet import prompt_id, read_verdicts  # noqa: E402
+from pairwise_rm.pipeline import evaluate_model  # noqa: E402
+from pairwise_rm.progress import Event  # noqa: E402
 from pairwise_rm.recipe.model import Recipe  # noqa: E402
 from tests.model_files import safetensors, save_byte_tokenizer  # noqa: E402
 
@@ -266,11 +269,99 @@ def test_a_report_without_an_evaluation_says_what_is_missing(model: str, tmp_pat
 
 def test_a_prompt_that_only_seems_to_fit_never_reaches_vllm(model: str, tmp_path: Path, answers: Answers) -> None:
     """Every byte is a token here, twice what the length estimate expects of English."""
-    data = write_rows(tmp_path / "d.parquet", pairs(1))
+    short = both_orders(Pair([{"role": "user", "content": "q"}], ("yes", "no"), "A", 1, "test"))
+    longer = both_orders(Pair([{"role": "user", "content": "q" * 70}], ("yes", "no"), "A", 1, "test"))
+    data = write_rows(tmp_path / "d.parquet", [*short, *longer])
     run(model, tmp_path / "whole", data)
-    length = len(answers.asked[0])
+    length = len(answers.asked[-1])
     found = run(
         model, tmp_path / "e", data, sections={"prompt": {"max_prompt_length": length - 60, "overlong": "drop"}}
     )
     assert found.metrics["invalid_by_reason"] == {"prompt_too_long": 2}
-    assert answers.asked == []
+    assert len(answers.asked) == 2
+
+
+@pytest.mark.parametrize(
+    ("overlong", "hint"),
+    [("drop", "raise it, or set prompt.overlong=cut"), ("cut", "the prompt itself takes so much; raise it")],
+)
+def test_where_no_prompt_fits_vllm_is_not_started_and_nothing_is_written(
+    model: str, tmp_path: Path, answers: Answers, overlong: str, hint: str
+) -> None:
+    data = write_rows(tmp_path / "d.parquet", pairs(2))
+    with pytest.raises(InputError) as refused:
+        run(model, tmp_path / "e", data, sections={"prompt": {"max_prompt_length": 60, "overlong": overlong}})
+    told = f"prompt.max_prompt_length: none of the 4 rows of {data} fits into 60 tokens; {hint}"
+    assert str(refused.value) == told
+    assert answers.starts == 0
+    assert not (tmp_path / "e").exists()
+
+
+class Lines:
+    """A reporter that keeps what the parts say."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    @contextlib.contextmanager
+    def part(self, name: str, note: str = "") -> Iterator[Lines]:
+        yield self
+
+    def say(self, event: Event | str) -> None:
+        self.said.append(str(event))
+
+    def live(self, event: Event | str) -> None: ...
+
+
+def told(model: str, folder: Path, data: Path, **sections: Any) -> list[str]:
+    """What the console shows of an evaluation."""
+    lines = Lines()
+    evaluate_model(recipe(model, **sections), model, "after", data, folder, lines)
+    return lines.said
+
+
+def test_the_console_says_what_was_unreadable_too_long_cut_and_invalid(
+    model: str, tmp_path: Path, answers: Answers
+) -> None:
+    long = both_orders(Pair([{"role": "user", "content": "q " * 4000}], ("yes", "no"), "A", 1, "test"))
+    bad: Any = {**pairs(1)[0], "responses": ["one"]}
+    data = write_rows(tmp_path / "d.parquet", [*pairs(2), *long, bad])
+    answers.answer = lambda text: "A" if "q1" in text else prefers_yes(text)
+    sections = {"prompt": {"max_prompt_length": 3000, "overlong": "drop"}}
+    *remarks, figures = told(model, tmp_path / "drop", data, **sections)
+    assert remarks == [
+        "left out  1 unreadable rows: 1 x not two responses",
+        "invalid  4 of 6 rows: 2 x no verdict, 2 x prompt too long",
+    ]
+    assert re.sub(r" \[.*?\]", "", figures) == (
+        "accuracy 0.333  both orders right 0.333  invalid 0.667  (3 pairs, both orders)"
+    )
+    sections["prompt"]["overlong"] = "cut"
+    answers.answer = prefers_yes
+    assert told(model, tmp_path / "cut", data, **sections) == [
+        "left out  1 unreadable rows: 1 x not two responses",
+        "cut  2 of 6 rows, to fit the prompt",
+        "accuracy 1.000 [0.292, 1.000]  both orders right 1.000 [0.292, 1.000]  invalid 0.000 [0.000, 0.708]  "
+        "(3 pairs, both orders)",
+    ]
+    assert read_verdicts(tmp_path / "cut/after/verdicts.parquet")["cut"] == [False] * 4 + [True] * 2
+
+
+def test_the_console_says_where_the_pairs_are_in_one_order(model: str, tmp_path: Path, answers: Answers) -> None:
+    rows = pairs(3)
+    one_order = write_rows(tmp_path / "one.parquet", rows[::2])
+    assert told(model, tmp_path / "one", one_order) == [
+        "accuracy 1.000 [0.292, 1.000]  invalid 0.000 [0.000, 0.708]  (3 pairs, one order)"
+    ]
+    some = write_rows(tmp_path / "some.parquet", rows[:4] + rows[4::2])
+    assert told(model, tmp_path / "some", some)[-1].endswith("(3 pairs, 2 of them in both orders)")
+
+
+def test_one_prompt_has_no_interval_and_a_report(model: str, tmp_path: Path, answers: Answers) -> None:
+    data = write_rows(tmp_path / "d.parquet", pairs(1))
+    assert told(model, tmp_path / "e", data) == [
+        "accuracy 1.000  both orders right 1.000  invalid 0.000  (1 pairs, both orders)"
+    ]
+    page = write_report(tmp_path / "e", after=tmp_path / "e" / "after", recipe=recipe(model)).read_text()
+    assert "no interval" in page
+    assert "whisker after" not in page

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -32,13 +33,70 @@ def test_the_table_shows_each_stage(release: KubernetesStub, capsys: pytest.Capt
     assert "held" not in rows["export"]
 
 
+RESULT = (
+    "accuracy 0.742 [0.701, 0.781]  both orders right 0.562 [0.473, 0.648]  invalid 0.012 [0.004, 0.027]  "
+    "(128 pairs, both orders)"
+)
+
+
+@pytest.fixture
+def evaluated(release: KubernetesStub) -> KubernetesStub:
+    """The same release with a finished evaluation and a stage that failed with a long sentence."""
+    cause = "vLLM: the engine did not start: ValueError: " + "no room for the cache of keys and values, " * 4
+    release.add("rayjobs", job("evaluate", "Complete", "SUCCEEDED"), job("card", "Failed", "FAILED", message=cause))
+    release.add("pods", submitter("evaluate"))
+    release.logs["judge-evaluate-0a1b2c3d-s1"] = f"{AT} {said(RESULT, 'evaluate')}\n"
+    return release
+
+
+def shown_at(
+    width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, **options: Any
+) -> list[str]:
+    monkeypatch.setattr(console_module, "console", Console(width=width, highlight=False, soft_wrap=True, **options))
+    code, out, err = call(capsys, "status", "judge")
+    assert (code, err) == (0, "")
+    return out.splitlines()
+
+
+FIGURES = (
+    *("step 3/20", "reward 0.412", "accuracy 0.500", "8 held", "for train (running)"),
+    *("accuracy 0.742 [0.701, 0.781]", "both orders right 0.562 [0.473, 0.648]", "invalid 0.012 [0.004, 0.027]"),
+    "(128 pairs, both orders)",
+)
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 140])
+def test_no_figure_is_broken_or_cut_at_any_width(
+    evaluated: KubernetesStub, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    lines = shown_at(width, capsys, monkeypatch)
+    assert max(map(len, lines)) <= width
+    for figure in FIGURES:
+        assert any(figure in line for line in lines), figure
+    assert " ".join(" ".join(lines).split()).count("no room for the cache of keys and values,") >= 3
+    assert [line.split()[0] for line in lines if line and not line.startswith((" ", "/", "judge", "stage"))] == [
+        *("convert", "train", "evaluate", "export", "card")
+    ]
+
+
+def test_on_80_columns_what_is_too_long_for_its_column_stands_below_its_stage(
+    evaluated: KubernetesStub, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = shown_at(80, capsys, monkeypatch)
+    at = next(number for number, line in enumerate(lines) if line.startswith("evaluate"))
+    assert lines[at].split()[:3] == ["evaluate", "✓", "succeeded"]
+    assert lines[at + 1 : at + 3] == [
+        "  accuracy 0.742 [0.701, 0.781]  both orders right 0.562 [0.473, 0.648]",
+        "  invalid 0.012 [0.004, 0.027]  (128 pairs, both orders)",
+    ]
+
+
 def test_the_table_of_a_narrow_terminal_keeps_every_word(
     release: KubernetesStub, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(console_module, "console", Console(width=60, highlight=False, soft_wrap=True))
-    _, out, _ = call(capsys, "status", "judge")
-    assert max(map(len, out.splitlines())) <= 60
-    assert all(word in out for word in ("step", "3/20", "0.412", "succeeded", "waiting")), out
+    lines = shown_at(60, capsys, monkeypatch)
+    assert max(map(len, lines)) <= 60
+    assert all(word in "\n".join(lines) for word in ("step", "3/20", "0.412", "succeeded", "waiting")), lines
 
 
 def test_a_live_table_ends_with_the_last_stage(

@@ -56,7 +56,8 @@ def test_a_row_becomes_what_verl_wants(load: Load, file: Callable[..., Path], ma
     assert len(dataset) == 20
     assert sample["reward_model"] == {"style": "rule", "ground_truth": "B"}
     assert sample["data_source"] == "test"
-    assert sample["extra_info"] == {"index": 3, "pair_id": row["pair_id"], "order": "swapped", "strength": 2}
+    extra = {"index": 3, "pair_id": row["pair_id"], "order": "swapped", "strength": 2, "cut": False}
+    assert sample["extra_info"] == extra
     prompt = sample["raw_prompt"][0]["content"]
     assert "What is 1 and one?" in prompt
     assert prompt.index("I do not know 1.") < prompt.index("It is 2.")
@@ -114,11 +115,13 @@ def test_what_is_left_out_is_counted_by_reason(
     assert "4 samples, dropped: 4 x prompt_too_long, 2 x not two responses" in capsys.readouterr().out
 
 
-def test_what_is_too_long_is_cut_so_that_it_fits(
-    load: Load, file: Callable[..., Path], make_rows: MakeRows, tokenizer: Any
+def test_what_is_too_long_is_cut_so_that_it_fits_and_marked(
+    load: Load, file: Callable[..., Path], make_rows: MakeRows, tokenizer: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    dataset = load(file(make_rows(2, responses=[LONG, LONG])))
-    assert len(dataset) == 4
+    dataset = load(file([*make_rows(2, responses=[LONG, LONG]), *make_rows(1)]))
+    assert len(dataset) == 6
+    assert [dataset[index]["extra_info"]["cut"] for index in range(6)] == [True] * 4 + [False] * 2
+    assert "6 samples, dropped: none; 4 cut to fit" in capsys.readouterr().out
     assert not dataset.dropped
     ids = tokenizer.apply_chat_template(dataset[0]["raw_prompt"], add_generation_prompt=True, return_dict=False)
     assert len(ids) <= 600
