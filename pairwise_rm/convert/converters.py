@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 from pairwise_rm.contract.rows import Message, Pair
 from pairwise_rm.convert import fields
 from pairwise_rm.convert.fields import RowError
-from pairwise_rm.convert.generic import generic_pair
+from pairwise_rm.convert.generic import FIELDS, generic_pair
 from pairwise_rm.errors import InputError
 
 Side = Literal["train", "test"]
@@ -28,26 +28,43 @@ _TURN_START = "<extra_id_1>"
 
 
 class Converted(NamedTuple):
-    """`split` is the source's own: "train", "test" (whatever the source calls it), or None if it has none."""
+    """`split` is the source's own: "train", "test" (whatever the source calls it), or None if it has none.
+
+    A name that is no split is a RowError here, as a value: only `split: official` asks for it.
+    """
 
     pair: Pair
-    split: Side | None
+    split: Side | RowError | None
+
+
+class SeveralPairs(NamedTuple):
+    """The pairs of a row that holds several; `left_out`: how many more it has that a limit left out."""
+
+    pairs: list[Converted]
+    left_out: int = 0
 
 
 class HubFile(NamedTuple):
-    """A source's file on the Hugging Face hub; `sha256` None: not checked, `revision` None: the newest."""
+    """A source's file on the Hugging Face hub; `sha256` None: not checked, `revision` None: the newest.
+
+    `test_path` is the file of the held-out rows, where the source keeps them in one of their own.
+    """
 
     repo: str
     path: str
     revision: str | None = None
     sha256: str | None = None
+    test_path: str | None = None
 
 
 class Converter(Protocol):
+    """`columns`: the top-level fields that it may read, so that no other column of a parquet file is; None: all."""
+
     name: str
     hub: HubFile | None
+    columns: frozenset[str] | None
 
-    def convert(self, row: Mapping[str, Any]) -> Converted: ...
+    def convert(self, row: Mapping[str, Any]) -> Converted | SeveralPairs: ...
 
 
 class HelpSteer2PairwiseConverter:
@@ -64,34 +81,40 @@ class HelpSteer2PairwiseConverter:
         revision="990b2711a36180dd19d9c94b8627844866f8982a",
         sha256="a5cd48600fb7a330cf0ccc8f59051e24e8f236907c379f42eff1ba18da55204b",
     )
+    columns: frozenset[str] | None = fields.OPTIONAL | {"prompt", "response_1", "response_2", "preference_strength"}
     _splits: Mapping[str, Side] = {"train": "train", "val": "test"}
 
     def convert(self, row: Mapping[str, Any]) -> Converted:
         turns = marked_turns(fields.text(row, "prompt"))
         responses = fields.two_responses(row, "response_1", "response_2")
         preferred, strength = fields.signed_strength(row, "preference_strength")
-        subset = fields.optional_text(row, "subset")
-        pair = Pair(turns, responses, preferred, strength, self.name, subset)
+        subset = fields.category(row, "subset")
+        pair = Pair(turns, responses, preferred, strength, self.name, subset, fields.source_id(row))
         return Converted(pair, official_split(row, self._splits))
 
 
 class HelpSteer3PreferenceConverter:
     """HelpSteer3-Preference rows: `context` (turns), `response1`, `response2`, `overall_preference`, `domain`.
 
-    `domain` becomes the subset. The rows name no split (the hub keeps the validation rows in another file),
-    so they need `split_ratio`, unless a `split` field was added.
+    `domain` becomes the subset. The rows name no split: the hub keeps the validation rows in another file, which
+    `split: official` reads as well. Local files need `test_path`, `split_ratio`, or a `split` field that was added.
     """
 
     name = "helpsteer3_preference"
-    hub: HubFile | None = HubFile(repo="nvidia/HelpSteer3", path="preference/train.jsonl.gz")
+    hub: HubFile | None = HubFile(
+        repo="nvidia/HelpSteer3", path="preference/train.jsonl.gz", test_path="preference/validation.jsonl.gz"
+    )
+    columns: frozenset[str] | None = fields.OPTIONAL | {
+        "context", "response1", "response2", "overall_preference", "domain",
+    }  # fmt: skip
     _splits: Mapping[str, Side] = {"train": "train", "val": "test", "validation": "test"}
 
     def convert(self, row: Mapping[str, Any]) -> Converted:
         turns = fields.prompt_checked("context", fields.messages(row, "context"))
         responses = fields.two_responses(row, "response1", "response2")
         preferred, strength = fields.signed_strength(row, "overall_preference")
-        subset = fields.optional_text(row, "domain")
-        pair = Pair(turns, responses, preferred, strength, self.name, subset)
+        subset = fields.category(row, "domain")
+        pair = Pair(turns, responses, preferred, strength, self.name, subset, fields.source_id(row))
         return Converted(pair, official_split(row, self._splits))
 
 
@@ -100,6 +123,7 @@ class GenericPairwiseConverter:
 
     name = "generic_pairwise"
     hub: HubFile | None = None
+    columns: frozenset[str] | None = FIELDS
     _splits: Mapping[str, Side] = {"train": "train", "val": "test", "validation": "test", "test": "test"}
 
     def convert(self, row: Mapping[str, Any]) -> Converted:
@@ -133,11 +157,11 @@ def marked_turns(prompt: str) -> list[Message]:
     return fields.prompt_checked("prompt", turns)
 
 
-def official_split(row: Mapping[str, Any], known: Mapping[str, Side], key: str = "split") -> Side | None:
-    """The side that a row's field `key` names; None if it has none. Raises RowError for an unknown name."""
-    name = fields.optional_text(row, key)
+def official_split(row: Mapping[str, Any], known: Mapping[str, Side], key: str = "split") -> Side | RowError | None:
+    """The side that a row's field `key` names; None if it has none, the RowError if the name is unknown."""
+    name = row.get(key)
     if name is None:
         return None
-    if name not in known:
-        raise RowError("unknown_split", f"{key}: {fields.shown(name)}, expected one of {', '.join(known)}")
-    return known[name]
+    if isinstance(name, str) and name in known:
+        return known[name]
+    return RowError("unknown_split", f"{key}: {fields.shown(name)}, expected one of {', '.join(known)}")

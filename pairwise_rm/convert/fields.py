@@ -6,11 +6,17 @@ what it holds and what was expected. Nothing is coerced: a bool is not a number,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pairwise_rm.contract.rows import MAX_STRENGTH, ROLES, Message, Preference
 from pairwise_rm.errors import InputError
+
+ID_FIELDS = ("id", "pair_id", "question_id", "idx")
+"""Where a source keeps the id of a row, in order of preference."""
+OPTIONAL = frozenset({"subset", "split", *ID_FIELDS})
+"""Fields that any source may have."""
 
 _SHOWN = 60
 
@@ -64,6 +70,23 @@ def optional_text(row: Mapping[str, Any], key: str) -> str | None:
     return None if row.get(key) is None else text(row, key)
 
 
+def category(row: Mapping[str, Any], key: str) -> str | None:
+    """The optional name of a category at `key`; an integer is its text."""
+    value = row.get(key)
+    return str(value) if type(value) is int else optional_text(row, key)
+
+
+def source_id(row: Mapping[str, Any], keys: Sequence[str] = ID_FIELDS) -> str | None:
+    """The row's own id, under the first of `keys` that holds one; what is no text is written as JSON."""
+    value = next((row[key] for key in keys if row.get(key) is not None), None)
+    if value is None:
+        return None
+    if type(value) is float and value.is_integer():  # tables with nulls hold integers so
+        value = int(value)
+    written = value if isinstance(value, str) else json.dumps(value, default=str)
+    return written.encode("utf-8", "backslashreplace").decode()
+
+
 def integer(row: Mapping[str, Any], key: str, low: int, high: int) -> int:
     """The integer at `key` within low..high. 2.0 passes, as tables with nulls hold it; 2.5, NaN and true do not."""
     value = row.get(key)
@@ -112,11 +135,4 @@ def prompt_checked(key: str, turns: list[Message]) -> list[Message]:
 
 
 def two_responses(row: Mapping[str, Any], first: str, second: str) -> tuple[str, str]:
-    responses = text(row, first), text(row, second)
-    different(first, second, responses)
-    return responses
-
-
-def different(first: str, second: str, responses: tuple[str, str]) -> None:
-    if responses[0] == responses[1]:
-        raise RowError("identical_responses", f"{first} and {second}: the same text, expected two responses")
+    return text(row, first), text(row, second)

@@ -6,7 +6,8 @@ responses   `response_1`/`response_2`, `response_a`/`response_b`, or `chosen`/`r
 label       `preferred`: "A" (the first response), "B" or "tie", with an optional `strength` from 0 to 3; or
             `preference_strength` from -3 to 3 (above 0: the second is better). Both may be given if they agree.
             `chosen`/`rejected` is its own label (chosen is the first) and admits `strength`
-optional    `subset` (text), `split` (train, or val, validation, test)
+optional    `subset` (text or an integer), `split` (train, or val, validation, test), and the row's id: `id`, `pair_id`,
+            `question_id` or `idx`
 """
 
 from __future__ import annotations
@@ -20,15 +21,18 @@ from pairwise_rm.convert.fields import RowError, shown
 
 RESPONSE_FIELDS = (("response_1", "response_2"), ("response_a", "response_b"), ("chosen", "rejected"))
 CHOSEN = "chosen"
+FIELDS = fields.OPTIONAL | {"prompt", "messages", "preferred", "strength", "preference_strength"}.union(
+    *RESPONSE_FIELDS
+)
 
 
 def generic_pair(row: Mapping[str, Any], source: str) -> Pair:
     """The row's pair. Raises RowError for absent fields, two of a kind, or labels that contradict each other."""
     first, second = _response_fields(row)
     responses = _response(row, first), _response(row, second)
-    fields.different(first, second, responses)
     preferred, strength = _chosen_label(row) if first == CHOSEN else _label(row)
-    return Pair(_prompt(row), responses, preferred, strength, source, fields.optional_text(row, "subset"))
+    subset, source_id = fields.category(row, "subset"), fields.source_id(row)
+    return Pair(_prompt(row), responses, preferred, strength, source, subset, source_id)
 
 
 def _prompt(row: Mapping[str, Any]) -> list[Message]:

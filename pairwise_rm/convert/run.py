@@ -18,7 +18,7 @@ from pathlib import Path
 from pairwise_rm.atomic_io import sha256_of, write_json
 from pairwise_rm.contract.rows import MANIFEST_FILE, REJECTED_FILE, TEST_FILE, TRAIN_FILE, Pair, pair_id
 from pairwise_rm.convert import manifest as manifests
-from pairwise_rm.convert.converters import SIDES, Converter, Side, get_converter
+from pairwise_rm.convert.converters import SIDES, Converter, SeveralPairs, Side, get_converter
 from pairwise_rm.convert.counts import Counts, DropReason
 from pairwise_rm.convert.duplicates import SeenPairs
 from pairwise_rm.convert.fields import RowError
@@ -110,7 +110,8 @@ def _convert_rows(
         for number, item in itertools.islice(reader, config.configs.limit):
             counts.read += 1
             try:
-                pair, official = converter.convert(reader.parse(item))
+                found = converter.convert(reader.parse(item))
+                pair, official = found.pairs[0] if isinstance(found, SeveralPairs) else found
                 side = splitter.side(pair.messages, official)
             except RowError as error:
                 counts.reject(error.reason)
