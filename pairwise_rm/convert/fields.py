@@ -7,6 +7,7 @@ what it holds and what was expected. Nothing is coerced: a bool is not a number,
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ OPTIONAL = frozenset({"subset", "split", *ID_FIELDS})
 """Fields that any source may have."""
 
 _SHOWN = 60
+_NUMBER = re.compile(r"\s*[+-]?[0-9]{1,9}(\.[0-9]{1,9})?\s*")
 
 
 class RowError(InputError):
@@ -27,6 +29,10 @@ class RowError(InputError):
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+class Cell(str):
+    """Text of a table without types (CSV), in which a number is its digits."""
 
 
 def shown(value: Any) -> str:
@@ -50,7 +56,7 @@ def wrong_type(key: str, value: Any, expected: str) -> RowError:
 def text(row: Mapping[str, Any], key: str) -> str:
     """The string at `key`, which may be empty."""
     value = row.get(key)
-    if type(value) is not str:
+    if not isinstance(value, str):
         raise wrong_type(key, value, "text") if key in row else missing(key)
     return checked(key, value)
 
@@ -91,6 +97,8 @@ def integer(row: Mapping[str, Any], key: str, low: int, high: int) -> int:
     """The integer at `key` within low..high. 2.0 passes, as tables with nulls hold it; 2.5, NaN and true do not."""
     value = row.get(key)
     expected = f"an integer from {low} to {high}"
+    if isinstance(value, Cell) and _NUMBER.fullmatch(value):
+        value = float(value)
     if type(value) is float and value.is_integer():
         value = int(value)
     if type(value) is not int:
