@@ -11,6 +11,7 @@ trained away. A row is
     strength   int8, nullable     0 (tie) to 3 (much better); null where the source does not say
     source     string             name of the converter
     subset     string, nullable   the source's own category, for accuracy by subset
+    source_id  string, nullable   the source's own id of the pair; files of earlier versions lack the column
 
 `responses` is one list column and not two columns because both orders of a pair are neighbours: in one
 column the second order compresses to almost nothing.
@@ -71,6 +72,7 @@ class Pair(NamedTuple):
     strength: int | None
     source: str
     subset: str | None = None
+    source_id: str | None = None
 
 
 class Row(TypedDict):
@@ -82,6 +84,7 @@ class Row(TypedDict):
     strength: int | None
     source: str
     subset: str | None
+    source_id: str | None
 
 
 def swapped(preference: Preference) -> Preference:
@@ -109,7 +112,7 @@ def both_orders(pair: Pair) -> tuple[Row, Row]:
     identity = pair_id(pair.messages, pair.responses)
     first, second = pair.responses
     common = {"pair_id": identity, "messages": pair.messages, "strength": pair.strength, "source": pair.source}
-    common["subset"] = pair.subset
+    common |= {"subset": pair.subset, "source_id": pair.source_id}
     original = {**common, "order": "original", "responses": [first, second], "preferred": pair.preferred}
     reverse = {**common, "order": "swapped", "responses": [second, first], "preferred": swapped(pair.preferred)}
     return original, reverse  # type: ignore[return-value]
@@ -131,6 +134,7 @@ def arrow_schema() -> pyarrow.Schema:
             pa.field("strength", pa.int8()),
             pa.field("source", text, nullable=False),
             pa.field("subset", text),
+            pa.field("source_id", text),
         ]
     )
 
@@ -212,6 +216,7 @@ def normalize_row(row: Mapping[str, Any]) -> Row:
         "strength": strength,
         "source": str(row.get("source") or "unknown"),
         "subset": row.get("subset"),
+        "source_id": row.get("source_id"),
     }
 
 

@@ -6,6 +6,7 @@ what it holds and what was expected. Nothing is coerced: a bool is not a number,
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,6 +22,10 @@ ROLE_NAMES = {
     "gpt": "assistant",
 }
 """The roles that a turn may have in a source, and what each becomes."""
+ID_FIELDS = ("id", "pair_id", "question_id", "idx")
+"""Where a source keeps the id of a row, in order of preference."""
+OPTIONAL = frozenset({"subset", "split", *ID_FIELDS})
+"""Fields that any source may have."""
 
 _SHOWN = 60
 _ABSENT = object()
@@ -83,7 +88,7 @@ def value_at(row: Mapping[str, Any], path: str, absent: Any = None) -> Any:
     for part in path.split("."):
         if isinstance(value, Mapping) and part in value:
             value = value[part]
-        elif isinstance(value, list) and part.lstrip("-").isdecimal() and -len(value) <= int(part) < len(value):
+        elif isinstance(value, list) and part.removeprefix("-").isdecimal() and -len(value) <= int(part) < len(value):
             value = value[int(part)]
         else:
             return absent
@@ -94,6 +99,23 @@ def picked(row: Mapping[str, Any], paths: Sequence[str]) -> dict[str, Any]:
     """A row of only what is at these paths, under the paths as keys."""
     found = {path: value_at(row, path, _ABSENT) for path in paths}
     return {path: value for path, value in found.items() if value is not _ABSENT}
+
+
+def category(row: Mapping[str, Any], key: str) -> str | None:
+    """The optional name of a category at `key`; an integer is its text."""
+    value = row.get(key)
+    return str(value) if type(value) is int else optional_text(row, key)
+
+
+def source_id(row: Mapping[str, Any], keys: Sequence[str] = ID_FIELDS) -> str | None:
+    """The row's own id, under the first of `keys` that holds one; what is no text is written as JSON."""
+    value = next((row[key] for key in keys if row.get(key) is not None), None)
+    if value is None:
+        return None
+    if type(value) is float and value.is_integer():  # tables with nulls hold integers so
+        value = int(value)
+    written = value if isinstance(value, str) else json.dumps(value, default=str)
+    return written.encode("utf-8", "backslashreplace").decode()
 
 
 def integer(row: Mapping[str, Any], key: str, low: int, high: int) -> int:
@@ -176,11 +198,4 @@ def prompt_checked(key: str, turns: list[Message]) -> list[Message]:
 
 
 def two_responses(row: Mapping[str, Any], first: str, second: str) -> tuple[str, str]:
-    responses = text(row, first), text(row, second)
-    different(first, second, responses)
-    return responses
-
-
-def different(first: str, second: str, responses: tuple[str, str]) -> None:
-    if responses[0] == responses[1]:
-        raise RowError("identical_responses", f"{first} and {second}: the same text, expected two responses")
+    return text(row, first), text(row, second)

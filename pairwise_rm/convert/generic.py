@@ -53,7 +53,8 @@ class Names(NamedTuple):
     """Under which keys a row has its parts; None where it has no such part.
 
     `responses` None: see `answers`. `decided`: the first response is the preferred one. `labels`: what each value of
-    `preferred` means. `beside`: the prompt once more, as a list of turns.
+    `preferred` means. `beside`: the prompt once more, as a list of turns. `required`: the optional parts that a row
+    must have, if only as null.
     """
 
     prompt: str | None
@@ -68,14 +69,15 @@ class Names(NamedTuple):
     strength: str | None = None
     subset: str | None = None
     ids: Sequence[str] = ()
+    required: Sequence[str] = ()
 
     @classmethod
-    def of(cls, mapping: FieldMapping) -> Names:
-        """The names that a mapping gives."""
+    def of(cls, mapping: FieldMapping, strict: bool) -> Names:
+        """The names that a mapping gives. `strict`: a row without an optional part that is named there is rejected."""
         label, many = mapping.preferred, mapping.answers
         chosen = (mapping.chosen, mapping.rejected)
         responses = chosen if mapping.chosen is not None else (mapping.response_a, mapping.response_b)
-        answers = many and Answers(many.from_, many.text, many.rank or many.score or "", many.rank is not None)
+        answers = Answers(many.from_, many.text, many.rank or many.score or "", many.rank is not None) if many else None
         return cls(
             prompt=mapping.prompt,
             responses=None if responses[0] is None or responses[1] is None else (responses[0], responses[1]),
@@ -88,7 +90,14 @@ class Names(NamedTuple):
             strength=mapping.strength,
             subset=mapping.subset,
             ids=fields.ID_FIELDS if mapping.id is None else (mapping.id,),
+            required=[key for key in (mapping.strength, mapping.subset, mapping.id) if key is not None and strict],
         )
+
+    def fit(self, row: Mapping[str, Any]) -> bool:
+        """Whether a row has everything that every pair must have."""
+        needed = (self.prompt, self.preferred, self.preference_strength, self.answers and self.answers.key)
+        found = fields.picked(row, [key for key in (*needed, *(self.responses or ())) if key is not None])
+        return None not in found.values() and len(found) == len({*needed, *(self.responses or ())} - {None})
 
     @property
     def keys(self) -> list[str]:
@@ -138,6 +147,9 @@ def generic_pairs(row: Mapping[str, Any], names: Names, source: str, most: int |
 
     Raises RowError for absent fields, labels that contradict each other, and responses to different prompts.
     """
+    for key in names.required:
+        if key not in row:
+            raise fields.missing(key)
     subset = None if names.subset is None else fields.category(row, names.subset)
     source_id = fields.source_id(row, names.ids)
     if names.answers is not None:
@@ -169,7 +181,9 @@ def _responses(row: Mapping[str, Any], key: str) -> list[_Response]:
     if not isinstance(value, list):
         return [_response(key, fields.text(row, key))]
     if value and all(type(item) is str for item in value):
-        return [_response(f"{key}[{index}]", fields.checked(f"{key}[{index}]", item)) for index, item in enumerate(value)]
+        return [
+            _response(f"{key}[{index}]", fields.checked(f"{key}[{index}]", item)) for index, item in enumerate(value)
+        ]
     return [_last_turn(key, fields.turns_of(key, value))]
 
 
@@ -328,7 +342,7 @@ def _named(row: Mapping[str, Any], key: str, labels: Mapping[str, Preference]) -
     if value is None:
         raise fields.wrong_type(key, value, _choices(labels)) if key in row else fields.missing(key)
     word = word_key(value) if isinstance(value, str | int | float) else None
-    if word not in labels:
+    if word is None or word not in labels:
         raise RowError("unknown_label", f"{key}: {shown(value)}, expected one of {_choices(labels)}")
     return labels[word]
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from pairwise_rm.atomic_io import sha256_of, write_json
 from pairwise_rm.contract.rows import MANIFEST_FILE, REJECTED_FILE, TEST_FILE, TRAIN_FILE, Pair, pair_id
 from pairwise_rm.convert import manifest as manifests
-from pairwise_rm.convert.converters import SIDES, Converter, Side, get_converter
+from pairwise_rm.convert.converters import SIDES, Converter, SeveralPairs, Side, get_converter
 from pairwise_rm.convert.counts import Counts, DropReason
 from pairwise_rm.convert.duplicates import SeenPairs
 from pairwise_rm.convert.fields import RowError
@@ -72,7 +72,7 @@ def convert(
     Raises InputError for a bad config, source or row (more rows than `max_rejected`), StageError for a full disk or
     an unreachable hub. In both cases the previous output stays.
     """
-    converter = get_converter(config.configs.source)
+    converter = get_converter(config.configs.source, config.configs.fields, config.configs.pairs_per_prompt)
     output_dir = Path(output_dir).expanduser()
     previous = None if overwrite else manifests.read(output_dir)
     source = locate(config.configs, converter.hub)
@@ -110,7 +110,8 @@ def _convert_rows(
         for number, item in itertools.islice(reader, config.configs.limit):
             counts.read += 1
             try:
-                pair, official = converter.convert(reader.parse(item))
+                found = converter.convert(reader.parse(item))
+                pair, official = found.pairs[0] if isinstance(found, SeveralPairs) else found
                 side = splitter.side(pair.messages, official)
             except RowError as error:
                 counts.reject(error.reason)

@@ -10,25 +10,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
+from pairwise_rm.contract.prompt_identity import normalised_prompt
 from pairwise_rm.contract.rows import TEST_FILE, TRAIN_FILE, Message
 from pairwise_rm.convert.converters import Side
 from pairwise_rm.convert.fields import RowError
 from pairwise_rm.errors import InputError
 from pairwise_rm.recipe.model import OutputConfig
 
-_SPACES = b" \t\n\r\x0b\x0c\x1c\x1d\x1e\x1f"
 _SCALE = float(1 << 64)
-
-
-def normalised_prompt(messages: Sequence[Message]) -> bytes:
-    """The prompt as compared by the split: without case and white space; turns stay separate."""
-    parts = []
-    for message in messages:
-        content = message["content"].casefold()
-        # Deleting bytes is several times faster than splitting, and white space is mostly ASCII.
-        content = content if content.isascii() else "".join(content.split())
-        parts += [message["role"].encode(), content.encode().translate(None, _SPACES)]
-    return b"\0".join(parts)
 
 
 class Splitter:
@@ -40,12 +29,14 @@ class Splitter:
         self._bound = self._ratio.train * _SCALE if self._ratio else 0.0
         self._seed = config.split_seed
 
-    def side(self, messages: Sequence[Message], official: Side | None) -> Side:
+    def side(self, messages: Sequence[Message], official: Side | RowError | None) -> Side:
         """The pair's side. Raises RowError if the official split is wanted and the row names none."""
         if self._ratio is None:
             if official is None:
                 message = "split: missing, which `split: official` needs; split_ratio does without"
                 raise RowError("missing_field", message)
+            if isinstance(official, RowError):
+                raise official
             return official
         digest = hashlib.blake2b(normalised_prompt(messages), digest_size=8, key=self._key).digest()
         return "train" if int.from_bytes(digest, "big") < self._bound else "test"

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pairwise_rm.contract.prompt_identity import normalised_prompt
 from pairwise_rm.contract.rows import TEST_FILE, TRAIN_FILE, swapped
 from pairwise_rm.convert.run import convert
-from pairwise_rm.convert.split import normalised_prompt
 from pairwise_rm.errors import InputError
 from tests.unit.convert.samples import all_rows, config, manifest, read, write_lines
 

@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pairwise_rm.contract.prompt_identity import normalised_prompt
 from pairwise_rm.contract.rows import TEST_FILE, TRAIN_FILE, Message, Pair, Row, arrow_schema, both_orders, pair_id
 from pairwise_rm.convert import row_writer
 from pairwise_rm.convert.run import convert
-from pairwise_rm.convert.split import normalised_prompt
 from pairwise_rm.convert.summary import describe
 from pairwise_rm.errors import InputError
 from tests.paths import shared

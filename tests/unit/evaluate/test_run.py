@@ -15,13 +15,14 @@ pa = pytest.importorskip("pyarrow")
 
 from pyarrow import parquet  # noqa: E402
 
+from pairwise_rm.contract.prompt_identity import prompt_id  # noqa: E402
 from pairwise_rm.contract.rows import Pair, Row, arrow_schema, both_orders  # noqa: E402
 from pairwise_rm.errors import InputError, StageError  # noqa: E402
 from pairwise_rm.evaluate import row_verdicts  # noqa: E402
 from pairwise_rm.evaluate.engine import Generation, Sampling, engine_arguments  # noqa: E402
 from pairwise_rm.evaluate.result import Evaluation  # noqa: E402
 from pairwise_rm.evaluate.run import evaluate, spread, write_report  # noqa: E402
-from pairwise_rm.evaluate.verdicts_parquet import prompt_id, read_verdicts  # noqa: E402
+from pairwise_rm.evaluate.verdicts_parquet import read_verdicts  # noqa: E402
 from pairwise_rm.recipe.model import Recipe  # noqa: E402
 from tests.model_files import safetensors, save_byte_tokenizer  # noqa: E402
 
