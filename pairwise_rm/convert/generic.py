@@ -96,8 +96,8 @@ class Names(NamedTuple):
     def fit(self, row: Mapping[str, Any]) -> bool:
         """Whether a row has everything that every pair must have."""
         needed = (self.prompt, self.preferred, self.preference_strength, self.answers and self.answers.key)
-        found = fields.picked(row, [key for key in (*needed, *(self.responses or ())) if key is not None])
-        return None not in found.values() and len(found) == len({*needed, *(self.responses or ())} - {None})
+        keys = [key for key in (*needed, *(self.responses or ())) if key is not None]
+        return all(fields.value_at(row, key) is not None for key in keys)
 
     @property
     def keys(self) -> list[str]:
@@ -274,7 +274,8 @@ def _agreed(
         given = given[:-1]
     systems = [[turn for turn in turns if turn["role"] == "system"] for turns in (given, shared)]
     if _comparable(given) != _comparable(shared) or (all(systems) and systems[0] != systems[1]):
-        raise RowError("different_prompts", f"{key}: not the turns that {where} share, expected the same prompt")
+        message = f"{key}: not the turns that {where} share; expected the same, or a mapping (fields) without a prompt"
+        raise RowError("different_prompts", message)
     return given if len(given) > len(shared) else shared
 
 

@@ -111,20 +111,21 @@ def _convert_rows(
             counts.read += 1
             try:
                 found = converter.convert(reader.parse(item))
-                pair, official = found.pairs[0] if isinstance(found, SeveralPairs) else found
-                side = splitter.side(pair.messages, official)
+                several = found.pairs if isinstance(found, SeveralPairs) else (found,)
+                sided = [(pair, splitter.side(pair.messages, official)) for pair, official in several]
             except RowError as error:
                 counts.reject(error.reason)
                 rejected.add(number, error, reader.text_of(item))
                 continue
-            identity = pair_id(pair.messages, pair.responses)
-            reason = seen.repeated(pair, identity) or _unwanted(pair, config.configs)
-            if reason is not None:
-                counts.dropped[reason] += 1
-                continue
-            counts.keep(side, pair.preferred)
-            if writers[side].add(pair, identity, _characters(pair)) and progress is not None:
-                progress(*reader.progress())
+            for pair, side in sided:
+                identity = pair_id(pair.messages, pair.responses)
+                reason = seen.repeated(pair, identity) or _unwanted(pair, config.configs)
+                if reason is not None:
+                    counts.dropped[reason] += 1
+                    continue
+                counts.keep(side, pair.preferred)
+                if writers[side].add(pair, identity, _characters(pair)) and progress is not None:
+                    progress(*reader.progress())
         _check_not_empty(counts, source, splitter)
     counts.blank_lines = reader.blank_lines
     if progress is not None:
