@@ -161,7 +161,9 @@ class MappedConverter:
         )
 
     def convert(self, row: Mapping[str, Any]) -> Converted | SeveralPairs:
-        at = next((at for at, (names, _) in enumerate(self._readers) if names.fit(row)), 0)
+        at = 0
+        if len(self._readers) > 1:
+            at = next((at for at, (names, _) in enumerate(self._readers) if names.fit(row)), 0)
         names, split = self._readers[at]
         found = fields.picked(row, self._keys[at])
         pairs, left_out = generic_pairs(found, names, self.name, self._most)

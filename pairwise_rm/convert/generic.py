@@ -244,7 +244,9 @@ def _prompt(row: Mapping[str, Any], names: Names, one: _Response, other: _Respon
         return _given_prompt(row, names)
     shared = fields.prompt_checked(f"{first} without its last turn", one.before)
     for key in (names.prompt, names.beside):
-        if key is not None and row.get(key) is not None:
+        if key is not None and key not in row:
+            raise fields.missing(key)
+        if key is not None and row[key] is not None:
             shared = _agreed(key, _turns(row, key), shared, (one.text, other.text), f"{first} and {second}")
     return _with_system(row, names, shared)
 

@@ -17,13 +17,13 @@ from pairwise_rm.recipe.model import FieldMapping
 
 
 class Preset(BaseModel):
-    """`sniff`: what the text of a column begins with in this set, for `convert --sniff`."""
+    """`sniff`: columns that tell the set from others, for `convert --sniff`, and what their text begins with."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     about: str
     fields: list[FieldMapping]
-    sniff: dict[str, str] = {}
+    sniff: dict[str, str | None] = {}
 
     @field_validator("fields", mode="before")
     @classmethod
