@@ -86,10 +86,13 @@ def _lines(fields: dict[str, Field]) -> Iterator[str]:
     texts = [path for path, field in fields.items() if field.texts]
     better = _couple(texts, _BETTER)
     sides = better or _couple(texts, _SIDES)
-    prompt = _named([path for path in texts if path not in (sides or ())], _PROMPT)
+    prompt = _named([path for path in texts if path not in (sides or ()) and ".0." not in path], _PROMPT)
     first, second = sides or (OPEN, OPEN)
     yield f"      prompt: {yaml_word(prompt or OPEN)}"
-    if better:
+    ranked = _answers(fields) if sides is None or ".0." in sides[0] else None
+    if ranked:
+        yield f"      answers: {ranked}"
+    elif better:
         yield f"      chosen: {yaml_word(first)}"
         yield f"      rejected: {yaml_word(second)}"
     else:
@@ -106,6 +109,20 @@ def _lines(fields: dict[str, Field]) -> Iterator[str]:
         yield f"      subset: {yaml_word(subset)}"
     if own_id := _named(scalar, _ID, whole=True):
         yield f"      id: {yaml_word(own_id)}"
+
+
+def _answers(fields: dict[str, Field]) -> str | None:
+    """A list of objects that hold a text and a number, as `answers`."""
+    for path, field in fields.items():
+        name, found, text = path.partition(".0.")
+        numbers = [key for key in fields if key.startswith(f"{name}.0.") and re.match(r"-?\d", fields[key].example)]
+        if not found or not field.texts or not numbers:
+            continue
+        order = _named(numbers, ("rank", "score", "rating")) or numbers[0]
+        kind = "rank" if "rank" in order.lower() else "score"
+        inner = order.removeprefix(f"{name}.0.")
+        return f"{{from: {yaml_word(name)}, text: {yaml_word(text)}, {kind}: {yaml_word(inner)}}}"
+    return None
 
 
 def _named(paths: Sequence[str], words: Sequence[str], *, whole: bool = False) -> str | None:

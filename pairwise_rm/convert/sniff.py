@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from pairwise_rm.contract.rows import Pair
 from pairwise_rm.convert.converters import CONVERTERS, Converted, Converter, SeveralPairs, get_converter
 from pairwise_rm.convert.fields import RowError
-from pairwise_rm.convert.mapping_draft import Field, draft, yaml_word
+from pairwise_rm.convert.mapping_draft import OPEN, Field, draft, yaml_word
 from pairwise_rm.convert.presets import presets
 from pairwise_rm.convert.source_file import locate
 from pairwise_rm.convert.source_rows import open_rows
@@ -165,13 +165,13 @@ def _mapping(path: str, sample: Sample) -> Iterator[str]:
     yield ""
     yield from _listed(found.fields)
     yield ""
-    yield "Complete the mapping, and paste it into a file for `pairwise-rm convert --config`:"
+    yield f"A mapping by their names. Check it, replace each {OPEN}, and give it to `pairwise-rm convert --config`:"
     yield ""
     yield from _data_config("mine", path, ["    source: generic_pairwise", "    fields:", *found.lines], False)
 
 
 def _listed(fields: Mapping[str, Field]) -> Iterator[str]:
-    width = min(40, max(len(name) for name in fields))
+    width = min(40, max(map(len, fields), default=0))
     return (f"  {name:<{width}}  {_cut(field.example)}" for name, field in fields.items())
 
 
