@@ -97,7 +97,7 @@ def convert(
             return
     if recipe is not None and recipe.model.make:
         if not _is_made_with_the_model(config, recipe):
-            locate(config.configs, None)  # before minutes are spent on the model
+            locate(config.configs, None, config.export.is_official)  # before minutes are spent on the model
         make_model(recipe.model.make, Path(recipe.model.path), recipe.seed, reporter)
     source = f"{config.configs.source} from {config.configs.path or config.configs.repo or 'the hub'}"
     with reporter.part("convert", source) as part:
@@ -113,8 +113,9 @@ def _is_made_with_the_model(config: DatasetConfig, recipe: Recipe) -> bool:
     """Whether the pairs come with the model; true also of what the hub has, which is not asked before."""
     if config.configs.type != "local" or config.configs.path is None:
         return config.configs.type != "local"
-    model, path = (Path(name).expanduser().absolute() for name in (recipe.model.path, config.configs.path))
-    return model in path.parents
+    places = [config.configs.path] if isinstance(config.configs.path, str) else config.configs.path
+    model = Path(recipe.model.path).expanduser().absolute()
+    return any(model in Path(place).expanduser().absolute().parents for place in places)
 
 
 def train(

@@ -49,6 +49,7 @@ TRAIN_FILE = "preference_train.parquet"
 TEST_FILE = "preference_test.parquet"
 MANIFEST_FILE = "manifest.json"
 REJECTED_FILE = "rejected.jsonl"
+DROPPED_FILE = "dropped.jsonl"
 
 _SWAPPED: dict[Preference, Preference] = {"A": "B", "B": "A", "tie": "tie"}
 UPSTREAM_COLUMNS = ("unique_id", "input", "output", "metadata", "task_category", "source", "created_at")

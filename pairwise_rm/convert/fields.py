@@ -7,6 +7,7 @@ what it holds and what was expected. Nothing is coerced: a bool is not a number,
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -29,6 +30,7 @@ OPTIONAL = frozenset({"subset", "split", *ID_FIELDS})
 
 _SHOWN = 60
 _ABSENT = object()
+_NUMBER = re.compile(r"\s*[+-]?[0-9]{1,9}(\.[0-9]{1,9})?\s*")
 
 
 class RowError(InputError):
@@ -37,6 +39,10 @@ class RowError(InputError):
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+class Cell(str):
+    """Text of a table without types (CSV), in which a number is its digits."""
 
 
 def shown(value: Any) -> str:
@@ -60,7 +66,7 @@ def wrong_type(key: str, value: Any, expected: str) -> RowError:
 def text(row: Mapping[str, Any], key: str) -> str:
     """The string at `key`, which may be empty."""
     value = row.get(key)
-    if type(value) is not str:
+    if not isinstance(value, str):
         raise wrong_type(key, value, "text") if key in row else missing(key)
     return checked(key, value)
 
@@ -122,6 +128,8 @@ def integer(row: Mapping[str, Any], key: str, low: int, high: int) -> int:
     """The integer at `key` within low..high. 2.0 passes, as tables with nulls hold it; 2.5, NaN and true do not."""
     value = row.get(key)
     expected = f"an integer from {low} to {high}"
+    if isinstance(value, Cell) and _NUMBER.fullmatch(value):
+        value = float(value)
     if type(value) is float and value.is_integer():
         value = int(value)
     if type(value) is not int:
@@ -155,7 +163,7 @@ def _turn(where: str, turn: Any) -> Message:
         raise wrong_type(where, turn, "an object with role and content")
     names = ("from", "value") if turn.get("role") is None and turn.get("from") is not None else ("role", "content")
     role = turn.get(names[0])
-    if type(role) is not str or role not in ROLE_NAMES:
+    if not isinstance(role, str) or role not in ROLE_NAMES:
         expected = ", ".join(ROLE_NAMES)
         raise RowError("unknown_role", f"{where}.{names[0]}: {shown(role)}, expected one of {expected}")
     if names[1] not in turn:
@@ -166,14 +174,14 @@ def _turn(where: str, turn: Any) -> Message:
 def _content(where: str, value: Any) -> str:
     """Text, or a list of parts that all are text, which are joined by line breaks as vLLM does."""
     if not isinstance(value, list):
-        if type(value) is not str:
+        if not isinstance(value, str):
             raise wrong_type(where, value, "text or a list of text parts")
         return checked(where, value)
     return "\n".join(_part(f"{where}[{index}]", part) for index, part in enumerate(value))
 
 
 def _part(where: str, part: Any) -> str:
-    if type(part) is str:
+    if isinstance(part, str):
         return checked(where, part)
     if not isinstance(part, dict):
         raise wrong_type(where, part, "a text part")
@@ -183,7 +191,7 @@ def _part(where: str, part: Any) -> str:
 
 
 def text_at(where: str, value: Any) -> str:
-    if type(value) is not str:
+    if not isinstance(value, str):
         raise wrong_type(where, value, "text")
     return checked(where, value)
 

@@ -180,7 +180,7 @@ def _responses(row: Mapping[str, Any], key: str) -> list[_Response]:
         return [_last_turn(key, fields.turns_of(key, [value]))]
     if not isinstance(value, list):
         return [_response(key, fields.text(row, key))]
-    if value and all(type(item) is str for item in value):
+    if value and all(isinstance(item, str) for item in value):
         return [
             _response(f"{key}[{index}]", fields.checked(f"{key}[{index}]", item)) for index, item in enumerate(value)
         ]

@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from pairwise_rm.contract.rows import Pair
@@ -48,7 +47,6 @@ class Fit(NamedTuple):
 class Sample(NamedTuple):
     """The first rows of a file, with their numbers."""
 
-    path: Path
     rows: list[tuple[int, dict[str, Any]]]
 
     @property
@@ -66,7 +64,7 @@ def sniff(path: str) -> str:
 
 
 def _sample(path: str) -> Sample:
-    file = locate(SourceConfig(path=path), None).path
+    file = locate(SourceConfig(path=path), None).files[0].path
     rows, wrong = [], None
     reader = open_rows(file)
     for number, item in itertools.islice(reader, ROWS):
@@ -76,7 +74,7 @@ def _sample(path: str) -> Sample:
             wrong = wrong or f"{file}:{number}: {error}"
     if not rows:
         raise InputError(wrong or f"{file}: holds no rows, expected preference pairs")
-    return Sample(file, rows)
+    return Sample(rows)
 
 
 def best_fit(sample: Sample) -> Fit | None:

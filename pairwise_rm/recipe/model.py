@@ -134,7 +134,7 @@ class FieldMapping(Section):
 
 class SourceConfig(Section):
     type: Literal["local", "huggingface"] = "local"
-    """`local`: a file at `path`. `huggingface`: a file of a hub dataset."""
+    """`local`: files at `path`. `huggingface`: files of a hub dataset."""
     source: str = "helpsteer2_pairwise"
     """How rows are read: helpsteer2_pairwise, helpsteer3_preference, generic_pairwise, or a preset such as trl,
     ultrafeedback, hh_rlhf, arena, safe_rlhf or skywork."""
@@ -142,22 +142,31 @@ class SourceConfig(Section):
     """Where the rows have prompt, responses and label, for `source: generic_pairwise`. Default: under its own names."""
     pairs_per_prompt: int | None = Field(None, ge=1)
     """Take at most this many pairs of one row with many answers, the worst answers first. Default: all."""
-    path: str | None = None
-    """A .jsonl, .jsonl.gz or .parquet file (`~` expands), or the file's path inside the hub dataset."""
+    path: str | list[str] | None = None
+    """A file, a folder, a pattern (`train-*.parquet`) or a list of them (`~` expands); inside the hub dataset for a hub
+    source. Read in the order of names: .jsonl, .json, .csv, .tsv (also .gz, .zst) or .parquet."""
+    test_path: str | list[str] | None = None
+    """The same for held-out rows in files of their own; with `split: official`, all rows of `path` are for training."""
     repo: str | None = None
     """Hub dataset, `owner/name`. Default: the converter's own (nvidia/HelpSteer2)."""
     revision: str | None = None
     """Commit of the hub dataset. Default: the converter's pinned one."""
     sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
-    """Expected SHA-256 of the source file. Default: the pinned one for HelpSteer2."""
+    """Expected SHA-256 of the source's one file. Default: the pinned one for HelpSteer2."""
     limit: int | None = Field(None, ge=1)
     """Read at most this many source rows."""
+    duplicates: Literal["drop", "keep"] = "drop"
+    """Whether a pair that comes again with the same preferred response is kept once or each time."""
+    conflicts: Literal["drop", "majority", "first"] = "drop"
+    """A pair that comes again with another label: drop all its rows, or keep the majority's label, or the first one."""
+    identical: Literal["drop", "keep"] = "drop"
+    """Whether pairs whose responses are the same text are kept."""
     ties: Literal["keep", "drop"] = "keep"
     """Whether pairs without a preferred response are kept, with `tie` as their label."""
     min_strength: int = Field(0, ge=0, le=3)
     """Drop pairs whose preference is weaker than this (ties are governed by `ties`)."""
     max_rejected: int = Field(0, ge=0)
-    """Fail when more rows than this are rejected; rejected rows are listed in rejected.jsonl."""
+    """Fail when more rows than this are rejected, after all were read; they are listed in rejected.jsonl."""
 
     @model_validator(mode="before")
     @classmethod
@@ -176,9 +185,9 @@ class SourceConfig(Section):
 
 
 class SplitRatio(Section):
-    train: float = Field(gt=0, lt=1)
-    """Share of the prompts."""
-    test: float = Field(gt=0, lt=1)
+    train: float = Field(gt=0, le=1)
+    """Share of the prompts; 1.0 holds none out."""
+    test: float = Field(0.0, ge=0, lt=1)
     """Share of the prompts that is held out."""
 
     @model_validator(mode="after")
@@ -195,12 +204,17 @@ class OutputConfig(Section):
     """Parquet is the one format that training reads."""
     preserve_structure: bool = True
     """Accepted for compatibility with the RM-Gallery tutorial; the columns are always the row contract."""
-    split: Literal["official"] | None = None
-    """`official`: the source's own train and val rows become the train and test files."""
+    split: Literal["official", "test"] | None = None
+    """`official`: the source's own train and val rows become the train and test files. `test`: all are held out."""
     split_ratio: SplitRatio | None = None
     """The RM-Gallery tutorial's random split, by prompt: no prompt is on both sides."""
     split_seed: int = 42
     """Seed of the random split."""
+
+    @property
+    def is_official(self) -> bool:
+        """Whether the source says which rows are held out, which it also does when no split is named."""
+        return self.split != "test" and self.split_ratio is None
 
     @model_validator(mode="after")
     def _one_split(self) -> OutputConfig:
@@ -218,6 +232,12 @@ class DatasetConfig(Section):
     """Where the pairs come from, and which of them."""
     export: OutputConfig = OutputConfig(split="official")
     """Where the converted pairs are written, and which are held out."""
+
+    @model_validator(mode="after")
+    def _test_path_is_read(self) -> DatasetConfig:
+        if self.configs.test_path and not self.export.is_official:
+            raise ValueError("configs.test_path: only `split: official` reads it; name all files in configs.path")
+        return self
 
 
 class DataConfigFile(Section):

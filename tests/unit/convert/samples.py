@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pairwise_rm.contract.rows import MANIFEST_FILE, REJECTED_FILE, TEST_FILE, TRAIN_FILE
+from pairwise_rm.contract.rows import DROPPED_FILE, MANIFEST_FILE, REJECTED_FILE, TEST_FILE, TRAIN_FILE
 from pairwise_rm.recipe.model import DatasetConfig
 
-OUTPUTS = {TRAIN_FILE, TEST_FILE, MANIFEST_FILE, REJECTED_FILE}
+OUTPUTS = {TRAIN_FILE, TEST_FILE, MANIFEST_FILE, REJECTED_FILE, DROPPED_FILE}
 RATIO = {"split_ratio": {"train": 0.5, "test": 0.5}}
 
 
