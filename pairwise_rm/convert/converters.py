@@ -1,7 +1,8 @@
 """From one raw row of a source to one preference pair, by the source's name.
 
 A converter is pure: it takes a parsed row and returns a `Converted`, or raises a `RowError` that says what
-is wrong with the row. To add a source, write a converter and put it into `CONVERTERS`.
+is wrong with the row. A source whose rows need only other names is a preset (`presets.yaml`); for another one, write a
+converter and put it into `CONVERTERS`.
 
 >>> row = {"prompt": "Why?", "response_1": "Because.", "response_2": "No idea.", "preference_strength": -2}
 >>> HelpSteer2PairwiseConverter().convert(row).pair.preferred
@@ -11,17 +12,20 @@ is wrong with the row. To add a source, write a converter and put it into `CONVE
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
 from pairwise_rm.contract.rows import Message, Pair
 from pairwise_rm.convert import fields
 from pairwise_rm.convert.fields import RowError
-from pairwise_rm.convert.generic import FIELDS, generic_pair
+from pairwise_rm.convert.generic import FIELDS, Names, generic_pairs, plain_names
+from pairwise_rm.convert.presets import presets
 from pairwise_rm.errors import InputError
+from pairwise_rm.recipe.model import FieldMapping
 
 Side = Literal["train", "test"]
 SIDES: tuple[Side, ...] = ("train", "test")
+GENERIC_SPLITS: Mapping[str, Side] = {"train": "train", "val": "test", "validation": "test", "test": "test"}
 
 _TURN = re.compile(r"\n?<extra_id_1>(Assistant|User)(?:\n|$)")
 _TURN_START = "<extra_id_1>"
@@ -119,15 +123,57 @@ class HelpSteer3PreferenceConverter:
 
 
 class GenericPairwiseConverter:
-    """Any pairs: a prompt, two responses and a label; `pairwise_rm.convert.generic` lists the fields."""
+    """Any pairs: a prompt, two responses and a label; `pairwise_rm.convert.generic` lists the fields.
+
+    `pairs_per_prompt` limits how many pairs a row with many answers gives.
+    """
 
     name = "generic_pairwise"
     hub: HubFile | None = None
     columns: frozenset[str] | None = FIELDS
-    _splits: Mapping[str, Side] = {"train": "train", "val": "test", "validation": "test", "test": "test"}
 
-    def convert(self, row: Mapping[str, Any]) -> Converted:
-        return Converted(generic_pair(row, self.name), official_split(row, self._splits))
+    def __init__(self, pairs_per_prompt: int | None = None) -> None:
+        self._most = pairs_per_prompt
+
+    def convert(self, row: Mapping[str, Any]) -> Converted | SeveralPairs:
+        pairs, left_out = generic_pairs(row, plain_names(row), self.name, self._most)
+        return _one_or_several(pairs, left_out, official_split(row, GENERIC_SPLITS))
+
+
+class MappedConverter:
+    """The generic converter with other names: a mapping of `data.configs.fields`, or a preset's mappings.
+
+    Of several mappings a row is read by the first whose columns it all has. `strict`: see `Names.of`.
+    """
+
+    hub: HubFile | None = None
+
+    def __init__(
+        self, name: str, mappings: Sequence[FieldMapping], pairs_per_prompt: int | None = None, *, strict: bool = False
+    ) -> None:
+        self.name = name
+        self._most = pairs_per_prompt
+        self._readers = [(Names.of(mapping, strict), mapping.split or "split") for mapping in mappings]
+        self._keys = [[*names.keys, split] for names, split in self._readers]
+        # A name with dots may be a column of its own as well.
+        self.columns: frozenset[str] | None = frozenset(
+            name for keys in self._keys for key in keys for name in (key, key.partition(".")[0])
+        )
+
+    def convert(self, row: Mapping[str, Any]) -> Converted | SeveralPairs:
+        at = 0
+        if len(self._readers) > 1:
+            at = next((at for at, (names, _) in enumerate(self._readers) if names.fit(row)), 0)
+        names, split = self._readers[at]
+        found = fields.picked(row, self._keys[at])
+        pairs, left_out = generic_pairs(found, names, self.name, self._most)
+        return _one_or_several(pairs, left_out, official_split(found, GENERIC_SPLITS, split))
+
+
+def _one_or_several(pairs: list[Pair], left_out: int, split: Side | RowError | None) -> Converted | SeveralPairs:
+    if len(pairs) == 1 and not left_out:
+        return Converted(pairs[0], split)
+    return SeveralPairs([Converted(pair, split) for pair in pairs], left_out)
 
 
 CONVERTERS: dict[str, Converter] = {
@@ -136,12 +182,21 @@ CONVERTERS: dict[str, Converter] = {
 }
 
 
-def get_converter(name: str) -> Converter:
-    """The converter of that name. Raises InputError that lists the known ones."""
-    if name not in CONVERTERS:
-        known = ", ".join(CONVERTERS)
-        raise InputError(f"data.configs.source: {name!r} is no known converter, expected one of {known}")
-    return CONVERTERS[name]
+def get_converter(name: str, mapping: FieldMapping | None = None, pairs_per_prompt: int | None = None) -> Converter:
+    """The converter or preset of that name; with a mapping, one that reads by it. Raises InputError that lists all."""
+    if mapping is not None:
+        return MappedConverter(name, [mapping], pairs_per_prompt, strict=True)
+    if name == GenericPairwiseConverter.name:
+        return GenericPairwiseConverter(pairs_per_prompt)
+    if name in CONVERTERS:
+        return CONVERTERS[name]
+    known = presets()
+    if name in known:
+        return MappedConverter(name, known[name].fields, pairs_per_prompt)
+    raise InputError(
+        f"data.configs.source: {name!r} is no known converter, expected one of {', '.join(CONVERTERS)}, "
+        f"or a preset: {', '.join(known)}"
+    )
 
 
 def marked_turns(prompt: str) -> list[Message]:

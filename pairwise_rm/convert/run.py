@@ -65,7 +65,7 @@ def convert(
     Raises InputError for a bad config, source or row (more rows than `max_rejected`, which are listed beside
     `output_dir`), StageError for a full disk or an unreachable hub. In both cases the previous output stays.
     """
-    converter = get_converter(config.configs.source)
+    converter = get_converter(config.configs.source, config.configs.fields, config.configs.pairs_per_prompt)
     output_dir = Path(output_dir).expanduser()
     previous = None if overwrite else manifests.read(output_dir)
     source = locate(config.configs, converter.hub, config.export.is_official)

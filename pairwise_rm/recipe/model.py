@@ -23,11 +23,125 @@ class Section(BaseModel):
 # ---- data: the RM-Gallery tutorial's `dataset` block, keys and all --------------------------------------------
 
 
+Word = str | int | float | bool
+
+
+class PreferredField(Section):
+    """A field that says which response is preferred. A value that is not listed rejects its row."""
+
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    from_: str = Field(alias="from")
+    """The field, as a dotted path."""
+    A: list[Word] = Field(["A"], min_length=1)
+    """Its values where the first response is preferred; 1 and "1" are the same."""
+    B: list[Word] = Field(["B"], min_length=1)
+    """Its values where the second response is preferred."""
+    tie: list[Word] = ["tie"]
+    """Its values where neither is."""
+
+    @model_validator(mode="after")
+    def _says_one_thing(self) -> PreferredField:
+        named = [word_key(word) for words in (self.A, self.B, self.tie) for word in dict.fromkeys(map(word_key, words))]
+        twice = next((word for word in named if named.count(word) > 1), None)
+        if twice is not None:
+            raise ValueError(f"{twice} is listed for two of A, B and tie")
+        return self
+
+
+def word_key(word: Word) -> str:
+    """A label as it is compared: text as it stands, numbers and booleans as JSON writes them, 1.0 as 1."""
+    if isinstance(word, str):
+        return word
+    if isinstance(word, bool):
+        return "true" if word else "false"
+    return str(int(word)) if isinstance(word, float) and word.is_integer() else str(word)
+
+
+class AnswersField(Section):
+    """A list of answers to one prompt, from which the best is paired with each worse one."""
+
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    from_: str = Field(alias="from")
+    """The list, as a dotted path."""
+    text: str = "text"
+    """Where an answer's text is, within the answer."""
+    rank: str | None = None
+    """Where an answer's rank is: the lowest is the best."""
+    score: str | None = None
+    """Where an answer's score is: the highest is the best."""
+
+    @model_validator(mode="after")
+    def _one_order(self) -> AnswersField:
+        if (self.rank is None) == (self.score is None):
+            raise ValueError("expected one of rank and score")
+        return self
+
+
+class FieldMapping(Section):
+    """Where a row has the parts of a pair; each is a field, or a dotted path into a nested one (`answers.0.text`).
+
+    The responses are `response_a` and `response_b` with a label, `chosen` and `rejected`, or `answers`.
+    """
+
+    prompt: str | None = None
+    """Text, a list of turns, or a transcript. Not needed where both responses are whole conversations."""
+    system: str | None = None
+    """Text of a system message before the prompt, where the row has one."""
+    response_a: str | None = None
+    """The first response: text, or a conversation whose last turn it is."""
+    response_b: str | None = None
+    """The second response."""
+    preferred: PreferredField | None = None
+    """The label, in words."""
+    preference_strength: str | None = None
+    """The label from -3 (the first response is much better) to 3, instead of `preferred`."""
+    chosen: str | None = None
+    """The better response, which needs no label. A list of texts is paired with each of `rejected`."""
+    rejected: str | None = None
+    """The worse response."""
+    answers: AnswersField | None = None
+    """More than two answers with a rank or a score."""
+    strength: str | None = None
+    """How much better the preferred response is, from 1 to 3; 0 is a tie."""
+    subset: str | None = None
+    """The row's category, for accuracy by subset."""
+    id: str | None = None
+    """The row's own id, which goes through to the verdicts."""
+    split: str | None = None
+    """`train`, or one of `val`, `validation` and `test`, for `split: official`."""
+
+    @model_validator(mode="after")
+    def _makes_pairs(self) -> FieldMapping:
+        labelled = self.response_a is not None or self.response_b is not None
+        decided = self.chosen is not None or self.rejected is not None
+        if labelled + decided + (self.answers is not None) != 1:
+            raise ValueError("expected one of response_a/response_b, chosen/rejected and answers")
+        if labelled and (self.response_a is None or self.response_b is None):
+            raise ValueError("expected both of response_a and response_b")
+        if decided and (self.chosen is None or self.rejected is None):
+            raise ValueError("expected both of chosen and rejected")
+        label = self.preferred is not None or self.preference_strength is not None
+        if labelled and not label:
+            raise ValueError("response_a and response_b need preferred or preference_strength")
+        if label and not labelled:
+            raise ValueError("preferred and preference_strength go with response_a and response_b")
+        if self.answers is not None and (self.prompt is None or self.strength is not None):
+            raise ValueError("answers need a prompt, and take no strength")
+        return self
+
+
 class SourceConfig(Section):
     type: Literal["local", "huggingface"] = "local"
     """`local`: files at `path`. `huggingface`: files of a hub dataset."""
     source: str = "helpsteer2_pairwise"
-    """Name of the converter: helpsteer2_pairwise, helpsteer3_preference or generic_pairwise."""
+    """How rows are read: helpsteer2_pairwise, helpsteer3_preference, generic_pairwise, or a preset such as trl,
+    ultrafeedback, hh_rlhf, arena, safe_rlhf or skywork."""
+    fields: FieldMapping | None = None
+    """Where the rows have prompt, responses and label, for `source: generic_pairwise`. Default: under its own names."""
+    pairs_per_prompt: int | None = Field(None, ge=1)
+    """Take at most this many pairs of one row with many answers, the worst answers first. Default: all."""
     path: str | list[str] | None = None
     """A file, a folder, a pattern (`train-*.parquet`) or a list of them (`~` expands); inside the hub dataset for a hub
     source. Read in the order of names: .jsonl, .json, .csv, .tsv (also .gz, .zst) or .parquet."""
@@ -53,6 +167,21 @@ class SourceConfig(Section):
     """Drop pairs whose preference is weaker than this (ties are governed by `ties`)."""
     max_rejected: int = Field(0, ge=0)
     """Fail when more rows than this are rejected, after all were read; they are listed in rejected.jsonl."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _mapped_rows_are_generic(cls, value: Any) -> Any:
+        # The default counts as no source: the chart spells it out in every recipe.
+        default = cls.model_fields["source"].default
+        if isinstance(value, dict) and value.get("fields") is not None and value.get("source", default) == default:
+            return {**value, "source": "generic_pairwise"}
+        return value
+
+    @model_validator(mode="after")
+    def _fields_are_of_the_generic_converter(self) -> SourceConfig:
+        if self.fields is not None and self.source != "generic_pairwise":
+            raise ValueError(f"fields go with source: generic_pairwise, not with {self.source}")
+        return self
 
 
 class SplitRatio(Section):
