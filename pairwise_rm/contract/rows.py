@@ -193,6 +193,29 @@ def _read_file(path: Path, result: Rows) -> None:
         raise InputError(f"{path}: not a readable parquet file: {str(error).splitlines()[0]}") from error
 
 
+def is_row_file(path: Path) -> bool:
+    """Whether a parquet file has the columns of either layout, or cannot be opened, which `read_rows` explains."""
+    import pyarrow
+    import pyarrow.parquet as parquet
+
+    try:
+        columns = set(parquet.read_schema(path).names)
+    except (pyarrow.ArrowException, OSError):
+        return True
+    return columns >= _NEEDED or columns >= _UPSTREAM_NEEDED
+
+
+def is_without_rows(path: Path) -> bool:
+    """Whether a parquet file is there, sound, and has columns only."""
+    import pyarrow
+    import pyarrow.parquet as parquet
+
+    try:
+        return bool(path.is_file() and parquet.read_metadata(path).num_rows == 0)
+    except (pyarrow.ArrowException, OSError):
+        return False
+
+
 def normalize_row(row: Mapping[str, Any]) -> Row:
     """A row of either layout as a row of the contract. Raises UnreadableRow with the reason."""
     if "input" in row and "output" in row:

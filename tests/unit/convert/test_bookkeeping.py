@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from pairwise_rm.contract.rows import TEST_FILE, TRAIN_FILE, arrow_schema, pair_id
+from pairwise_rm.contract.rows import TEST_FILE, TRAIN_FILE, Message, Pair, arrow_schema, pair_id
 from pairwise_rm.convert.converters import CONVERTERS, Converted, GenericPairwiseConverter, SeveralPairs
-from pairwise_rm.convert.generic import generic_pair
 from pairwise_rm.convert.run import ConvertResult, convert
 from pairwise_rm.convert.summary import describe
 from pairwise_rm.errors import InputError
@@ -160,9 +159,9 @@ class Ranked(GenericPairwiseConverter):
 
     def convert(self, row: Any) -> Any:
         best, *others = row["answers"]
-        rows = [{"prompt": row["prompt"], "chosen": best, "rejected": other} for other in others]
-        pairs = [Converted(generic_pair(one, "ranked"), None) for one in rows[:2]]
-        return SeveralPairs(pairs, max(0, len(rows) - 2))
+        prompt: list[Message] = [{"role": "user", "content": row["prompt"]}]
+        pairs = [Converted(Pair(prompt, (best, other), "A", None, "ranked"), None) for other in others[:2]]
+        return SeveralPairs(pairs, max(0, len(others) - 2))
 
 
 def test_a_row_may_hold_several_pairs_and_those_beyond_its_limit_are_told(
