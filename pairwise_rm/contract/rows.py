@@ -163,7 +163,10 @@ def read_rows(files: Sequence[Path]) -> Rows:
         _read_file(Path(path).expanduser(), result)
     if not result.rows:
         names = ", ".join(str(path) for path in files)
-        why = "; ".join(f"{count} x {reason}" for reason, count in result.unreadable.most_common(3)) or "0 rows"
+        if not result.unreadable:
+            held_out = "`split: test` and `split_ratio: {train: 1.0}` leave one of the two files without rows"
+            raise InputError(f"{names}: holds no rows ({held_out})")
+        why = "; ".join(f"{count} x {reason}" for reason, count in result.unreadable.most_common(3))
         raise InputError(f"{names}: no usable row ({why})")
     return result
 

@@ -26,10 +26,8 @@ def is_over_lines(path: Path, strict: bool) -> bool:
     line, newline, rest = start.partition(b"\n")
     if strict:
         return bool(newline) and (line.strip() == b"[" or (line.strip() == b"{" and rest.lstrip()[:1] == b'"'))
-    if start[:1] == b"[":
+    if start[:1] == b"[" or not start:
         return True
-    if not newline:
-        return False
     try:
         json.loads(line.decode("utf-8", "replace"))
     except (ValueError, RecursionError):

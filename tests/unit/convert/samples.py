@@ -36,9 +36,11 @@ def write_lines(path: Path, lines: Iterable[Any]) -> Path:
     return path
 
 
-def config(path: Path | str | None, *, export: dict[str, Any] | None = None, **configs: Any) -> DatasetConfig:
-    """A config over a local file, with the official split unless `export` says otherwise."""
-    source = {"path": None if path is None else str(path), **configs}
+def config(
+    path: Path | str | list[str] | None = None, *, export: dict[str, Any] | None = None, **configs: Any
+) -> DatasetConfig:
+    """A config over local files, with the official split unless `export` says otherwise."""
+    source = {"path": str(path) if isinstance(path, Path) else path, **configs}
     return DatasetConfig.model_validate({"configs": source, "export": export or {"split": "official"}})
 
 

@@ -16,6 +16,7 @@ import pytest
 from pairwise_rm.contract.rows import TEST_FILE
 from pairwise_rm.convert import run as convert_run
 from pairwise_rm.convert.run import convert
+from pairwise_rm.convert.write_pairs import write_pairs
 from pairwise_rm.errors import InputError, PairwiseError, StageError
 from tests.unit.convert.samples import RATIO, config, contents, row, rows, write_lines
 
