@@ -13,6 +13,8 @@ HelpSteer2 itself (15,339,272 bytes for 9,125 rows).
 **Measured.** Whole processes, interpreter start and imports included, with byte code cached as pip leaves it:
 wall-clock time and peak resident memory (`os.wait4`), median of `--runs`, variants taken in turn.
   ours        `pairwise_rm.convert.run.convert` with RM-Gallery's 80/20 split; reads, checks, hashes, deduplicates.
+  mapped      the same file read by a field mapping (`data.configs.fields`) with label words, instead of by HelpSteer2's
+              converter.
   command     the same through the command line, `pairwise-rm convert`, where that is installed.
   floor       pyarrow alone: `pyarrow.json.read_json` of that file, both orders made by pyarrow kernels into the
               same rows and columns (pair_id is a row number, every prompt one turn), one parquet with the same
@@ -63,6 +65,18 @@ from pairwise_rm.convert.run import convert
 from pairwise_rm.recipe.model import DatasetConfig
 export = {"split_ratio": {"train": 0.8, "test": 0.2}}
 convert(DatasetConfig.model_validate({"configs": {"path": sys.argv[1]}, "export": export}), Path(sys.argv[2]))
+"""
+
+MAPPED = """
+import sys
+from pathlib import Path
+from pairwise_rm.convert.run import convert
+from pairwise_rm.recipe.model import DatasetConfig
+label = {"from": "preference_strength", "A": [-3, -2, -1], "B": [1, 2, 3], "tie": [0]}
+fields = {"prompt": "prompt", "response_a": "response_1", "response_b": "response_2", "preferred": label}
+configs = {"path": sys.argv[1], "source": "generic_pairwise", "fields": fields}
+export = {"split_ratio": {"train": 0.8, "test": 0.2}}
+convert(DatasetConfig.model_validate({"configs": configs, "export": export}), Path(sys.argv[2]))
 """
 
 FLOOR = """
@@ -213,7 +227,7 @@ def median(runs: Sequence[Run]) -> Run:
 def commands(source: Path, folder: Path) -> dict[str, tuple[list[str], Path]]:
     """What is measured: name -> command and the folder it writes into."""
     found: dict[str, tuple[list[str], Path]] = {}
-    for name, code in (("ours", OURS), ("floor", FLOOR)):
+    for name, code in (("ours", OURS), ("mapped", MAPPED), ("floor", FLOOR)):
         output = folder / f"out-{name}"
         found[name] = ([sys.executable, "-c", code, str(source), str(output)], output)
     command = Path(sys.executable).with_name("pairwise-rm")

@@ -42,7 +42,11 @@ def convert(
             raise InputError("--sniff only looks at a file; give it alone")
         from pairwise_rm.convert.sniff import sniff
 
-        typer.echo(sniff(sniffed))
+        try:
+            typer.echo(sniff(sniffed))
+        except InputError as error:
+            # There is no config here, whose keys the messages about files name.
+            raise InputError(str(error).removeprefix("data.configs.path: ")) from error
         return
     from pairwise_rm import pipeline
     from pairwise_rm.cli.console import ConsoleReporter

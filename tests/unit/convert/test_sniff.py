@@ -17,6 +17,7 @@ from pairwise_rm.convert.sniff import sniff
 from pairwise_rm.errors import InputError
 from pairwise_rm.recipe.load import load_data_config
 from tests.paths import shared
+from tests.unit.command_line import call, refused
 from tests.unit.convert.samples import config, rows, write_lines
 from tests.unit.convert.test_presets import EXAMPLES
 
@@ -124,6 +125,19 @@ def test_rows_without_anything_to_go_by_still_print_a_mapping(tmp_path: Path) ->
 def test_converted_pairs_are_recognised_as_such(tmp_path: Path) -> None:
     output = convert(config(write_lines(tmp_path / "pairs.jsonl", rows())), tmp_path / "out").train_file
     assert "converted already" in sniff(str(output))
+
+
+def test_the_command_prints_it_and_takes_nothing_else(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, out, _ = call(capsys, "convert", "--sniff", str(EXAMPLES / "arena.jsonl"))
+    assert (code, "fits `source: arena`" in out) == (0, True)
+    assert refused(capsys, "convert", "smoke", "--sniff", "x.jsonl") == (
+        2,
+        "--sniff only looks at a file; give it alone",
+    )
+    assert refused(capsys, "convert", "--sniff", str(tmp_path / "x.jsonl")) == (
+        2,
+        f"{tmp_path / 'x.jsonl'} does not exist",
+    )
 
 
 @pytest.mark.parametrize(("text", "message"), [("nonsense\n", "not JSON"), ("\n", "holds no rows")])
