@@ -121,8 +121,10 @@ def test_the_table_of_platforms_is_what_the_chart_renders() -> None:
 
 
 def test_the_mapping_of_pairs_converts_the_row_below_it(tmp_path: Path) -> None:
-    (config,) = blocks(DOCS / "pairs.md", "yaml")
+    config, of_files = blocks(DOCS / "pairs.md", "yaml")
     path = tmp_path / "data_config.yaml"
+    path.write_text(of_files)
+    assert load_data_config(path).configs.test_path == "data/test-*.parquet"
     path.write_text(config)
     configs = load_data_config(path).configs
     (row,) = blocks(DOCS / "pairs.md", "json")
