@@ -100,7 +100,9 @@ def convert(
         if not _is_made_with_the_model(config, recipe):
             locate(config.configs, None, config.export.is_official)  # before minutes are spent on the model
         make_model(recipe.model.make, Path(recipe.model.path), recipe.seed, reporter)
-    source = f"{config.configs.source} from {config.configs.path or config.configs.repo or 'the hub'}"
+    path = config.configs.path
+    place = ", ".join(path) if isinstance(path, list) else path
+    source = f"{config.configs.source} from {place or config.configs.repo or 'the hub'}"
     with reporter.part("convert", source) as part:
         count = counting(part)
         result = convert_pairs(

@@ -67,14 +67,15 @@ def _listed(path: str | Sequence[str]) -> list[str]:
 
 def _local_files(places: Sequence[str], key: str) -> list[Path]:
     found = {path for place in places for path in _at(place, key)}
-    for path in found:
+    files = sorted(found, key=str)
+    for path in files:
         if not os.access(path, os.R_OK):
             raise InputError(f"{key}: {path} cannot be read: permission denied")
         if not path.name.endswith(SUFFIXES):
             raise InputError(f"{key}: {path.name} is of no known kind, expected {KINDS}")
         if path.stat().st_size == 0:
             raise InputError(f"{key}: {path} is empty, expected preference rows")
-    return sorted(found, key=str)
+    return files
 
 
 def _at(place: str, key: str) -> list[Path]:

@@ -72,6 +72,7 @@ class _Pass:
         self._seen = seen
         self._progress = progress
         self._counts = Counts()
+        self._taken: dict[Side | None, int] = {}
 
     def write(self, folder: Path, output_dir: Path) -> Counts:
         sizes = [file.path.stat().st_size for file in self._source.files]
@@ -98,8 +99,10 @@ class _Pass:
         counts, converter, seen = self._counts, self._converter, self._seen
         self._reader = reader = open_rows(file.path, converter.columns)
         items = iter(reader)
+        # A limit on all files together would leave nothing for those of the held-out rows, which come last.
+        before = counts.read - self._taken.get(file.side, 0)
         for number, item in items:
-            if counts.read == self._config.limit:
+            if counts.read - before == self._config.limit:
                 self._leave_out(file, number, items, dropped)
                 break
             counts.read += 1
@@ -122,6 +125,7 @@ class _Pass:
                 counts.keep(side, pair.preferred)
                 if writers[side].add(pair, identity, _characters(pair)):
                     yield
+        self._taken[file.side] = counts.read - before
         counts.blank_lines += reader.blank_lines
 
     def _several(self, found: SeveralPairs, file: SourceFile, number: int, dropped: DroppedRows) -> list[Converted]:

@@ -154,7 +154,7 @@ class SourceConfig(Section):
     sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
     """Expected SHA-256 of the source's one file. Default: the pinned one for HelpSteer2."""
     limit: int | None = Field(None, ge=1)
-    """Read at most this many source rows."""
+    """Read at most this many source rows; with `test_path`, so many of each side."""
     duplicates: Literal["drop", "keep"] = "drop"
     """Whether a pair that comes again with the same preferred response is kept once or each time."""
     conflicts: Literal["drop", "majority", "first"] = "drop"

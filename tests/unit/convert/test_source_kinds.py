@@ -221,6 +221,12 @@ def test_the_held_out_rows_may_be_files_of_their_own(shards: Path, output: Path)
         config(export=RATIO, **configs)
 
 
+def test_a_limit_holds_for_the_files_of_each_side(shards: Path, output: Path) -> None:
+    write_lines(shards / "test.jsonl", [row(4), row(5), row(6), row(7)])
+    counts = convert(config(str(shards / "train-*"), test_path=str(shards / "test.jsonl"), limit=3), output).counts
+    assert (counts.train.pairs, counts.test.pairs, counts.left_out["limit"]) == (3, 3, 2)
+
+
 def test_the_same_files_elsewhere_are_the_same_input_and_other_sides_are_not(shards: Path, output: Path) -> None:
     configs: Any = {"path": str(shards / "train-*"), "test_path": str(shards / "test.jsonl")}
     convert(config(**configs), output)
