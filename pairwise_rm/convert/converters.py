@@ -182,6 +182,11 @@ CONVERTERS: dict[str, Converter] = {
 }
 
 
+def known_sources() -> list[str]:
+    """All that `data.configs.source` may be: the converters and the presets."""
+    return [*CONVERTERS, *presets()]
+
+
 def get_converter(name: str, mapping: FieldMapping | None = None, pairs_per_prompt: int | None = None) -> Converter:
     """The converter or preset of that name; with a mapping, one that reads by it. Raises InputError that lists all."""
     if mapping is not None:

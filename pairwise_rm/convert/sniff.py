@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pairwise_rm.contract.rows import Pair
-from pairwise_rm.convert.converters import CONVERTERS, Converted, Converter, SeveralPairs, get_converter
+from pairwise_rm.convert.converters import Converted, Converter, SeveralPairs, get_converter, known_sources
 from pairwise_rm.convert.fields import RowError
 from pairwise_rm.convert.mapping_draft import OPEN, Field, draft, yaml_word
 from pairwise_rm.convert.presets import presets
@@ -79,7 +79,7 @@ def _sample(path: str) -> Sample:
 
 def best_fit(sample: Sample) -> Fit | None:
     """The source that makes pairs of most rows, and at least of half; of several the one that reads most columns."""
-    names = [*(name for name in CONVERTERS if name != _LAST), *presets(), _LAST]
+    names = [*(name for name in known_sources() if name != _LAST), _LAST]
     fits = [fit for name in names if 2 * len((fit := _tried(name, sample)).refused) <= len(sample.rows)]
     return max(fits, key=lambda fit: (-len(fit.refused), _known(fit, sample)), default=None)
 

@@ -18,7 +18,7 @@ from pairwise_rm.cli.app import app
 from pairwise_rm.contract import rows
 from pairwise_rm.convert import converters
 from pairwise_rm.convert.fields import RowError
-from pairwise_rm.convert.presets import Preset, presets
+from pairwise_rm.convert.presets import Preset
 from pairwise_rm.k8s.stage_status import State
 from pairwise_rm.progress import Line
 from pairwise_rm.recipe.load import load_data_config, load_recipe
@@ -136,7 +136,7 @@ def test_the_mapping_of_pairs_converts_the_row_below_it(tmp_path: Path) -> None:
 def test_the_table_of_pairs_has_every_source_with_an_example_that_converts() -> None:
     text = (DOCS / "pairs.md").read_text(encoding="utf-8")
     examples = dict(re.findall(r"^\| `(\w+)` \| .* \| `(\{.*\})` \|$", text, flags=re.MULTILINE))
-    assert list(examples) == [*converters.CONVERTERS, *presets()]
+    assert list(examples) == converters.known_sources()
     for source, row in examples.items():
         found = converters.get_converter(source).convert(json.loads(row))
         for one in found.pairs if isinstance(found, converters.SeveralPairs) else [found]:
