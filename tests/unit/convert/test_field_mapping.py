@@ -179,6 +179,18 @@ def test_a_mapping_in_a_data_config_converts(tmp_path: Path) -> None:
     assert {row["source_id"] for row in all_rows(tmp_path / "out")} == {str(n) for n in range(8)}
 
 
+def test_a_mapping_reads_the_digits_of_a_table_without_types(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.csv"
+    path.write_text("q,one,two,better\n" + "".join(f"Why {n}?,first,second,{n % 2 + 1}\n" for n in range(8)))
+    label = {"from": "better", "A": [1], "B": [2]}
+    fields = {"prompt": "q", "response_a": "one", "response_b": "two", "preferred": label}
+    convert(config(path, fields=fields, export=RATIO), tmp_path / "out")
+    original = [row for row in all_rows(tmp_path / "out") if row["order"] == "original"]
+    assert {(row["messages"][0]["content"], row["preferred"]) for row in original} == {
+        (f"Why {n}?", "AB"[n % 2]) for n in range(8)
+    }
+
+
 def test_a_mistake_in_a_mapping_names_file_line_and_key(tmp_path: Path) -> None:
     path = tmp_path / "data.yaml"
     path.write_text(
