@@ -80,9 +80,12 @@ class JsonReader(RowReader):
                 continue
             try:
                 value, end = decoder.raw_decode(buffer, at)
-            except (json.JSONDecodeError, RecursionError) as error:
-                more = text.read(max(_CHUNK, len(buffer) - at)) if len(buffer) - at < MAX_LINE else ""
-                if not more or isinstance(error, RecursionError):
+            except RecursionError as error:
+                raise InputError(f"{self.path}:{line}: nested too deeply") from error
+            except ValueError as error:  # a number of thousands of digits is no JSONDecodeError
+                cut = isinstance(error, json.JSONDecodeError) and len(buffer) - at < MAX_LINE
+                more = text.read(max(_CHUNK, len(buffer) - at)) if cut else ""
+                if not more:
                     raise self._not_json(buffer, at, line, error) from error
                 buffer, at = buffer[at:] + more, 0
                 continue
@@ -90,12 +93,12 @@ class JsonReader(RowReader):
             line += buffer.count("\n", at, end)
             at = end
 
-    def _not_json(self, buffer: str, at: int, line: int, error: json.JSONDecodeError | RecursionError) -> InputError:
-        if isinstance(error, RecursionError):
-            return InputError(f"{self.path}:{line}: nested too deeply")
-        line += buffer.count("\n", at, error.pos)
-        start = buffer[at : at + 20]
-        return InputError(f"{self.path}:{line}: not JSON: {error.msg} (in the row that begins with {start!r})")
+    def _not_json(self, buffer: str, at: int, line: int, error: ValueError) -> InputError:
+        reason, start = str(error), buffer[at : at + 20]
+        if isinstance(error, json.JSONDecodeError):
+            reason = error.msg
+            line += buffer.count("\n", at, error.pos)
+        return InputError(f"{self.path}:{line}: not JSON: {reason} (in the row that begins with {start!r})")
 
     @staticmethod
     def text_of(item: Any) -> str:

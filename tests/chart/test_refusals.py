@@ -89,7 +89,8 @@ CASES: dict[str, Case] = {
     ),
     "a relative file of held-out rows": Case(
         recipe(data__configs={"type": "local", "path": "/mnt/data/a.jsonl", "test_path": "pairs.jsonl"}),
-        'recipe data.configs.test_path: "pairs.jsonl" is relative; give a path below /mnt/data, the claim of storage.data',
+        'recipe data.configs.test_path: "pairs.jsonl" is relative; give a path below /mnt/data, the claim of '
+        "storage.data",
     ),
     "a relative source file": Case(
         recipe(data__configs={"type": "local", "path": "pairs.jsonl"}),

@@ -107,6 +107,7 @@ def test_a_row_is_numbered_by_the_line_on_which_it_begins(
         ("pairs.json", b'[{"a": 1}] more', ":1: text after the end of the array"),
         ("pairs.json", b'[{"a": caf\xe9}]', "not UTF-8 (invalid continuation byte)"),
         ("pairs.json", b"[" * 100_000, ":1: nested too deeply"),
+        ("pairs.json", b'[{"a": ' + b"1" * 5000 + b"}]", ":1: not JSON: Exceeds the limit"),
         ("pairs.csv", b"prompt\ncaf\xe9\n", "not UTF-8 (invalid continuation byte)"),
         ("pairs.csv", b'prompt\n"never closed', ":2: not CSV: unexpected end of data"),
         ("pairs.csv", b"prompt,prompt\n", ":1: the header names 'prompt' twice"),
