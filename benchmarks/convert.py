@@ -13,6 +13,9 @@ HelpSteer2 itself (15,339,272 bytes for 9,125 rows).
 **Measured.** Whole processes, interpreter start and imports included, with byte code cached as pip leaves it:
 wall-clock time and peak resident memory (`os.wait4`), median of `--runs`, variants taken in turn.
   ours        `pairwise_rm.convert.run.convert` with RM-Gallery's 80/20 split; reads, checks, hashes, deduplicates.
+  mapped      the same file read by a field mapping (`data.configs.fields`) with label words, instead of by HelpSteer2's
+              converter.
+  20 shards   the same rows as 20 files, given as a folder.
   command     the same through the command line, `pairwise-rm convert`, where that is installed.
   floor       pyarrow alone: `pyarrow.json.read_json` of that file, both orders made by pyarrow kernels into the
               same rows and columns (pair_id is a row number, every prompt one turn), one parquet with the same
@@ -44,6 +47,7 @@ from rich.console import Console
 from rich.table import Table
 
 ROWS = 9_744
+SHARDS = 20
 UPSTREAM_SECONDS, UPSTREAM_MB, UPSTREAM_PARQUET_MB = 5.25, 968.0, 45.9
 HELPSTEER2_GZIP_BYTES_A_ROW = 15_339_272 / 9_125
 AIM_SPEED, AIM_MEMORY, AIM_PARQUET, AIM_FLOOR = 8.0, 0.25, 0.25, 2.0
@@ -63,6 +67,18 @@ from pairwise_rm.convert.run import convert
 from pairwise_rm.recipe.model import DatasetConfig
 export = {"split_ratio": {"train": 0.8, "test": 0.2}}
 convert(DatasetConfig.model_validate({"configs": {"path": sys.argv[1]}, "export": export}), Path(sys.argv[2]))
+"""
+
+MAPPED = """
+import sys
+from pathlib import Path
+from pairwise_rm.convert.run import convert
+from pairwise_rm.recipe.model import DatasetConfig
+label = {"from": "preference_strength", "A": [-3, -2, -1], "B": [1, 2, 3], "tie": [0]}
+fields = {"prompt": "prompt", "response_a": "response_1", "response_b": "response_2", "preferred": label}
+configs = {"path": sys.argv[1], "source": "generic_pairwise", "fields": fields}
+export = {"split_ratio": {"train": 0.8, "test": 0.2}}
+convert(DatasetConfig.model_validate({"configs": configs, "export": export}), Path(sys.argv[2]))
 """
 
 FLOOR = """
@@ -86,6 +102,7 @@ columns = {
     "pair_id": pc.cast(twice, pa.string()), "order": pa.array(["original", "swapped"] * count), "messages": messages,
     "responses": responses, "preferred": preferred, "strength": pc.cast(pc.abs(strength), pa.int8()),
     "source": constant("helpsteer2_pairwise"), "subset": pa.nulls(2 * count, pa.string()),
+    "source_id": pa.nulls(2 * count, pa.string()),
 }
 pq.write_table(pa.table(columns), sys.argv[2] + "/preference.parquet", compression="zstd", compression_level=3)
 """
@@ -180,6 +197,20 @@ def make_input(folder: Path, count: int, corpus: Path | None, console: Console) 
     return path
 
 
+def make_shards(source: Path, count: int) -> Path:
+    """A folder with the lines of a file in `count` files."""
+    folder = source.with_suffix(f".{count}-shards")
+    if not folder.exists():
+        temporary = folder.with_suffix(f".{os.getpid()}.tmp")
+        temporary.mkdir()
+        lines = source.read_bytes().splitlines(keepends=True)
+        for index in range(count):
+            part = lines[index * len(lines) // count : (index + 1) * len(lines) // count]
+            (temporary / f"train-{index:05}.jsonl").write_bytes(b"".join(part))
+        temporary.replace(folder)
+    return folder
+
+
 def gzip_bytes_a_row(path: Path, rows_taken: int = 1_000) -> float:
     with open(path, "rb") as handle:
         sample = b"".join(handle.readline() for _ in range(rows_taken))
@@ -213,9 +244,16 @@ def median(runs: Sequence[Run]) -> Run:
 def commands(source: Path, folder: Path) -> dict[str, tuple[list[str], Path]]:
     """What is measured: name -> command and the folder it writes into."""
     found: dict[str, tuple[list[str], Path]] = {}
-    for name, code in (("ours", OURS), ("floor", FLOOR)):
-        output = folder / f"out-{name}"
-        found[name] = ([sys.executable, "-c", code, str(source), str(output)], output)
+    shards = make_shards(source, SHARDS)
+    variants = {
+        "ours": (OURS, source),
+        "mapped": (MAPPED, source),
+        f"{SHARDS} shards": (OURS, shards),
+        "floor": (FLOOR, source),
+    }
+    for name, (code, path) in variants.items():
+        output = folder / f"out-{name.replace(' ', '-')}"
+        found[name] = ([sys.executable, "-c", code, str(path), str(output)], output)
     command = Path(sys.executable).with_name("pairwise-rm")
     if command.exists():
         output = folder / "out-command"

@@ -18,7 +18,7 @@ from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
 from pydantic.fields import FieldInfo
 
 from docs.messages import Message, all_messages
-from pairwise_rm.recipe.load import load_recipe, shipped_recipes
+from pairwise_rm.recipe.load import fields_by_key, load_recipe, shipped_recipes
 from pairwise_rm.recipe.model import Recipe, Section
 from pairwise_rm.train.run import MAY_CHANGE
 
@@ -99,7 +99,7 @@ def _section(model: type[Section], path: tuple[str, ...]) -> list[str]:
         lines += [" ".join(model.__doc__.split()), ""]
     lines += ["| key | type | default | |", "|---|---|---|---|"]
     below: list[tuple[type[Section], tuple[str, ...]]] = []
-    for name, info in model.model_fields.items():
+    for name, info in fields_by_key(model).items():
         section = _section_of(info.annotation)
         if section:
             below.append((section, (*path, name)))

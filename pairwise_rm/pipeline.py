@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pairwise_rm.contract.rows import TEST_FILE
 from pairwise_rm.errors import InputError
 from pairwise_rm.progress import Part, Reporter, Step, counting
 from pairwise_rm.recipe.model import DatasetConfig, Recipe
@@ -97,9 +98,11 @@ def convert(
             return
     if recipe is not None and recipe.model.make:
         if not _is_made_with_the_model(config, recipe):
-            locate(config.configs, None)  # before minutes are spent on the model
+            locate(config.configs, None, config.export.is_official)  # before minutes are spent on the model
         make_model(recipe.model.make, Path(recipe.model.path), recipe.seed, reporter)
-    source = f"{config.configs.source} from {config.configs.path or config.configs.repo or 'the hub'}"
+    path = config.configs.path
+    place = ", ".join(path) if isinstance(path, list) else path
+    source = f"{config.configs.source} from {place or config.configs.repo or 'the hub'}"
     with reporter.part("convert", source) as part:
         count = counting(part)
         result = convert_pairs(
@@ -113,8 +116,9 @@ def _is_made_with_the_model(config: DatasetConfig, recipe: Recipe) -> bool:
     """Whether the pairs come with the model; true also of what the hub has, which is not asked before."""
     if config.configs.type != "local" or config.configs.path is None:
         return config.configs.type != "local"
-    model, path = (Path(name).expanduser().absolute() for name in (recipe.model.path, config.configs.path))
-    return model in path.parents
+    places = [config.configs.path] if isinstance(config.configs.path, str) else config.configs.path
+    model = Path(recipe.model.path).expanduser().absolute()
+    return any(model in Path(place).expanduser().absolute().parents for place in places)
 
 
 def train(
@@ -174,6 +178,7 @@ def evaluate(
     data: Path | None = None,
     out: Path | None = None,
     replace: bool = False,
+    source: str | None = None,
 ) -> None:
     """The base model and the trained one; or the models that are named, two of them in a paired comparison."""
     from pairwise_rm.evaluate.run import write_report
@@ -181,7 +186,8 @@ def evaluate(
     from pairwise_rm.train import checkpoints
 
     folder = RunFolder.of(recipe)
-    pairs, target = pairs_to_judge(recipe, data), out or folder.evaluation
+    target = out or folder.evaluation
+    pairs = pairs_to_judge(recipe, converted_for_judging(recipe, data, source, target, reporter))
     if models and len(models) > 2:
         raise InputError(f"--model: at most two models can be compared, got {len(models)}")
     trained = not models and checkpoints.newest(folder.checkpoints) is not None
@@ -236,6 +242,28 @@ def pairs_to_judge(recipe: Recipe, data: Path | None = None) -> Path:
         hint = "" if data else f"; `pairwise-rm convert {recipe.name}` writes it"
         raise InputError(f"{path}: no such file{hint}")
     return path
+
+
+def converted_for_judging(
+    recipe: Recipe, data: Path | None, source: str | None, folder: Path, reporter: Reporter
+) -> Path | None:
+    """The data file with its pairs: raw rows are converted into `<folder>/pairs`, all on the test side."""
+    from pairwise_rm.convert.raw_file import config_for, is_raw
+
+    if data is None:
+        if source is not None:
+            raise InputError("--source needs --data, whose rows it reads")
+        return None
+    if source is None and not is_raw(data.expanduser()):
+        return data
+    config = config_for(data, recipe.data.configs, source)
+    try:
+        convert(config, folder / "pairs", reporter, overwrite=True)
+    except InputError as error:
+        if source is not None:
+            raise
+        raise InputError(f"{error} (read as {config.configs.source}; --source names how rows are read)") from error
+    return folder / "pairs" / TEST_FILE
 
 
 def merge(recipe: Recipe, reporter: Reporter) -> Path:

@@ -23,8 +23,27 @@ def convert(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Convert again, and replace the output that is there.")
     ] = False,
+    sniffed: Annotated[
+        str | None,
+        typer.Option(
+            "--sniff",
+            metavar="FILE",
+            help="Name the source that fits a file's rows, or print a mapping to complete; converts nothing.",
+        ),
+    ] = None,
 ) -> None:
     """Convert preference pairs into preference_train.parquet and preference_test.parquet."""
+    if sniffed is not None:
+        if recipe or overrides or config or overwrite:
+            raise InputError("--sniff only looks at a file; give it alone")
+        from pairwise_rm.convert.sniff import sniff
+
+        try:
+            typer.echo(sniff(sniffed))
+        except InputError as error:
+            # There is no config here, whose keys the messages about files name.
+            raise InputError(str(error).removeprefix("data.configs.path: ")) from error
+        return
     from pairwise_rm import pipeline
     from pairwise_rm.cli.console import ConsoleReporter
     from pairwise_rm.recipe.load import load_data_config, load_recipe

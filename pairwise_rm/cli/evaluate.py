@@ -18,7 +18,11 @@ def evaluate(
         typer.Option("--model", help="A model folder or hub name; given twice, both are compared on the same pairs."),
     ] = None,
     data: Annotated[
-        Path | None, typer.Option("--data", help="A parquet of pairs; default: the run's preference_test.parquet.")
+        Path | None, typer.Option("--data", help="Pairs, or raw rows; default: the run's preference_test.parquet.")
+    ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option("--source", help="How raw rows of --data are read; default: the recipe's data.configs.source."),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder; default: the run's evaluation/.")] = None,
     replace: Annotated[
@@ -30,4 +34,4 @@ def evaluate(
     from pairwise_rm.cli.console import ConsoleReporter
     from pairwise_rm.recipe.load import load_recipe
 
-    pipeline.evaluate(load_recipe(recipe, overrides or []), ConsoleReporter(), model, data, out, replace)
+    pipeline.evaluate(load_recipe(recipe, overrides or []), ConsoleReporter(), model, data, out, replace, source=source)

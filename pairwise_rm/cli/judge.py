@@ -19,7 +19,12 @@ def judge(
     response_b: Annotated[str | None, typer.Option("--response-b", help="The second response.")] = None,
     file: Annotated[
         Path | None,
-        typer.Option("--file", help="JSON lines with prompt (or messages), response_a and response_b."),
+        typer.Option(
+            "--file", help="Rows with prompt (or messages), response_a and response_b; any file that convert reads."
+        ),
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option("--source", help="How the rows of --file are read, as data.configs.source names it.")
     ] = None,
     model: Annotated[
         str | None, typer.Option("--model", help="A model folder or hub name; default: the run's export.")
@@ -41,8 +46,10 @@ def judge(
     if file is not None:
         if given := [name for name, text in texts.items() if text is not None]:
             raise InputError(f"--file and {given[0]} exclude each other")
-        items = read_items(file)
+        items = read_items(file, source)
     else:
+        if source is not None:
+            raise InputError("--source needs --file, whose rows it reads")
         if missing := [name for name, text in texts.items() if text is None]:
             raise InputError(f"{missing[0]} is missing (or give --file)")
         items = [Item.of(prompt or "", response_a or "", response_b or "")]

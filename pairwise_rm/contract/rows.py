@@ -11,6 +11,7 @@ trained away. A row is
     strength   int8, nullable     0 (tie) to 3 (much better); null where the source does not say
     source     string             name of the converter
     subset     string, nullable   the source's own category, for accuracy by subset
+    source_id  string, nullable   the source's own id of the pair; files of earlier versions lack the column
 
 `responses` is one list column and not two columns because both orders of a pair are neighbours: in one
 column the second order compresses to almost nothing.
@@ -48,6 +49,7 @@ TRAIN_FILE = "preference_train.parquet"
 TEST_FILE = "preference_test.parquet"
 MANIFEST_FILE = "manifest.json"
 REJECTED_FILE = "rejected.jsonl"
+DROPPED_FILE = "dropped.jsonl"
 
 _SWAPPED: dict[Preference, Preference] = {"A": "B", "B": "A", "tie": "tie"}
 _UPSTREAM_ORDERS = {"original_order": "original", "swapped_order": "swapped"}
@@ -70,6 +72,7 @@ class Pair(NamedTuple):
     strength: int | None
     source: str
     subset: str | None = None
+    source_id: str | None = None
 
 
 class Row(TypedDict):
@@ -81,6 +84,7 @@ class Row(TypedDict):
     strength: int | None
     source: str
     subset: str | None
+    source_id: str | None
 
 
 def swapped(preference: Preference) -> Preference:
@@ -108,7 +112,7 @@ def both_orders(pair: Pair) -> tuple[Row, Row]:
     identity = pair_id(pair.messages, pair.responses)
     first, second = pair.responses
     common = {"pair_id": identity, "messages": pair.messages, "strength": pair.strength, "source": pair.source}
-    common["subset"] = pair.subset
+    common |= {"subset": pair.subset, "source_id": pair.source_id}
     original = {**common, "order": "original", "responses": [first, second], "preferred": pair.preferred}
     reverse = {**common, "order": "swapped", "responses": [second, first], "preferred": swapped(pair.preferred)}
     return original, reverse  # type: ignore[return-value]
@@ -130,6 +134,7 @@ def arrow_schema() -> pyarrow.Schema:
             pa.field("strength", pa.int8()),
             pa.field("source", text, nullable=False),
             pa.field("subset", text),
+            pa.field("source_id", text),
         ]
     )
 
@@ -157,7 +162,10 @@ def read_rows(files: Sequence[Path]) -> Rows:
         _read_file(Path(path).expanduser(), result)
     if not result.rows:
         names = ", ".join(str(path) for path in files)
-        why = "; ".join(f"{count} x {reason}" for reason, count in result.unreadable.most_common(3)) or "0 rows"
+        if not result.unreadable:
+            held_out = "`split: test` and `split_ratio: {train: 1.0}` leave one of the two files without rows"
+            raise InputError(f"{names}: holds no rows ({held_out})")
+        why = "; ".join(f"{count} x {reason}" for reason, count in result.unreadable.most_common(3))
         raise InputError(f"{names}: no usable row ({why})")
     return result
 
@@ -182,6 +190,29 @@ def _read_file(path: Path, result: Rows) -> None:
                     result.unreadable[str(reason)] += 1
     except (pyarrow.ArrowException, OSError) as error:
         raise InputError(f"{path}: not a readable parquet file: {str(error).splitlines()[0]}") from error
+
+
+def is_row_file(path: Path) -> bool:
+    """Whether a parquet file has the columns of either layout, or cannot be opened, which `read_rows` explains."""
+    import pyarrow
+    import pyarrow.parquet as parquet
+
+    try:
+        columns = set(parquet.read_schema(path).names)
+    except (pyarrow.ArrowException, OSError):
+        return True
+    return columns >= _NEEDED or columns >= _UPSTREAM_NEEDED
+
+
+def is_without_rows(path: Path) -> bool:
+    """Whether a parquet file is there, sound, and has columns only."""
+    import pyarrow
+    import pyarrow.parquet as parquet
+
+    try:
+        return bool(path.is_file() and parquet.read_metadata(path).num_rows == 0)
+    except (pyarrow.ArrowException, OSError):
+        return False
 
 
 def normalize_row(row: Mapping[str, Any]) -> Row:
@@ -211,6 +242,7 @@ def normalize_row(row: Mapping[str, Any]) -> Row:
         "strength": strength,
         "source": str(row.get("source") or "unknown"),
         "subset": row.get("subset"),
+        "source_id": row.get("source_id"),
     }
 
 

@@ -1,4 +1,4 @@
-"""What happened to every row of the source: read = kept + dropped + rejected."""
+"""What happened to every row of the source: read + further_pairs = kept + dropped + rejected."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import Any, Literal
 from pairwise_rm.contract.rows import PREFERENCES, Preference
 from pairwise_rm.convert.converters import Side
 
-DropReason = Literal["duplicate", "contradictory", "tie", "weak"]
-DROP_REASONS: tuple[DropReason, ...] = ("duplicate", "contradictory", "tie", "weak")
+DropReason = Literal["duplicate", "contradictory", "identical", "tie", "weak"]
+DROP_REASONS: tuple[DropReason, ...] = ("duplicate", "contradictory", "identical", "tie", "weak")
+Limit = Literal["limit", "pairs_per_prompt"]
+LIMITS: tuple[Limit, ...] = ("limit", "pairs_per_prompt")
 
 
 @dataclasses.dataclass
@@ -32,12 +34,18 @@ class SideCounts:
 
 @dataclasses.dataclass
 class Counts:
-    """`dropped` and `rejected` by reason; `ties` counts the kept ones; `blank_lines` are not rows."""
+    """`dropped` and `rejected` by reason; `ties` counts the kept ones; `blank_lines` are not rows.
+
+    `further_pairs`: pairs beyond the first of rows that hold several. `left_out`: what a limit kept from being looked
+    at, rows by data.configs.limit and pairs of a row by the converter's; neither is counted elsewhere.
+    """
 
     read: int = 0
+    further_pairs: int = 0
     kept: int = 0
     dropped: dict[DropReason, int] = dataclasses.field(default_factory=lambda: dict.fromkeys(DROP_REASONS, 0))
     rejected: dict[str, int] = dataclasses.field(default_factory=dict)
+    left_out: dict[Limit, int] = dataclasses.field(default_factory=lambda: dict.fromkeys(LIMITS, 0))
     blank_lines: int = 0
     train: SideCounts = dataclasses.field(default_factory=SideCounts)
     test: SideCounts = dataclasses.field(default_factory=SideCounts)
@@ -71,9 +79,11 @@ class Counts:
         """As the manifest holds it; `from_json` reads it back."""
         return {
             "read": self.read,
+            "further_pairs": self.further_pairs,
             "kept": self.kept,
             "dropped": {"total": self.dropped_total, **self.dropped},
             "rejected": {"total": self.rejected_total, **dict(sorted(self.rejected.items()))},
+            "left_out": self.left_out,
             "ties": self.ties,
             "blank_lines": self.blank_lines,
             "train": {**dataclasses.asdict(self.train), "a_share": self.train.a_share},
@@ -91,9 +101,11 @@ class Counts:
 
         return cls(
             read=value["read"],
+            further_pairs=value["further_pairs"],
             kept=value["kept"],
             dropped=by_reason("dropped"),
             rejected=by_reason("rejected"),
+            left_out=dict(value["left_out"]),
             blank_lines=value["blank_lines"],
             train=side("train"),
             test=side("test"),

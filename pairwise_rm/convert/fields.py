@@ -6,13 +6,31 @@ what it holds and what was expected. Nothing is coerced: a bool is not a number,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pairwise_rm.contract.rows import MAX_STRENGTH, ROLES, Message, Preference
+from pairwise_rm.contract.rows import MAX_STRENGTH, Message, Preference
 from pairwise_rm.errors import InputError
 
+ROLE_NAMES = {
+    "system": "system",
+    "user": "user",
+    "assistant": "assistant",
+    "developer": "system",
+    "human": "user",
+    "gpt": "assistant",
+}
+"""The roles that a turn may have in a source, and what each becomes."""
+ID_FIELDS = ("id", "pair_id", "question_id", "idx")
+"""Where a source keeps the id of a row, in order of preference."""
+OPTIONAL = frozenset({"subset", "split", *ID_FIELDS})
+"""Fields that any source may have."""
+
 _SHOWN = 60
+_ABSENT = object()
+_NUMBER = re.compile(r"\s*[+-]?[0-9]{1,9}(\.[0-9]{1,9})?\s*")
 
 
 class RowError(InputError):
@@ -21,6 +39,10 @@ class RowError(InputError):
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+class Cell(str):
+    """Text of a table without types (CSV), in which a number is its digits."""
 
 
 def shown(value: Any) -> str:
@@ -44,7 +66,7 @@ def wrong_type(key: str, value: Any, expected: str) -> RowError:
 def text(row: Mapping[str, Any], key: str) -> str:
     """The string at `key`, which may be empty."""
     value = row.get(key)
-    if type(value) is not str:
+    if not isinstance(value, str):
         raise wrong_type(key, value, "text") if key in row else missing(key)
     return checked(key, value)
 
@@ -64,10 +86,50 @@ def optional_text(row: Mapping[str, Any], key: str) -> str | None:
     return None if row.get(key) is None else text(row, key)
 
 
+def value_at(row: Mapping[str, Any], path: str, absent: Any = None) -> Any:
+    """What is at a dotted path, such as `answers.0.text` (-1 is the last); a key with dots in its name goes first."""
+    if path in row:
+        return row[path]
+    value: Any = row
+    for part in path.split("."):
+        if isinstance(value, Mapping) and part in value:
+            value = value[part]
+        elif isinstance(value, list) and part.removeprefix("-").isdecimal() and -len(value) <= int(part) < len(value):
+            value = value[int(part)]
+        else:
+            return absent
+    return value
+
+
+def picked(row: Mapping[str, Any], paths: Sequence[str]) -> dict[str, Any]:
+    """A row of only what is at these paths, under the paths as keys."""
+    found = {path: value_at(row, path, _ABSENT) for path in paths}
+    return {path: value for path, value in found.items() if value is not _ABSENT}
+
+
+def category(row: Mapping[str, Any], key: str) -> str | None:
+    """The optional name of a category at `key`; an integer is its text."""
+    value = row.get(key)
+    return str(value) if type(value) is int else optional_text(row, key)
+
+
+def source_id(row: Mapping[str, Any], keys: Sequence[str] = ID_FIELDS) -> str | None:
+    """The row's own id, under the first of `keys` that holds one; what is no text is written as JSON."""
+    value = next((row[key] for key in keys if row.get(key) is not None), None)
+    if value is None:
+        return None
+    if type(value) is float and value.is_integer():  # tables with nulls hold integers so
+        value = int(value)
+    written = value if isinstance(value, str) else json.dumps(value, default=str)
+    return written.encode("utf-8", "backslashreplace").decode()
+
+
 def integer(row: Mapping[str, Any], key: str, low: int, high: int) -> int:
     """The integer at `key` within low..high. 2.0 passes, as tables with nulls hold it; 2.5, NaN and true do not."""
     value = row.get(key)
     expected = f"an integer from {low} to {high}"
+    if isinstance(value, Cell) and _NUMBER.fullmatch(value):
+        value = float(value)
     if type(value) is float and value.is_integer():
         value = int(value)
     if type(value) is not int:
@@ -84,22 +146,54 @@ def signed_strength(row: Mapping[str, Any], key: str) -> tuple[Preference, int]:
 
 
 def messages(row: Mapping[str, Any], key: str) -> list[Message]:
-    """The list of turns at `key`, each with `role` and `content`."""
+    """The list of turns at `key`."""
     value = row.get(key)
     if not isinstance(value, list):
         raise wrong_type(key, value, "a list of turns") if key in row else missing(key)
-    turns: list[Message] = []
-    for index, turn in enumerate(value):
-        where = f"{key}[{index}]"
-        if not isinstance(turn, dict):
-            raise wrong_type(where, turn, "an object with role and content")
-        role, content = turn.get("role"), turn.get("content")
-        if role not in ROLES:
-            raise RowError("unknown_role", f"{where}.role: {shown(role)}, expected one of {', '.join(ROLES)}")
-        if type(content) is not str:
-            raise wrong_type(f"{where}.content", content, "text") if "content" in turn else missing(f"{where}.content")
-        turns.append({"role": role, "content": checked(f"{where}.content", content)})
-    return turns
+    return turns_of(key, value)
+
+
+def turns_of(key: str, turns: Sequence[Any]) -> list[Message]:
+    """The turns, each with `role` and `content`, or ShareGPT's `from` and `value`."""
+    return [_turn(f"{key}[{index}]", turn) for index, turn in enumerate(turns)]
+
+
+def _turn(where: str, turn: Any) -> Message:
+    if not isinstance(turn, dict):
+        raise wrong_type(where, turn, "an object with role and content")
+    names = ("from", "value") if turn.get("role") is None and turn.get("from") is not None else ("role", "content")
+    role = turn.get(names[0])
+    if not isinstance(role, str) or role not in ROLE_NAMES:
+        expected = ", ".join(ROLE_NAMES)
+        raise RowError("unknown_role", f"{where}.{names[0]}: {shown(role)}, expected one of {expected}")
+    if names[1] not in turn:
+        raise missing(f"{where}.{names[1]}")
+    return {"role": ROLE_NAMES[role], "content": _content(f"{where}.{names[1]}", turn[names[1]])}
+
+
+def _content(where: str, value: Any) -> str:
+    """Text, or a list of parts that all are text, which are joined by line breaks as vLLM does."""
+    if not isinstance(value, list):
+        if not isinstance(value, str):
+            raise wrong_type(where, value, "text or a list of text parts")
+        return checked(where, value)
+    return "\n".join(_part(f"{where}[{index}]", part) for index, part in enumerate(value))
+
+
+def _part(where: str, part: Any) -> str:
+    if isinstance(part, str):
+        return checked(where, part)
+    if not isinstance(part, dict):
+        raise wrong_type(where, part, "a text part")
+    if part.get("type", "text") != "text":
+        raise RowError("not_text", f"{where}.type: {shown(part['type'])}, expected text; a judge here reads only text")
+    return text_at(f"{where}.text", part.get("text"))
+
+
+def text_at(where: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise wrong_type(where, value, "text")
+    return checked(where, value)
 
 
 def prompt_checked(key: str, turns: list[Message]) -> list[Message]:
@@ -112,11 +206,4 @@ def prompt_checked(key: str, turns: list[Message]) -> list[Message]:
 
 
 def two_responses(row: Mapping[str, Any], first: str, second: str) -> tuple[str, str]:
-    responses = text(row, first), text(row, second)
-    different(first, second, responses)
-    return responses
-
-
-def different(first: str, second: str, responses: tuple[str, str]) -> None:
-    if responses[0] == responses[1]:
-        raise RowError("identical_responses", f"{first} and {second}: the same text, expected two responses")
+    return text(row, first), text(row, second)

@@ -1,6 +1,6 @@
 """manifest.json: what was converted, from what, by which versions; and whether that output exists already.
 
-It holds no time and no host name: the same input, config and versions give the same four files, byte by byte.
+It holds no time and no host name: the same input, config and versions give the same five files, byte by byte.
 `digest` covers the config (without the paths) and the input's content, and decides whether an existing output is this
 one.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +19,23 @@ from pairwise_rm.atomic_io import sha256_of
 from pairwise_rm.contract.rows import MANIFEST_FILE
 from pairwise_rm.convert.counts import Counts
 from pairwise_rm.convert.output_folder import OUTPUT_FILES
-from pairwise_rm.convert.source_file import SourceFile
+from pairwise_rm.convert.source_file import Source
 from pairwise_rm.errors import InputError
 from pairwise_rm.recipe.load import flatten
 from pairwise_rm.recipe.model import DatasetConfig
 
-FORMAT = 1
+FORMAT = 2
 """Of the rows and of the manifest; raised when either changes, so that older outputs are made anew."""
 
-_PATHS = ("data.configs.path", "data.export.output_dir")
+_PATHS = ("data.configs.path", "data.configs.test_path", "data.export.output_dir")
+
+
+def content_sha256(source: Source, checksums: Sequence[str]) -> str:
+    """The checksum of the input: that of a single file, else one over each file's and the side of its rows."""
+    if len(checksums) == 1:
+        return checksums[0]
+    files = [[checksum, file.side] for checksum, file in zip(checksums, source.files, strict=True)]
+    return hashlib.sha256(json.dumps(files).encode()).hexdigest()
 
 
 def digest(config: DatasetConfig, input_sha256: str) -> str:
@@ -36,20 +44,27 @@ def digest(config: DatasetConfig, input_sha256: str) -> str:
     return hashlib.sha256(content.encode()).hexdigest()
 
 
-def build(config: DatasetConfig, source: SourceFile, input_sha256: str, counts: Counts, folder: Path) -> dict[str, Any]:
+def build(
+    config: DatasetConfig, source: Source, checksums: Sequence[str], counts: Counts, folder: Path
+) -> dict[str, Any]:
     """The manifest of the output files that lie in `folder`."""
     import pyarrow
 
+    input_sha256 = content_sha256(source, checksums)
+    sizes = [file.path.stat().st_size for file in source.files]
     return {
         "format": FORMAT,
         "digest": digest(config, input_sha256),
         "config": _dumped(config),
         "input": {
-            "path": str(source.path),
             "repo": source.repo,
             "revision": source.revision,
-            "bytes": source.path.stat().st_size,
+            "bytes": sum(sizes),
             "sha256": input_sha256,
+            "files": [
+                {"name": file.name, "path": str(file.path), "side": file.side, "bytes": size, "sha256": checksum}
+                for file, size, checksum in zip(source.files, sizes, checksums, strict=True)
+            ],
         },
         "counts": counts.as_json(),
         "outputs": {
@@ -103,8 +118,11 @@ def is_intact(manifest: Mapping[str, Any], output_dir: Path) -> bool:
     return True
 
 
-def refuse_other(manifest: Mapping[str, Any], config: DatasetConfig, input_sha256: str, output_dir: Path) -> None:
+def refuse_other(
+    manifest: Mapping[str, Any], config: DatasetConfig, source: Source, checksums: Sequence[str], output_dir: Path
+) -> None:
     """Raises InputError that names the first key in which the existing output differs, if any."""
+    input_sha256 = content_sha256(source, checksums)
     if manifest["digest"] == digest(config, input_sha256):
         return
     raise InputError(

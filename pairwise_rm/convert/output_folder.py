@@ -1,4 +1,4 @@
-"""The output of a conversion: four files that are replaced together, in a folder that may hold files of the user.
+"""The output of a conversion: five files that are replaced together, in a folder that may hold files of the user.
 
 They are made in a hidden folder inside the output folder (so on the same file system) and moved into place at
 the end, the manifest last. Whatever fails before or during that puts back what was there.
@@ -13,17 +13,17 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from pairwise_rm.contract.rows import MANIFEST_FILE, REJECTED_FILE, TEST_FILE, TRAIN_FILE
+from pairwise_rm.contract.rows import DROPPED_FILE, MANIFEST_FILE, REJECTED_FILE, TEST_FILE, TRAIN_FILE
 from pairwise_rm.errors import StageError
 
-OUTPUT_FILES = (TRAIN_FILE, TEST_FILE, REJECTED_FILE, MANIFEST_FILE)
+OUTPUT_FILES = (TRAIN_FILE, TEST_FILE, REJECTED_FILE, DROPPED_FILE, MANIFEST_FILE)
 
 _PREFIX = ".pairwise-rm-convert."
 
 
 @contextlib.contextmanager
 def staged(output_dir: Path) -> Iterator[Path]:
-    """Yields an empty folder for the four files; moves them into `output_dir` when the block ends without an error.
+    """Yields an empty folder for the five files; moves them into `output_dir` when the block ends without an error.
 
     Raises StageError when the disk is full or the folder cannot be written.
     """

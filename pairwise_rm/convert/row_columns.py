@@ -41,6 +41,7 @@ def both_orders_table(pairs: Sequence[Pair], ids: Sequence[str]) -> pyarrow.Tabl
         "strength": pa.Array.from_buffers(pa.int8(), 2 * count, [known, pa.py_buffer(strengths)]),
         "source": _texts([pair.source for pair in pairs for _ in ORDERS]),
         "subset": _texts([pair.subset for pair in pairs for _ in ORDERS]),
+        "source_id": _texts([pair.source_id for pair in pairs for _ in ORDERS]),
     }
     schema = arrow_schema()
     fields = [schema.field(name).with_type(column.type) for name, column in columns.items()]

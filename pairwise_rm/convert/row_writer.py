@@ -64,8 +64,8 @@ class PairWriter:
         return True
 
     def close(self) -> None:
-        if self._pairs:
-            self._flush()
+        if self._pairs or (self._file is None and self._writing is None):
+            self._flush()  # a file without rows as well has the columns
         self._wait()
         if self._file is not None:
             self._file.close()
@@ -100,4 +100,4 @@ class PairWriter:
                 # The stored Arrow schema would say "dictionary", which is how the columns are written, not their type.
                 store_schema=False,
             )
-        self._file.write_table(table, row_group_size=table.num_rows)
+        self._file.write_table(table, row_group_size=max(table.num_rows, 1))

@@ -1,38 +1,27 @@
 """The convert stage: preference pairs of a source into the parquet files that training and evaluation read.
 
-    locate the source -> read rows -> convert -> drop repeats -> filter -> choose the side -> write both orders
+    locate the source -> is the output there already? -> write pairs -> manifest -> move into place
 
-It streams: memory is bounded by the batch size, whatever the size of the input. It is all or nothing: four files are
+It streams: memory is bounded by the batch size, whatever the size of the input. It is all or nothing: five files are
 written to a temporary folder and moved into place at the end, so a failure leaves the previous output.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from pathlib import Path
 
 from pairwise_rm.atomic_io import sha256_of, write_json
-from pairwise_rm.contract.rows import MANIFEST_FILE, REJECTED_FILE, TEST_FILE, TRAIN_FILE, Pair, pair_id
+from pairwise_rm.contract.rows import DROPPED_FILE, MANIFEST_FILE, REJECTED_FILE, TEST_FILE, TRAIN_FILE
 from pairwise_rm.convert import manifest as manifests
-from pairwise_rm.convert.converters import SIDES, Converter, Side, get_converter
-from pairwise_rm.convert.counts import Counts, DropReason
-from pairwise_rm.convert.duplicates import SeenPairs
-from pairwise_rm.convert.fields import RowError
+from pairwise_rm.convert.converters import get_converter
+from pairwise_rm.convert.counts import Counts
 from pairwise_rm.convert.output_folder import staged
-from pairwise_rm.convert.rejected_rows import RejectedRows
-from pairwise_rm.convert.row_writer import PairWriter
-from pairwise_rm.convert.source_file import SourceFile, locate
-from pairwise_rm.convert.source_rows import open_rows
-from pairwise_rm.convert.split import Splitter
+from pairwise_rm.convert.source_file import Source, locate
+from pairwise_rm.convert.write_pairs import Progress, write_pairs
 from pairwise_rm.errors import InputError, StageError
-from pairwise_rm.recipe.model import DatasetConfig, SourceConfig
-
-Progress = Callable[[int, int], None]
-"""Told from time to time how much of the input was read and how much there is (bytes; rows of a parquet)."""
+from pairwise_rm.recipe.model import DatasetConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +29,7 @@ class ConvertResult:
     """`skipped`: the output existed already, from the same config and input; the counts are read from it."""
 
     output_dir: Path
-    source: Path
+    source: Source
     counts: Counts
     skipped: bool = False
 
@@ -60,103 +49,46 @@ class ConvertResult:
     def rejected_file(self) -> Path:
         return self.output_dir / REJECTED_FILE
 
+    @property
+    def dropped_file(self) -> Path:
+        return self.output_dir / DROPPED_FILE
+
 
 def convert(
     config: DatasetConfig, output_dir: Path, *, overwrite: bool = False, progress: Progress | None = None
 ) -> ConvertResult:
-    """Converts a source into `preference_{train,test}.parquet`, `manifest.json` and `rejected.jsonl`.
+    """Converts a source into `preference_{train,test}.parquet`, `manifest.json`, `rejected.jsonl` and `dropped.jsonl`.
 
     An existing output of the same config and input is kept; that of another is an error, unless `overwrite`.
     `output_dir` may hold other files, which are never touched; `config.export.output_dir` is not read.
 
-    Raises InputError for a bad config, source or row (more rows than `max_rejected`), StageError for a full disk or
-    an unreachable hub. In both cases the previous output stays.
+    Raises InputError for a bad config, source or row (more rows than `max_rejected`, which are listed beside
+    `output_dir`), StageError for a full disk or an unreachable hub. In both cases the previous output stays.
     """
-    converter = get_converter(config.configs.source)
+    converter = get_converter(config.configs.source, config.configs.fields, config.configs.pairs_per_prompt)
     output_dir = Path(output_dir).expanduser()
     previous = None if overwrite else manifests.read(output_dir)
-    source = locate(config.configs, converter.hub)
-    before = _stamp(source.path)
+    source = locate(config.configs, converter.hub, config.export.is_official)
+    before = _stamps(source)
     with ThreadPoolExecutor(1, "checksum") as background:
-        checksum = background.submit(_checksum, source.path)
-        if source.sha256 is not None and checksum.result() != source.sha256:
-            raise _wrong_checksum(source, checksum.result())
+        checksums = background.submit(_checksums, source)
+        if source.sha256 is not None and (found := checksums.result()[0]) != source.sha256:
+            raise _wrong_checksum(source, found)
         if previous is not None:
-            manifests.refuse_other(previous, config, checksum.result(), output_dir)
+            manifests.refuse_other(previous, config, source, checksums.result(), output_dir)
             if manifests.is_intact(previous, output_dir):
-                return ConvertResult(output_dir, source.path, Counts.from_json(previous["counts"]), skipped=True)
+                return ConvertResult(output_dir, source, Counts.from_json(previous["counts"]), skipped=True)
         with staged(output_dir) as staging:
-            counts = _convert_rows(config, converter, source.path, staging, progress)
-            if _stamp(source.path) != before:
-                raise StageError(f"{source.path}: changed while it was read; convert it again")
-            write_json(staging / MANIFEST_FILE, manifests.build(config, source, checksum.result(), counts, staging))
-    return ConvertResult(output_dir, source.path, counts)
+            counts = write_pairs(config, converter, source, staging, output_dir, progress)
+            for file, earlier, now in zip(source.files, before, _stamps(source), strict=True):
+                if now != earlier:
+                    raise StageError(f"{file.path}: changed while it was read; convert it again")
+            write_json(staging / MANIFEST_FILE, manifests.build(config, source, checksums.result(), counts, staging))
+    return ConvertResult(output_dir, source, counts)
 
 
-def _convert_rows(
-    config: DatasetConfig, converter: Converter, source: Path, staging: Path, progress: Progress | None
-) -> Counts:
-    counts = Counts()
-    reader = open_rows(source)
-    splitter = Splitter(config.export)
-    with ExitStack() as stack:
-        rejected = stack.enter_context(RejectedRows(staging / REJECTED_FILE, source, config.configs.max_rejected))
-        seen = stack.enter_context(SeenPairs())
-        executor = stack.enter_context(ThreadPoolExecutor(1, "parquet"))
-        writers: dict[Side, PairWriter] = {
-            side: stack.enter_context(PairWriter(staging / name, executor))
-            for side, name in zip(SIDES, (TRAIN_FILE, TEST_FILE), strict=True)
-        }
-        for number, item in itertools.islice(reader, config.configs.limit):
-            counts.read += 1
-            try:
-                pair, official = converter.convert(reader.parse(item))
-                side = splitter.side(pair.messages, official)
-            except RowError as error:
-                counts.reject(error.reason)
-                rejected.add(number, error, reader.text_of(item))
-                continue
-            identity = pair_id(pair.messages, pair.responses)
-            reason = seen.repeated(pair, identity) or _unwanted(pair, config.configs)
-            if reason is not None:
-                counts.dropped[reason] += 1
-                continue
-            counts.keep(side, pair.preferred)
-            if writers[side].add(pair, identity, _characters(pair)) and progress is not None:
-                progress(*reader.progress())
-        _check_not_empty(counts, source, splitter)
-    counts.blank_lines = reader.blank_lines
-    if progress is not None:
-        _, total = reader.progress()
-        progress(total, total)
-    return counts
-
-
-def _unwanted(pair: Pair, config: SourceConfig) -> DropReason | None:
-    if pair.preferred == "tie":
-        return "tie" if config.ties == "drop" else None
-    # A pair of unknown strength is not known to be weak, and is kept.
-    return "weak" if pair.strength is not None and pair.strength < config.min_strength else None
-
-
-def _characters(pair: Pair) -> int:
-    first, second = pair.responses
-    count = len(first) + len(second)
-    for message in pair.messages:
-        count += len(message["content"])
-    return count
-
-
-def _check_not_empty(counts: Counts, source: Path, splitter: Splitter) -> None:
-    if not counts.read:
-        raise InputError(f"{source}: holds no rows, expected preference pairs")
-    if not counts.kept:
-        reasons = [*counts.dropped.items(), *counts.rejected.items()]
-        told = ", ".join(f"{reason} {count}" for reason, count in reasons if count)
-        raise InputError(f"{source}: no pair is left of {counts.read} rows ({told})")
-    for side in SIDES:
-        if not counts.of(side).pairs:
-            raise splitter.empty(side, counts.kept)
+def _checksums(source: Source) -> list[str]:
+    return [_checksum(file.path) for file in source.files]
 
 
 def _checksum(path: Path) -> str:
@@ -164,6 +96,10 @@ def _checksum(path: Path) -> str:
         return sha256_of(path)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def _stamps(source: Source) -> list[tuple[int, int] | None]:
+    return [_stamp(file.path) for file in source.files]
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:
@@ -175,6 +111,7 @@ def _stamp(path: Path) -> tuple[int, int] | None:
     return status.st_size, status.st_mtime_ns
 
 
-def _wrong_checksum(source: SourceFile, found: str) -> InputError:
-    advice = f"delete {source.path.resolve()} and download it again" if source.repo else "see data.configs.sha256"
-    return InputError(f"{source.path}: SHA-256 is {found}, expected {source.sha256}; {advice}")
+def _wrong_checksum(source: Source, found: str) -> InputError:
+    path = source.files[0].path
+    advice = f"delete {path.resolve()} and download it again" if source.repo else "see data.configs.sha256"
+    return InputError(f"{path}: SHA-256 is {found}, expected {source.sha256}; {advice}")

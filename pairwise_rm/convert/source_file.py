@@ -1,110 +1,131 @@
-"""Finds the source's file: a local path, or a download from the hub whose revision and checksum are pinned.
+"""Finds the source's files: local ones, or downloads from the hub whose revision is pinned.
 
-It is only located here; `pairwise_rm.convert.source_rows` reads it.
+They are only located here; `pairwise_rm.convert.source_rows` reads them.
 """
 
 from __future__ import annotations
 
+import glob
 import os
-import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from pairwise_rm.convert.converters import HubFile
-from pairwise_rm.convert.source_rows import SUFFIXES
-from pairwise_rm.errors import InputError, StageError
+from pairwise_rm.convert.converters import HubFile, Side
+from pairwise_rm.convert.source_rows import KINDS, SUFFIXES, kind_of
+from pairwise_rm.errors import InputError
 from pairwise_rm.recipe.model import SourceConfig
 
 
 class SourceFile(NamedTuple):
-    """A file to read. `sha256`: the expected one, or None; `repo` and `revision`: of a file from the hub."""
+    """A file to read. `name`: what the outputs call it; `side`: that of all its rows, or None where they say."""
 
     path: Path
-    sha256: str | None
+    name: str
+    side: Side | None = None
+
+
+class Source(NamedTuple):
+    """The files in their order; `sha256`: the expected one of a single file; `repo`, `revision`: of hub files."""
+
+    files: list[SourceFile]
+    sha256: str | None = None
     repo: str | None = None
     revision: str | None = None
 
+    @property
+    def shown(self) -> str:
+        """The files as a message names them."""
+        more = len(self.files) - 1
+        return f"{self.files[0].path}" + (f" and {more} more file{'s'[: more > 1]}" if more else "")
 
-def locate(config: SourceConfig, hub: HubFile | None) -> SourceFile:
-    """The source's file on this machine, downloaded if needed. `hub` is the converter's own hub file.
 
-    Raises InputError if the file does not exist or is of no known kind, StageError if the hub is unreachable.
+def locate(config: SourceConfig, hub: HubFile | None, official: bool = True) -> Source:
+    """The source's files on this machine, downloaded if needed, in the order of their names.
+
+    `hub` is the converter's own hub file. `official`: whether the held-out rows come from `test_path`, if there is one.
+
+    Raises InputError if a file does not exist or is of no known kind, StageError if the hub is unreachable.
     """
-    source = _local(config) if config.type == "local" else _from_hub(config, hub)
-    if not source.path.name.endswith(SUFFIXES):
-        raise InputError(f"data.configs.path: {source.path.name} is of no known kind, expected {', '.join(SUFFIXES)}")
-    return source
+    if config.type == "huggingface":
+        from pairwise_rm.convert.hub_files import from_hub
 
-
-def _local(config: SourceConfig) -> SourceFile:
+        return _checked(from_hub(config, hub, official), config)
     for key in ("repo", "revision"):
         if getattr(config, key) is not None:
             raise InputError(f"data.configs.{key}: only a source of `type: huggingface` has one")
     if not config.path:
-        raise InputError(f"data.configs.path: missing, expected a {', '.join(SUFFIXES)} file")
-    path = Path(config.path).expanduser()
+        raise InputError(f"data.configs.path: missing, expected a {KINDS} file")
+    train = _local_files(_listed(config.path), "data.configs.path")
+    test = _local_files(_listed(config.test_path), "data.configs.test_path") if config.test_path and official else []
+    return _checked(Source(_named(train, test), config.sha256), config)
+
+
+def _listed(path: str | Sequence[str]) -> list[str]:
+    return [path] if isinstance(path, str) else list(path)
+
+
+def _local_files(places: Sequence[str], key: str) -> list[Path]:
+    found = {path for place in places for path in _at(place, key)}
+    files = sorted(found, key=str)
+    for path in files:
+        if not os.access(path, os.R_OK):
+            raise InputError(f"{key}: {path} cannot be read: permission denied")
+        if not path.name.endswith(SUFFIXES):
+            raise InputError(f"{key}: {path.name} is of no known kind, expected {KINDS}")
+        if path.stat().st_size == 0:
+            raise InputError(f"{key}: {path} is empty, expected preference rows")
+    return files
+
+
+def _at(place: str, key: str) -> list[Path]:
+    """The file of that name, the files of a folder, or those that match a pattern."""
+    path = Path(place).expanduser()
     if path.is_dir():
-        raise InputError(f"data.configs.path: {path} is a folder, expected a file")
-    if not path.exists():
-        raise InputError(f"data.configs.path: {path} does not exist")
-    if not os.access(path, os.R_OK):
-        raise InputError(f"data.configs.path: {path} cannot be read: permission denied")
-    if path.stat().st_size == 0:
-        raise InputError(f"data.configs.path: {path} is empty, expected preference rows")
-    return SourceFile(path, config.sha256)
+        return in_folder([entry for entry in path.iterdir() if entry.is_file()], f"{key}: {path}")
+    if path.exists():
+        return [path]
+    if not glob.has_magic(place):
+        raise InputError(f"{key}: {path} does not exist")
+    matching = [Path(name) for name in glob.glob(str(path), recursive=True)]
+    if files := [match for match in matching if match.is_file()]:
+        return files
+    raise InputError(f"{key}: no file matches {path}")
 
 
-def _from_hub(config: SourceConfig, default: HubFile | None) -> SourceFile:
-    repo = config.repo or (default.repo if default else None)
-    path = config.path or (default.path if default else None)
-    if not repo or not path:
-        key = "path" if repo else "repo"
-        raise InputError(f"data.configs.{key}: missing, the converter {config.source} has no hub dataset of its own")
-    revision, sha256 = config.revision, config.sha256
-    if default and repo == default.repo:
-        revision = revision or default.revision
-        if (path, revision) == (default.path, default.revision):
-            sha256 = sha256 or default.sha256
-    local = _download(repo, path, revision)
-    found = re.search(r"/snapshots/([0-9a-f]{40})/", local.as_posix())
-    return SourceFile(local, sha256, repo, found[1] if found else revision)
+def in_folder(files: Sequence[Path], where: str) -> list[Path]:
+    """The files of a folder that hold rows. Raises InputError if there are none, or of two kinds."""
+    kinds = {path: kind for path in files if not path.name.startswith(".") and (kind := kind_of(path))}
+    if not kinds:
+        raise InputError(f"{where} is a folder without a file of a known kind, expected {KINDS}")
+    if len(set(kinds.values())) > 1:
+        both = " and ".join(sorted(set(kinds.values())))
+        raise InputError(f"{where} is a folder with {both} files; give a pattern, such as *{min(kinds.values())}")
+    return list(kinds)
 
 
-def _download(repo: str, path: str, revision: str | None) -> Path:
-    from huggingface_hub import errors, hf_hub_download
-
-    where = f"hub dataset {repo}, {path}" + (f" at {revision[:12]}" if revision else "")
-    try:
-        return Path(hf_hub_download(repo, path, repo_type="dataset", revision=revision))
-    except errors.HFValidationError as error:
-        raise InputError(f"data.configs.repo: {repo!r} is no hub name, expected owner/name") from error
-    except errors.GatedRepoError as error:
-        raise InputError(f"{where}: access refused; accept the dataset's terms and set HF_TOKEN") from error
-    except errors.RevisionNotFoundError as error:
-        raise InputError(f"{where}: no such revision (data.configs.revision)") from error
-    except errors.RepositoryNotFoundError as error:
-        raise InputError(f"{where}: no such dataset, or a private one and HF_TOKEN does not open it") from error
-    except errors.LocalEntryNotFoundError as error:
-        raise StageError(f"{where}: not in the cache, and {_out_of_reach()}") from error
-    except errors.EntryNotFoundError as error:
-        raise InputError(f"{where}: no such file in the dataset (data.configs.path)") from error
-    except errors.HfHubHTTPError as error:
-        raise _refused(where, error.response.status_code) from error
-    except errors.HTTPError as error:  # of its HTTP client: httpx, or httpx2 since huggingface_hub 2
-        raise StageError(f"{where}: {_out_of_reach()}: {error}") from error
-    except OSError as error:
-        raise StageError(f"{where}: cannot be downloaded: {error.strerror or error}") from error
+def _named(train: Sequence[Path], test: Sequence[Path]) -> list[SourceFile]:
+    """The files with names that tell them apart, relative to the folder that they share."""
+    absolute = [Path(os.path.abspath(path)) for path in (*train, *test)]
+    base = Path(os.path.commonpath([path.parent for path in absolute]))
+    names = [path.relative_to(base).as_posix() for path in absolute]
+    return sided(list(zip(train, names, strict=False)), list(zip(test, names[len(train) :], strict=True)))
 
 
-def _refused(where: str, status: int) -> InputError | StageError:
-    if status in (401, 403):
-        return InputError(f"{where}: access refused (HTTP {status}); set HF_TOKEN to a token that may read it")
-    return StageError(f"{where}: the hub answered HTTP {status}; try again later")
+def sided(train: Sequence[tuple[Path, str]], test: Sequence[tuple[Path, str]]) -> list[SourceFile]:
+    """Files and their names with the side of each: where there are test files, the others are for training."""
+    side: Side | None = "train" if test else None
+    return [SourceFile(*file, side) for file in train] + [SourceFile(*file, "test") for file in test]
 
 
-def _out_of_reach() -> str:
-    from huggingface_hub import constants
-
-    if constants.HF_HUB_OFFLINE:
-        return "HF_HUB_OFFLINE forbids the download"
-    return f"the hub at {constants.ENDPOINT} is out of reach"
+def _checked(source: Source, config: SourceConfig) -> Source:
+    names = [file.name for file in source.files]
+    for file in source.files:
+        if names.count(file.name) > 1:
+            raise InputError(f"data.configs.test_path: {file.path} is in data.configs.path as well")
+    if config.sha256 is not None and len(source.files) > 1:
+        raise InputError(
+            f"data.configs.sha256: is that of one file, and the source has {len(source.files)}; leave it out: "
+            "manifest.json has the checksum of each"
+        )
+    return source

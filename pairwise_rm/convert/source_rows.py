@@ -1,32 +1,46 @@
-"""Reads a source's rows one at a time: JSON lines, plain or gzipped, or parquet.
+"""Reads the rows of one source file one at a time; the kind of a file is told by its name's end.
 
-Memory is bounded whatever the size of the file: one line, or one small batch of a parquet row group.
-A file that cannot be read to its end is an InputError, since a part of a source must not pass for the whole; a line
-that is not JSON is a RowError, which the caller counts.
+.jsonl           one row a line
+.json            an array of rows, one row after the other over any number of lines, or one row a line
+.csv, .tsv       one row a record, under a header
+.parquet         one row a row
+
+All but parquet may be compressed (.gz, .zst). Memory is bounded whatever the size of the file: one row, or one small
+batch of a parquet row group. A file that cannot be read to its end is an InputError, since a part of a source must not
+pass for the whole; a row that cannot be is a RowError, which the caller counts.
 """
 
 from __future__ import annotations
 
 import abc
-import gzip
 import json
-import os
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import orjson
 
 from pairwise_rm.convert.fields import RowError, shown
+from pairwise_rm.convert.text_file import TextFile
 from pairwise_rm.errors import InputError
 
-SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
+_TEXT_KINDS = (".jsonl", ".json", ".csv", ".tsv")
+_COMPRESSED = ("", ".gz", ".zst")
+SUFFIXES = (*(kind + end for kind in _TEXT_KINDS for end in _COMPRESSED), ".parquet")
+KINDS = ".jsonl, .json, .csv, .tsv (also .gz or .zst) or .parquet"
 MAX_LINE = 64 << 20
 """Bytes. A longer line is no row but another format (one JSON array, say)."""
 
 _BOM = b"\xef\xbb\xbf"
-_PARQUET_BATCH = 64
+
+
+def kind_of(path: Path) -> str | None:
+    """The kind of a file without its compression, such as ".jsonl"; None for no known one."""
+    return next((kind for kind in (*_TEXT_KINDS, ".parquet") if path.name.endswith(_ends(kind))), None)
+
+
+def _ends(kind: str) -> tuple[str, ...]:
+    return tuple(kind + end for end in (_COMPRESSED if kind in _TEXT_KINDS else ("",)))
 
 
 class RowReader(abc.ABC):
@@ -60,85 +74,54 @@ class RowReader(abc.ABC):
 class JsonLinesReader(RowReader):
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        self._total = os.path.getsize(path)
-        self._raw: BinaryIO | None = None
+        self._file = TextFile(path)
 
     def __iter__(self) -> Iterator[tuple[int, bytes]]:
-        try:
-            with open(self.path, "rb", buffering=1 << 20) as raw:
-                self._raw = raw
-                lines = gzip.GzipFile(fileobj=raw) if self.path.name.endswith(".gz") else raw
-                yield from self._lines(lines)
-        except EOFError as error:
-            raise InputError(f"{self.path}: the gzip file is cut short, expected its end marker") from error
-        except (gzip.BadGzipFile, zlib.error) as error:
-            raise InputError(f"{self.path}: not a sound gzip file: {error}") from error
-        except OSError as error:
-            raise InputError(f"{self.path}: cannot be read: {error.strerror or error}") from error
-        finally:
-            self._raw = None
-
-    def _lines(self, lines: BinaryIO | gzip.GzipFile) -> Iterator[tuple[int, bytes]]:
         number = 0
-        while line := lines.readline(MAX_LINE + 1):
-            number += 1
-            if len(line) > MAX_LINE:
-                raise InputError(f"{self.path}:{number}: longer than {MAX_LINE >> 20} MiB, expected one row a line")
-            if number == 1:
-                line = line.removeprefix(_BOM)
-            if line.isspace() or not line:
-                self.blank_lines += 1
-                continue
-            yield number, line
+        with self._file.opened() as lines:
+            while line := lines.readline(MAX_LINE + 1):
+                number += 1
+                if len(line) > MAX_LINE:
+                    raise InputError(f"{self.path}:{number}: longer than {MAX_LINE >> 20} MiB, expected one row a line")
+                if number == 1:
+                    line = line.removeprefix(_BOM)
+                if line.isspace() or not line:
+                    self.blank_lines += 1
+                    continue
+                yield number, line
 
     def progress(self) -> tuple[int, int]:
-        return (self._total if self._raw is None else self._raw.tell()), self._total
+        return self._file.progress()
 
     def parse(self, item: bytes) -> dict[str, Any]:
         try:
             row = orjson.loads(item)
         except orjson.JSONDecodeError as error:
-            raise _not_json(item, error) from error
+            row = _leniently(item, error)
         return super().parse(row)
 
 
-def _not_json(line: bytes, error: orjson.JSONDecodeError) -> RowError:
-    """Why orjson, which is strict, refused the line: NaN, half a surrogate pair, or no valid JSON."""
-    if "surrogate" in error.msg:
-        return RowError("lone_surrogate", f"not valid text: {error.msg} (column {error.colno})")
+def _leniently(line: bytes, error: orjson.JSONDecodeError) -> Any:
+    """What orjson, which is strict, refused: NaN or half a surrogate pair matters only in a field that is read."""
     try:
-        json.loads(line)
+        return json.loads(line.decode())
+    except UnicodeDecodeError as undecodable:
+        found = f"byte 0x{line[undecodable.start]:02x} at column {undecodable.start + 1}"
+        advice = "is the file in latin-1, or in another encoding? `iconv -f LATIN1 -t UTF-8` converts it"
+        raise RowError("not_utf8", f"not UTF-8 ({found}); {advice}") from undecodable
     except (ValueError, RecursionError):
-        return RowError("not_json", f"not JSON: {error.msg} (column {error.colno})")
-    return RowError("not_a_number", "not JSON: holds NaN or Infinity, expected a number or null")
+        raise RowError("not_json", f"not JSON: {error.msg} (column {error.colno})") from error
 
 
-class ParquetReader(RowReader):
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        self._done = self._total = 0
+def open_rows(path: Path, columns: frozenset[str] | None = None) -> RowReader:
+    """The reader for a file of a known kind. `columns`: those that are needed; None: all."""
+    from pairwise_rm.convert import json_rows, table_rows
 
-    def __iter__(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        try:
-            with pq.ParquetFile(self.path, pre_buffer=False) as file:
-                self._total = file.metadata.num_rows
-                for batch in file.iter_batches(_PARQUET_BATCH, use_threads=False):
-                    for row in batch.to_pylist():
-                        self._done += 1
-                        yield self._done, row
-        except (pa.ArrowException, UnicodeDecodeError) as error:
-            first_line = str(error).partition("\n")[0]
-            raise InputError(f"{self.path}: not a sound parquet file: {first_line}") from error
-        except OSError as error:
-            raise InputError(f"{self.path}: cannot be read: {str(error).partition(chr(10))[0]}") from error
-
-    def progress(self) -> tuple[int, int]:
-        return self._done, self._total
-
-
-def open_rows(path: Path) -> RowReader:
-    """The reader for a file that `pairwise_rm.convert.source_file.locate` found."""
-    return ParquetReader(path) if path.suffix == ".parquet" else JsonLinesReader(path)
+    kind = kind_of(path)
+    if kind == ".parquet":
+        return table_rows.ParquetReader(path, columns)
+    if kind in (".csv", ".tsv"):
+        return table_rows.CsvReader(path, "," if kind == ".csv" else "\t")
+    if json_rows.is_over_lines(path, strict=kind == ".jsonl"):
+        return json_rows.JsonReader(path)
+    return JsonLinesReader(path)

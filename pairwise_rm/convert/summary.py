@@ -16,10 +16,15 @@ def describe(result: ConvertResult) -> str:
     lines = (
         [f"{result.output_dir}: already there from the same config and input, nothing to do"] if result.skipped else []
     )
-    lines.append(f"read      {counts.read:,} rows of {result.source}")
+    lines.append(f"read      {counts.read:,} rows of {result.source.shown}")
     lines.append(f"kept      {counts.kept:,} pairs, each in both orders")
     dropped = {reason: count for reason, count in counts.dropped.items() if count}
     lines.append(f"dropped   {counts.dropped_total:,}{_reasons(dropped)}")
+    if counts.dropped_total:
+        lines[-1] += f", listed in {result.dropped_file}"
+    if any(counts.left_out.values()):
+        left_out = {limit: count for limit, count in counts.left_out.items() if count}
+        lines.append(f"left out  {sum(left_out.values()):,}{_reasons(left_out)}")
     lines.append(f"rejected  {counts.rejected_total:,}{_reasons(counts.rejected)}")
     if counts.rejected:
         lines[-1] += f", listed in {result.rejected_file}"

@@ -6,12 +6,12 @@ lists.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pairwise_rm.contract.rows import Message, Row
+from pairwise_rm.contract.prompt_identity import prompt_id
+from pairwise_rm.contract.rows import Row
 from pairwise_rm.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,10 +20,8 @@ if TYPE_CHECKING:
     from pairwise_rm.evaluate.row_verdicts import RowVerdict
 
 
-def prompt_id(messages: Sequence[Message]) -> str:
-    """The cluster of a row: a hash of its prompt, case and white space aside."""
-    text = "\0".join(" ".join(turn["content"].split()).casefold() for turn in messages)
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+_LATER = {"source_id"}
+"""Columns that files of earlier versions lack; read as null."""
 
 
 def verdict_columns(rows: Sequence[Row], verdicts: Sequence[RowVerdict]) -> dict[str, list[Any]]:
@@ -40,6 +38,7 @@ def _record(row: Row, row_verdict: RowVerdict) -> dict[str, Any]:
         "prompt_id": prompt_id(row["messages"]),
         "source": row["source"],
         "subset": row["subset"],
+        "source_id": row["source_id"],
         "strength": row["strength"],
         "preferred": row["preferred"],
         "verdict": row_verdict.verdict,
@@ -70,6 +69,7 @@ def _schema() -> pyarrow.Schema:
             "prompt_id": text,
             "source": text,
             "subset": text,
+            "source_id": text,
             "strength": pa.int8(),
             "preferred": text,
             "verdict": text,
@@ -106,8 +106,10 @@ def read_verdicts(path: Path, columns: Sequence[str] | None = None) -> dict[str,
         raise InputError(f"{path}: no such file; `pairwise-rm evaluate` writes it")
     try:
         opened = parquet.ParquetFile(path)
-        if missing := sorted(set(columns or _schema().names) - set(opened.schema_arrow.names)):
+        absent = set(columns or _schema().names) - set(opened.schema_arrow.names)
+        if missing := sorted(absent - _LATER):
             raise InputError(f"{path}: not a verdicts file: column {missing[0]} is missing")
-        return opened.read(columns=list(columns) if columns else None).to_pydict()  # type: ignore[no-any-return]
+        held: dict[str, list[Any]] = opened.read(columns=list(columns) if columns else None).to_pydict()
+        return held | {name: [None] * opened.metadata.num_rows for name in absent}
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path}: not a readable parquet file: {str(error).splitlines()[0]}") from error

@@ -1,4 +1,6 @@
-"""The input of a judge: a prompt (or a conversation) and two responses, from arguments or a JSON-lines file.
+"""The input of a judge: a prompt (or a conversation) and two responses, from arguments or a file that `convert` reads.
+
+A label is not needed, and not looked at.
 
 {"prompt": "Why are apples healthy?", "response_a": "Fibre.", "response_b": "They are red."}
 {"messages": [{"role": "user", "content": "Hi"}], "response_a": "Hello!", "response_b": "No.", "id": "x1"}
@@ -12,9 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from pairwise_rm.contract.rows import ROLES, Message, Pair, Row, both_orders
+from pairwise_rm.convert.fields import RowError
 from pairwise_rm.errors import InputError
 
+GENERIC = "generic_pairwise"
 _KEYS = {"id", "prompt", "messages", "response_a", "response_b"}
+_LABELS = {"preferred", "preference_strength", "strength"}
 
 
 @dataclass(frozen=True)
@@ -36,25 +41,51 @@ class Item:
         return both_orders(Pair(self.messages, (self.response_a, self.response_b), "tie", None, "judge"))
 
 
-def read_items(path: Path) -> list[Item]:
-    """The items of a .jsonl file; blank lines are skipped.
+def read_items(path: Path, source: str | None = None) -> list[Item]:
+    """The items of a file of any kind that `convert` reads; a name without a known end is taken for JSON lines.
 
-    Raises InputError with file:line for the first line that is not an item, and for a file without items.
+    `source` names how rows are read, as `data.configs.source` does; None: under the names above, or those of
+    `generic_pairwise`.
+
+    Raises InputError with file:line for the first row that is not an item, and for a file without items.
     """
+    from pairwise_rm.convert.source_rows import JsonLinesReader, kind_of, open_rows
+
     path = Path(path).expanduser()
-    items = []
-    try:
-        with open(path, "rb") as handle:
-            for number, line in enumerate(handle, 1):
-                if line.strip():
-                    where = f"{path}:{number}"
-                    items.append(item_of(decoded(line, where), where, str(number)))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+    if not path.exists():
+        raise InputError(f"{path}: no such file")
+    if path.is_dir():
+        raise InputError(f"{path}: cannot be read: Is a directory")
+    reader = open_rows(path) if kind_of(path) else JsonLinesReader(path)
+    items: list[Item] = []
+    for number, raw in reader:
+        where = f"{path}:{number}"
+        try:
+            row = reader.parse(raw)
+            plain = source is None and row.keys() <= _KEYS
+            items += [item_of(row, where, str(number))] if plain else _converted(row, source, where, str(number))
+        except RowError as error:
+            raise InputError(f"{where}: {error}") from error
     if not items:
-        raise InputError(f"{path}: no lines; expected JSON objects with prompt, response_a and response_b")
+        raise InputError(f"{path}: no lines; expected rows with prompt, response_a and response_b")
+    return items
+
+
+def _converted(row: dict[str, Any], source: str | None, where: str, name: str) -> list[Item]:
+    """The pairs of a row of a source; several of one row are numbered."""
+    from pairwise_rm.convert.converters import SeveralPairs, get_converter
+
+    converter = get_converter(source or GENERIC)
+    if converter.name == GENERIC and "chosen" not in row:
+        row = {key: value for key, value in row.items() if key not in _LABELS} | {"preferred": "tie"}
+    found = converter.convert(row)
+    pairs = [one.pair for one in (found.pairs if isinstance(found, SeveralPairs) else [found])]
+    items = []
+    for index, pair in enumerate(pairs, 1):
+        if pair.responses[0] == pair.responses[1]:
+            raise InputError(f"{where}: both responses are identical")
+        own = pair.source_id or name
+        items.append(Item(own if len(pairs) == 1 else f"{own}.{index}", pair.messages, *pair.responses))
     return items
 
 

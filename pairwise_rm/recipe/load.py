@@ -16,6 +16,7 @@ from typing import Any, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from pairwise_rm.errors import InputError
 from pairwise_rm.recipe.model import DataConfigFile, DatasetConfig, Recipe
@@ -129,10 +130,15 @@ def _check_key(path: tuple[str, ...], model: type[BaseModel], override: str) -> 
             return
         if current is None or not part:
             raise InputError(f"override {override!r}: {'.'.join(path[:depth])} has no keys of its own")
-        if part not in current.model_fields:
+        if part not in fields_by_key(current):
             name = ".".join(path[: depth + 1])
             raise InputError(f"override {override!r}: unknown key {name}{_suggest(part, current)}")
-        current = _section_of(current.model_fields[part].annotation)
+        current = _section_of(fields_by_key(current)[part].annotation)
+
+
+def fields_by_key(section: type[BaseModel]) -> dict[str, FieldInfo]:
+    """A section's fields by their keys in YAML, of which some, such as `from`, are no names in Python."""
+    return {info.alias or name: info for name, info in section.model_fields.items()}
 
 
 def _section_of(annotation: Any) -> Any:
@@ -143,7 +149,7 @@ def _section_of(annotation: Any) -> Any:
 
 
 def _suggest(part: str, section: Any) -> str:
-    names = list(section.model_fields)
+    names = list(fields_by_key(section))
     close = difflib.get_close_matches(part, names, n=1)
     return f"; did you mean {close[0]}?" if close else f"; known here: {', '.join(names)}"
 
@@ -196,9 +202,10 @@ def _sentence(problem: Any, model: type[BaseModel]) -> tuple[KeyPath, str]:
     named: list[str | int] = []
     for part in where:
         if section is not None and isinstance(part, str):
-            if part not in section.model_fields and not (kind == "extra_forbidden" and part == where[-1]):
+            known = fields_by_key(section)
+            if part not in known and not (kind == "extra_forbidden" and part == where[-1]):
                 continue
-            field = section.model_fields.get(part)
+            field = known.get(part)
             section = _section_of(field.annotation) if field else section
         elif isinstance(part, str) and not str(part).replace("_", "").isalnum():
             continue

@@ -23,33 +23,171 @@ class Section(BaseModel):
 # ---- data: the RM-Gallery tutorial's `dataset` block, keys and all --------------------------------------------
 
 
+Word = str | int | float | bool
+
+
+class PreferredField(Section):
+    """A field that says which response is preferred. A value that is not listed rejects its row."""
+
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    from_: str = Field(alias="from")
+    """The field, as a dotted path."""
+    A: list[Word] = Field(["A"], min_length=1)
+    """Its values where the first response is preferred; 1 and "1" are the same."""
+    B: list[Word] = Field(["B"], min_length=1)
+    """Its values where the second response is preferred."""
+    tie: list[Word] = ["tie"]
+    """Its values where neither is."""
+
+    @model_validator(mode="after")
+    def _says_one_thing(self) -> PreferredField:
+        named = [word_key(word) for words in (self.A, self.B, self.tie) for word in dict.fromkeys(map(word_key, words))]
+        twice = next((word for word in named if named.count(word) > 1), None)
+        if twice is not None:
+            raise ValueError(f"{twice} is listed for two of A, B and tie")
+        return self
+
+
+def word_key(word: Word) -> str:
+    """A label as it is compared: text as it stands, numbers and booleans as JSON writes them, 1.0 as 1."""
+    if isinstance(word, str):
+        return word
+    if isinstance(word, bool):
+        return "true" if word else "false"
+    return str(int(word)) if isinstance(word, float) and word.is_integer() else str(word)
+
+
+class AnswersField(Section):
+    """A list of answers to one prompt, from which the best is paired with each worse one."""
+
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    from_: str = Field(alias="from")
+    """The list, as a dotted path."""
+    text: str = "text"
+    """Where an answer's text is, within the answer."""
+    rank: str | None = None
+    """Where an answer's rank is: the lowest is the best."""
+    score: str | None = None
+    """Where an answer's score is: the highest is the best."""
+
+    @model_validator(mode="after")
+    def _one_order(self) -> AnswersField:
+        if (self.rank is None) == (self.score is None):
+            raise ValueError("expected one of rank and score")
+        return self
+
+
+class FieldMapping(Section):
+    """Where a row has the parts of a pair; each is a field, or a dotted path into a nested one (`answers.0.text`).
+
+    The responses are `response_a` and `response_b` with a label, `chosen` and `rejected`, or `answers`.
+    """
+
+    prompt: str | None = None
+    """Text, a list of turns, or a transcript. Not needed where both responses are whole conversations."""
+    system: str | None = None
+    """Text of a system message before the prompt, where the row has one."""
+    response_a: str | None = None
+    """The first response: text, or a conversation whose last turn it is."""
+    response_b: str | None = None
+    """The second response."""
+    preferred: PreferredField | None = None
+    """The label, in words."""
+    preference_strength: str | None = None
+    """The label from -3 (the first response is much better) to 3, instead of `preferred`."""
+    chosen: str | None = None
+    """The better response, which needs no label. A list of texts is paired with each of `rejected`."""
+    rejected: str | None = None
+    """The worse response."""
+    answers: AnswersField | None = None
+    """More than two answers with a rank or a score."""
+    strength: str | None = None
+    """How much better the preferred response is, from 1 to 3; 0 is a tie."""
+    subset: str | None = None
+    """The row's category, for accuracy by subset."""
+    id: str | None = None
+    """The row's own id, which goes through to the verdicts."""
+    split: str | None = None
+    """`train`, or one of `val`, `validation` and `test`, for `split: official`."""
+
+    @model_validator(mode="after")
+    def _makes_pairs(self) -> FieldMapping:
+        labelled = self.response_a is not None or self.response_b is not None
+        decided = self.chosen is not None or self.rejected is not None
+        if labelled + decided + (self.answers is not None) != 1:
+            raise ValueError("expected one of response_a/response_b, chosen/rejected and answers")
+        if labelled and (self.response_a is None or self.response_b is None):
+            raise ValueError("expected both of response_a and response_b")
+        if decided and (self.chosen is None or self.rejected is None):
+            raise ValueError("expected both of chosen and rejected")
+        label = self.preferred is not None or self.preference_strength is not None
+        if labelled and not label:
+            raise ValueError("response_a and response_b need preferred or preference_strength")
+        if label and not labelled:
+            raise ValueError("preferred and preference_strength go with response_a and response_b")
+        if self.answers is not None and (self.prompt is None or self.strength is not None):
+            raise ValueError("answers need a prompt, and take no strength")
+        return self
+
+
 class SourceConfig(Section):
     type: Literal["local", "huggingface"] = "local"
-    """`local`: a file at `path`. `huggingface`: a file of a hub dataset."""
+    """`local`: files at `path`. `huggingface`: files of a hub dataset."""
     source: str = "helpsteer2_pairwise"
-    """Name of the converter: helpsteer2_pairwise, helpsteer3_preference or generic_pairwise."""
-    path: str | None = None
-    """A .jsonl, .jsonl.gz or .parquet file (`~` expands), or the file's path inside the hub dataset."""
+    """How rows are read: helpsteer2_pairwise, helpsteer3_preference, generic_pairwise, or a preset such as trl,
+    ultrafeedback, hh_rlhf, arena, safe_rlhf or skywork."""
+    fields: FieldMapping | None = None
+    """Where the rows have prompt, responses and label, for `source: generic_pairwise`. Default: under its own names."""
+    pairs_per_prompt: int | None = Field(None, ge=1)
+    """Take at most this many pairs of one row with many answers, the worst answers first. Default: all."""
+    path: str | list[str] | None = None
+    """A file, a folder, a pattern (`train-*.parquet`) or a list of them (`~` expands); inside the hub dataset for a hub
+    source. Read in the order of names: .jsonl, .json, .csv, .tsv (also .gz, .zst) or .parquet."""
+    test_path: str | list[str] | None = None
+    """The same for held-out rows in files of their own; with `split: official`, all rows of `path` are for training."""
     repo: str | None = None
     """Hub dataset, `owner/name`. Default: the converter's own (nvidia/HelpSteer2)."""
     revision: str | None = None
     """Commit of the hub dataset. Default: the converter's pinned one."""
     sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
-    """Expected SHA-256 of the source file. Default: the pinned one for HelpSteer2."""
+    """Expected SHA-256 of the source's one file. Default: the pinned one for HelpSteer2."""
     limit: int | None = Field(None, ge=1)
-    """Read at most this many source rows."""
+    """Read at most this many source rows; with `test_path`, so many of each side."""
+    duplicates: Literal["drop", "keep"] = "drop"
+    """Whether a pair that comes again with the same preferred response is kept once or each time."""
+    conflicts: Literal["drop", "majority", "first"] = "drop"
+    """A pair that comes again with another label: drop all its rows, or keep the majority's label, or the first one."""
+    identical: Literal["drop", "keep"] = "drop"
+    """Whether pairs whose responses are the same text are kept."""
     ties: Literal["keep", "drop"] = "keep"
     """Whether pairs without a preferred response are kept, with `tie` as their label."""
     min_strength: int = Field(0, ge=0, le=3)
     """Drop pairs whose preference is weaker than this (ties are governed by `ties`)."""
     max_rejected: int = Field(0, ge=0)
-    """Fail when more rows than this are rejected; rejected rows are listed in rejected.jsonl."""
+    """Fail when more rows than this are rejected, after all were read; they are listed in rejected.jsonl."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _mapped_rows_are_generic(cls, value: Any) -> Any:
+        # The default counts as no source: the chart spells it out in every recipe.
+        default = cls.model_fields["source"].default
+        if isinstance(value, dict) and value.get("fields") is not None and value.get("source", default) == default:
+            return {**value, "source": "generic_pairwise"}
+        return value
+
+    @model_validator(mode="after")
+    def _fields_are_of_the_generic_converter(self) -> SourceConfig:
+        if self.fields is not None and self.source != "generic_pairwise":
+            raise ValueError(f"fields go with source: generic_pairwise, not with {self.source}")
+        return self
 
 
 class SplitRatio(Section):
-    train: float = Field(gt=0, lt=1)
-    """Share of the prompts."""
-    test: float = Field(gt=0, lt=1)
+    train: float = Field(gt=0, le=1)
+    """Share of the prompts; 1.0 holds none out."""
+    test: float = Field(0.0, ge=0, lt=1)
     """Share of the prompts that is held out."""
 
     @model_validator(mode="after")
@@ -66,12 +204,17 @@ class OutputConfig(Section):
     """Parquet is the one format that training reads."""
     preserve_structure: bool = True
     """Accepted for compatibility with the RM-Gallery tutorial; the columns are always the row contract."""
-    split: Literal["official"] | None = None
-    """`official`: the source's own train and val rows become the train and test files."""
+    split: Literal["official", "test"] | None = None
+    """`official`: the source's own train and val rows become the train and test files. `test`: all are held out."""
     split_ratio: SplitRatio | None = None
     """The RM-Gallery tutorial's random split, by prompt: no prompt is on both sides."""
     split_seed: int = 42
     """Seed of the random split."""
+
+    @property
+    def is_official(self) -> bool:
+        """Whether the source says which rows are held out, which it also does when no split is named."""
+        return self.split != "test" and self.split_ratio is None
 
     @model_validator(mode="after")
     def _one_split(self) -> OutputConfig:
@@ -89,6 +232,12 @@ class DatasetConfig(Section):
     """Where the pairs come from, and which of them."""
     export: OutputConfig = OutputConfig(split="official")
     """Where the converted pairs are written, and which are held out."""
+
+    @model_validator(mode="after")
+    def _test_path_is_read(self) -> DatasetConfig:
+        if self.configs.test_path and not self.export.is_official:
+            raise ValueError("configs.test_path: only `split: official` reads it; name all files in configs.path")
+        return self
 
 
 class DataConfigFile(Section):

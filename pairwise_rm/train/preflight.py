@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from pairwise_rm.contract.prompt import PairwiseComparisonTemplate, thinking_of
 from pairwise_rm.contract.prompt_fit import PromptFitter
-from pairwise_rm.contract.rows import read_rows
+from pairwise_rm.contract.rows import is_without_rows, read_rows
 from pairwise_rm.contract.verdict import Thinking, extract_preference_from_response
 from pairwise_rm.errors import InputError, StageError
 from pairwise_rm.hf_model import check_base_model, is_hub_name, load_tokenizer, model_location
@@ -127,7 +127,9 @@ def _data_facts(recipe: Recipe, folder: RunFolder) -> Facts:
     fitter = PromptFitter(
         tokenizer, template, prompt.max_prompt_length, prompt.overlong, prompt.system, prompt.chat_template_kwargs
     )
-    train, test = read_rows([folder.train_file]).rows, read_rows([folder.test_file]).rows
+    train = read_rows([folder.train_file]).rows
+    unused = recipe.train.validate_every is None and is_without_rows(folder.test_file)
+    test = [] if unused else read_rows([folder.test_file]).rows
     # Counted as the dataset will count it: verl's number of steps and its last checkpoint depend on it.
     fitting = sum(fitter.fit(row) is not None for row in train)
     if not fitting:

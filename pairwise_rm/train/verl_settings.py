@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pairwise_rm import cpu
+from pairwise_rm.contract.rows import is_without_rows
 from pairwise_rm.contract.verdict import Thinking
 from pairwise_rm.errors import InputError
 from pairwise_rm.hf_model import model_location
@@ -84,13 +85,22 @@ def settings(recipe: Recipe, folder: RunFolder, thinking: Thinking) -> list[Sett
     return found
 
 
+def _validation_file(recipe: Recipe, folder: RunFolder) -> Path:
+    """The held-out pairs; of pairs without any (`split_ratio: {train: 1.0}`) those for training.
+
+    verl loads the file, which must have rows, even where it never validates.
+    """
+    never = recipe.train.validate_every is None
+    return folder.train_file if never and is_without_rows(folder.test_file) else folder.test_file
+
+
 def _data(recipe: Recipe, folder: RunFolder) -> list[Setting]:
     train, prompt = recipe.train, recipe.prompt
     shown = {"rubric": prompt.rubric, "template": prompt.template, "system": prompt.system, "overlong": prompt.overlong}
     return [
         Setting("algorithm.adv_estimator", "grpo"),
         Setting("data.train_files", [str(folder.train_file)], "data"),
-        Setting("data.val_files", [str(folder.test_file)], "data"),
+        Setting("data.val_files", [str(_validation_file(recipe, folder))], "data"),
         Setting("data.val_max_samples", train.validate_samples or -1, "train.validate_samples"),
         Setting("data.train_batch_size", train.batch_size, "train.batch_size"),
         Setting("data.max_prompt_length", prompt.max_prompt_length, "prompt.max_prompt_length"),

@@ -20,7 +20,7 @@ def for_recipe(name: str) -> Values:
     if recipe.device == "cpu":
         pool |= {"gpuResource": ""}
     source = recipe.data.configs
-    users = source.type == "local" and not (source.path or "").startswith(f"{recipe.model.path}/")
+    users = source.type == "local" and not str(source.path).startswith(f"{recipe.model.path}/")
     overrides = {"data": {"configs": {"path": "/mnt/data/pairs.jsonl"}}} if users else {}
     return {"recipe": {"name": name, "overrides": overrides}, "poolDefaults": pool}
 

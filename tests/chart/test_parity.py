@@ -28,6 +28,7 @@ from tests.chart.chart_sentences import sentences
 from tests.chart.rendering import Values, nested, refusal, rendered
 
 RECIPE = "qwen3-14b-8x80g"
+IN_CONVERT = "not to be said in the schema; the convert stage, which needs no GPU, says it in its first seconds"
 WANDB = ("WANDB_API_KEY", "WANDB_MODE")
 # Looked for, not imported: preflight itself does no more.
 pytestmark = pytest.mark.skipif(
@@ -55,6 +56,12 @@ def both(values: dict[str, Any], sentence: str) -> Row:
     return Row(values, f"recipe {sentence}", sentence)
 
 
+def mapping(sentence: str, **fields: Any) -> Row:
+    """A field mapping that makes no pairs."""
+    return Row(recipe(data__configs__fields=fields), None, sentence, IN_CONVERT)
+
+
+_TWO, _SIDED = {"response_a": "a", "response_b": "b"}, {"chosen": "c", "rejected": "r"}
 ROWS: dict[str, Row] = {
     "the default": Row({}, None, None),
     # ---- the recipe
@@ -125,6 +132,29 @@ ROWS: dict[str, Row] = {
     ),
     "W&B with a key": Row(
         recipe(train__loggers=["wandb"]) | {"head.env": [{"name": "WANDB_API_KEY", "value": "x"}]}, None, None
+    ),
+    # ---- a field mapping
+    "a mapping without responses": mapping(
+        "expected one of response_a/response_b, chosen/rejected and answers", prompt="q"
+    ),
+    "a mapping with one response": mapping("expected both of response_a and response_b", response_a="a"),
+    "a mapping with a better response alone": mapping("expected both of chosen and rejected", chosen="c"),
+    "a mapping without a label": mapping("response_a and response_b need preferred or preference_strength", **_TWO),
+    "a mapping with two labels": mapping(
+        "preferred and preference_strength go with response_a and response_b", **_SIDED, preference_strength="s"
+    ),
+    "a label with two meanings": mapping(
+        "x is listed for two of A, B and tie", **_TWO, preferred={"from": "w", "A": ["x"], "B": ["x"]}
+    ),
+    "answers without a prompt": mapping(
+        "answers need a prompt, and take no strength", answers={"from": "a", "score": "s"}
+    ),
+    "answers without an order": mapping("expected one of rank and score", prompt="q", answers={"from": "a"}),
+    "a mapping of another converter": Row(
+        recipe(data__configs__fields=_SIDED, data__configs__source="helpsteer3_preference"),
+        None,
+        "fields go with source: generic_pairwise, not with helpsteer3_preference",
+        IN_CONVERT,
     ),
     # ---- what the pools give: the package sees them as the nodes of the Ray cluster
     "more GPUs than there are": Row(

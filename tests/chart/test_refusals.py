@@ -83,6 +83,15 @@ CASES: dict[str, Case] = {
     "a data folder of the user's": Case(
         recipe(data__export__output_dir="/x"), 'recipe data.export.output_dir: "/x"; the chart sets it'
     ),
+    "a relative source file in a list": Case(
+        recipe(data__configs={"type": "local", "path": ["/mnt/data/a.jsonl", "pairs.jsonl"]}),
+        'recipe data.configs.path: "pairs.jsonl" is relative; give a path below /mnt/data, the claim of storage.data',
+    ),
+    "a relative file of held-out rows": Case(
+        recipe(data__configs={"type": "local", "path": "/mnt/data/a.jsonl", "test_path": "pairs.jsonl"}),
+        'recipe data.configs.test_path: "pairs.jsonl" is relative; give a path below /mnt/data, the claim of '
+        "storage.data",
+    ),
     "a relative source file": Case(
         recipe(data__configs={"type": "local", "path": "pairs.jsonl"}),
         'recipe data.configs.path: "pairs.jsonl" is relative; give a path below /mnt/data, the claim of storage.data',

@@ -64,7 +64,7 @@ Inputs: base, which is changed; over.
 {{- if and $model.make (not (isAbs $model.path)) -}}
 {{- /* A model that is made lies in the cache, and so do the pairs that are made with it. */ -}}
 {{- $made := printf "/mnt/cache/models/%s-%d" $model.make (int $recipe.seed) -}}
-{{- if and $source.path (hasPrefix (printf "%s/" $model.path) $source.path) -}}
+{{- if and (kindIs "string" $source.path) (hasPrefix (printf "%s/" $model.path) $source.path) -}}
 {{- $_ := set $source "path" (printf "%s/%s" $made (trimPrefix (printf "%s/" $model.path) $source.path)) -}}
 {{- end -}}
 {{- $_ := set $model "path" $made -}}
@@ -76,8 +76,15 @@ Inputs: base, which is changed; over.
 {{- fail (printf "recipe data.files.%s: %q is relative; give a path below /mnt/data, the claim of storage.data" $key (get $files $key)) -}}
 {{- end -}}
 {{- end -}}
-{{- else if and (eq $source.type "local") (not (isAbs ($source.path | default ""))) -}}
-{{- fail (printf "recipe data.configs.path: %q is relative; give a path below /mnt/data, the claim of storage.data" ($source.path | default "")) -}}
+{{- else if eq $source.type "local" -}}
+{{- range $key := list "path" "test_path" -}}
+{{- $given := get $source $key -}}
+{{- range $place := ternary $given (list ($given | default "")) (kindIs "slice" $given) -}}
+{{- if and (or $given (eq $key "path")) (not (isAbs $place)) -}}
+{{- fail (printf "recipe data.configs.%s: %q is relative; give a path below /mnt/data, the claim of storage.data" $key $place) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 {{- with $recipe.reward.function -}}
 {{- range $option := list "invalid_penalty" "tie_credit" "weight_by_strength" -}}

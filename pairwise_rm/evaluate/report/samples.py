@@ -38,8 +38,11 @@ class Said:
 
 @dataclass(frozen=True)
 class Sample:
+    """`source_id` is the source's own id of the pair, or None."""
+
     kind: str
     pair_id: str
+    source_id: str | None
     subset: str | None
     strength: int | None
     label: str
@@ -122,7 +125,15 @@ def _sample(
         named = [f"{turn['role']}: {turn['content']}" if len(turns) > 1 else turn["content"] for turn in turns]
         prompt, responses = _cut("\n\n".join(named)), (_cut(texts["responses"][0]), _cut(texts["responses"][1]))
     return Sample(
-        kind, pair, columns["subset"][row], columns["strength"][row], columns["preferred"][row], prompt, responses, said
+        kind,
+        pair,
+        columns["source_id"][row],
+        columns["subset"][row],
+        columns["strength"][row],
+        columns["preferred"][row],
+        prompt,
+        responses,
+        said,
     )
 
 

@@ -136,7 +136,7 @@ def test_a_file_with_no_usable_row_says_how_many_were_unreadable_and_why(tmp_pat
 
 
 def test_a_parquet_without_rows_is_an_error(tmp_path: Path, write_rows: WriteRows) -> None:
-    with pytest.raises(InputError, match=r"no usable row \(0 rows\)"):
+    with pytest.raises(InputError, match=r"holds no rows \(`split: test` and `split_ratio"):
         read_rows([write_rows(tmp_path / "p.parquet", [])])
 
 

@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pairwise_rm.contract.rows import MANIFEST_FILE, REJECTED_FILE, TEST_FILE, TRAIN_FILE
+from pairwise_rm.contract.rows import DROPPED_FILE, MANIFEST_FILE, REJECTED_FILE, TEST_FILE, TRAIN_FILE
 from pairwise_rm.recipe.model import DatasetConfig
 
-OUTPUTS = {TRAIN_FILE, TEST_FILE, MANIFEST_FILE, REJECTED_FILE}
+OUTPUTS = {TRAIN_FILE, TEST_FILE, MANIFEST_FILE, REJECTED_FILE, DROPPED_FILE}
 RATIO = {"split_ratio": {"train": 0.5, "test": 0.5}}
 
 
@@ -36,9 +36,11 @@ def write_lines(path: Path, lines: Iterable[Any]) -> Path:
     return path
 
 
-def config(path: Path | str | None, *, export: dict[str, Any] | None = None, **configs: Any) -> DatasetConfig:
-    """A config over a local file, with the official split unless `export` says otherwise."""
-    source = {"path": None if path is None else str(path), **configs}
+def config(
+    path: Path | str | list[str] | None = None, *, export: dict[str, Any] | None = None, **configs: Any
+) -> DatasetConfig:
+    """A config over local files, with the official split unless `export` says otherwise."""
+    source = {"path": str(path) if isinstance(path, Path) else path, **configs}
     return DatasetConfig.model_validate({"configs": source, "export": export or {"split": "official"}})
 
 

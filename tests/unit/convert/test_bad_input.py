@@ -16,6 +16,7 @@ import pytest
 from pairwise_rm.contract.rows import TEST_FILE
 from pairwise_rm.convert import run as convert_run
 from pairwise_rm.convert.run import convert
+from pairwise_rm.convert.write_pairs import write_pairs
 from pairwise_rm.errors import InputError, PairwiseError, StageError
 from tests.unit.convert.samples import RATIO, config, contents, row, rows, write_lines
 
@@ -44,7 +45,9 @@ def refused(
     fresh = output.parent / "fresh" / "deep"
     with pytest.raises(kind):
         convert(config(source, **changed), fresh)
-    assert not fresh.parent.exists()
+    assert not fresh.exists()
+    assert {path.name for path in fresh.parent.glob("*")} <= {"deep.rejected.jsonl"}
+    assert fresh.parent.exists() == ("deep.rejected.jsonl" in str(caught.value).replace(str(output), str(fresh)))
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -56,9 +59,10 @@ def test_a_missing_file_is_named(tmp_path: Path, output: Path) -> None:
 
 def test_no_path_a_folder_and_an_unknown_kind_are_refused(tmp_path: Path, output: Path) -> None:
     assert "data.configs.path: missing" in refused(None, output)
-    assert "is a folder, expected a file" in refused(tmp_path, output)
-    (tmp_path / "pairs.csv").write_text("a,b\n")
-    assert "expected .jsonl, .jsonl.gz, .parquet" in refused(tmp_path / "pairs.csv", output)
+    (tmp_path / "folder").mkdir()
+    assert "is a folder without a file of a known kind" in refused(tmp_path / "folder", output)
+    (tmp_path / "pairs.txt").write_text("a,b\n")
+    assert "pairs.txt is of no known kind, expected .jsonl, .json, .csv" in refused(tmp_path / "pairs.txt", output)
 
 
 def test_an_empty_file_is_refused(tmp_path: Path, output: Path) -> None:
@@ -92,13 +96,12 @@ def test_a_broken_parquet_is_refused(tmp_path: Path, output: Path) -> None:
         ("{not json", "not JSON"),
         ('{"prompt": "cut', "not JSON"),
         ("[1, 2]", "the row is [1, 2], expected an object"),
-        (json.dumps(row()).replace("-2", "NaN"), "holds NaN or Infinity"),
+        (json.dumps(row()).replace("-2", "NaN"), "preference_strength: nan, expected an integer"),
         (json.dumps(row(response_1="half \ud83d")), "surrogate"),
         (json.dumps(row(response_1="x")).replace('"x"', "null"), "response_1: null, expected text"),
         (json.dumps(row(response_1=...)), "response_1: missing"),
         (json.dumps(row(preference_strength=7)), "preference_strength: 7, expected an integer from -3 to 3"),
         (json.dumps(row(split="validation")), "split: 'validation', expected one of train, val"),
-        (json.dumps(row(response_1="same", response_2="same")), "the same text"),
     ],
 )
 def test_a_bad_row_is_a_failure_that_names_its_line(tmp_path: Path, output: Path, line: str, message: str) -> None:
@@ -106,20 +109,42 @@ def test_a_bad_row_is_a_failure_that_names_its_line(tmp_path: Path, output: Path
     told = refused(source, output)
     assert told.startswith(f"{source}:9: ")
     assert message in told
-    assert "(rejected rows: 1, allowed by data.configs.max_rejected: 0)" in told
+    assert "(rejected rows: 1, allowed by data.configs.max_rejected: 0; " in told
+    assert f" 1 (pairs.jsonl:9); listed in {output}.rejected.jsonl)" in told
+    listed = json.loads(Path(f"{output}.rejected.jsonl").read_text())
+    assert (listed["file"], listed["line"]) == ("pairs.jsonl", 9)
+    assert message in listed["message"]
 
 
-def test_bytes_that_are_not_utf8_are_a_bad_row(tmp_path: Path, output: Path) -> None:
+def test_a_file_in_latin_1_is_told_how_to_convert_it(tmp_path: Path, output: Path) -> None:
     source = tmp_path / "pairs.jsonl"
     source.write_bytes(json.dumps(row(prompt="caf_")).encode().replace(b"caf_", b"caf\xe9") + b"\n")
-    assert f"{source}:1: " in refused(source, output)
+    told = refused(source, output)
+    assert told.startswith(f"{source}:1: not UTF-8 (byte 0xe9 at column ")
+    assert "`iconv -f LATIN1 -t UTF-8` converts it" in told
 
 
-def test_one_rejected_row_too_many_fails_and_names_the_first(tmp_path: Path, output: Path) -> None:
-    source = write_lines(tmp_path / "pairs.jsonl", ["{", *rows(), "{", "{"])
-    told = refused(source, output, max_rejected=2)
-    assert told.startswith(f"{source}:1: ")
-    assert "rejected rows: 3" in told
+def test_one_rejected_row_too_many_fails_after_all_were_read_and_tells_the_first_three_of_each_reason(
+    tmp_path: Path, output: Path
+) -> None:
+    bad = row(prompt=3)
+    source = write_lines(tmp_path / "pairs.jsonl", ["{", *rows(), "{", bad, "{", "{"])
+    told = refused(source, output, max_rejected=4)
+    assert told.startswith(f"{source}:1: not JSON")
+    reasons = "not_json 4 (pairs.jsonl:1, pairs.jsonl:10, pairs.jsonl:12, ...); wrong_type 1 (pairs.jsonl:11)"
+    assert f"(rejected rows: 5, allowed by data.configs.max_rejected: 4; {reasons}; listed in" in told
+    listing = Path(f"{output}.rejected.jsonl")
+    assert [json.loads(line)["line"] for line in listing.read_text().splitlines()] == [1, 10, 11, 12, 13]
+    convert(config(source, max_rejected=5), output, overwrite=True)
+    assert not listing.exists()
+    assert len((output / "rejected.jsonl").read_text().splitlines()) == 5
+
+
+def test_rejected_rows_are_told_even_where_they_cannot_be_listed(tmp_path: Path, output: Path) -> None:
+    Path(f"{output}.rejected.jsonl").mkdir()
+    (Path(f"{output}.rejected.jsonl") / "rejected.jsonl").mkdir()
+    told = refused(write_lines(tmp_path / "pairs.jsonl", [*rows(), "{"]), output)
+    assert "rejected.jsonl, which would list them, cannot be written: " in told
 
 
 def test_a_megabyte_response_converts(tmp_path: Path) -> None:
@@ -138,6 +163,9 @@ def test_an_empty_side_is_an_error_that_says_why(tmp_path: Path, output: Path) -
     assert "official leaves preference_test.parquet empty" in refused(source, output)
     single = write_lines(tmp_path / "single.jsonl", [row()])
     assert "another ratio or another seed" in refused(single, output, export=RATIO)
+    held_out = write_lines(tmp_path / "held_out.jsonl", [row(number, split="val") for number in range(4)])
+    assert "preference_train.parquet empty" in refused(held_out, output)
+    assert "`split: test` holds all rows out" in refused(held_out, output)
     unsplit = write_lines(tmp_path / "unsplit.jsonl", [row(split=...)])
     assert "split: missing, which `split: official` needs" in refused(unsplit, output)
 
@@ -248,14 +276,14 @@ def test_a_file_that_changes_while_it_is_read_is_not_trusted(
 ) -> None:
     source = write_lines(tmp_path / "pairs.jsonl", rows())
     before = contents(output)
-    real = convert_run._convert_rows
+    real = write_pairs
 
     def and_append(*arguments: Any) -> Any:
         counts = real(*arguments)
         source.write_text(source.read_text() + "\n")
         return counts
 
-    monkeypatch.setattr(convert_run, "_convert_rows", and_append)
+    monkeypatch.setattr(convert_run, "write_pairs", and_append)
     with pytest.raises(StageError, match="changed while it was read"):
         convert(config(source), output, overwrite=True)
     assert contents(output) == before

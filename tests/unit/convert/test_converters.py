@@ -37,9 +37,38 @@ def test_the_validation_rows_of_helpsteer2_are_the_test_side() -> None:
     assert [convert(row(split=split)).split for split in ("train", "val", None, ...)] == ["train", "test", None, None]
 
 
-def test_a_subset_is_taken_over_where_there_is_one() -> None:
+def test_a_subset_is_taken_over_where_there_is_one_and_an_integer_is_its_text() -> None:
+    assert convert(row(subset=4)).pair.subset == "4"
     assert convert(row(subset="natural")).pair.subset == "natural"
     assert convert(row()).pair.subset is None
+
+
+def test_a_name_that_is_no_split_is_an_error_only_for_who_asks() -> None:
+    for split, shown in (("dev", "'dev'"), (1, "1")):
+        error = convert(row(split=split)).split
+        assert isinstance(error, RowError)
+        assert (error.reason, str(error)) == ("unknown_split", f"split: {shown}, expected one of train, val")
+
+
+def test_two_responses_of_the_same_text_are_a_pair_which_the_stage_may_drop() -> None:
+    assert convert(row(response_1="same", response_2="same")).pair.responses == ("same", "same")
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ({"id": "q1"}, "q1"),
+        ({"idx": 7}, "7"),
+        ({"id": None, "question_id": 7.0}, "7"),
+        ({"id": "q1", "idx": 7}, "q1"),
+        ({"pair_id": {"$oid": "5f"}}, '{"$oid": "5f"}'),
+        ({"id": "half \ud83d"}, "half \\ud83d"),
+        ({}, None),
+    ],
+)
+def test_the_id_of_a_source_goes_through_as_text(given: dict[str, Any], kept: str | None) -> None:
+    assert convert(row(**given)).pair.source_id == kept
+    assert convert({**GENERIC, **given}, "generic_pairwise").pair.source_id == kept
 
 
 def test_turn_markers_become_messages() -> None:
@@ -71,7 +100,6 @@ def test_a_megabyte_is_a_response_like_any_other() -> None:
         ({"prompt": "Hi.\n<extra_id_1>Assistant\nYes."}, "no_user_turn", "ends with the turn of the assistant"),
         ({"response_2": None}, "null_field", "response_2: null"),
         ({"response_1": ["a"]}, "wrong_type", "response_1: ['a'], expected text"),
-        ({"response_1": "same", "response_2": "same"}, "identical_responses", "the same text"),
         ({"response_1": "half \ud83d"}, "lone_surrogate", "response_1: holds a lone surrogate (character 5)"),
         ({"preference_strength": ...}, "missing_field", "preference_strength: missing"),
         ({"preference_strength": None}, "null_field", "preference_strength: null, expected an integer from -3 to 3"),
@@ -81,9 +109,7 @@ def test_a_megabyte_is_a_response_like_any_other() -> None:
         ({"preference_strength": 1.5}, "wrong_type", "preference_strength: 1.5"),
         ({"preference_strength": float("nan")}, "wrong_type", "preference_strength: nan"),
         ({"preference_strength": "2"}, "wrong_type", "preference_strength: '2'"),
-        ({"split": "dev"}, "unknown_split", "split: 'dev', expected one of train, val"),
-        ({"split": 1}, "wrong_type", "split: 1, expected text"),
-        ({"subset": 1}, "wrong_type", "subset: 1, expected text"),
+        ({"subset": 1.5}, "wrong_type", "subset: 1.5, expected text"),
     ],
 )
 def test_a_bad_helpsteer2_row_says_which_field_and_what_was_expected(
@@ -158,7 +184,6 @@ def test_generic_rows_come_under_several_names(raw: dict[str, Any], preferred: s
         ({"preferred": ...}, "preferred: missing"),
         ({"preference_strength": 1}, "says B, preferred says A"),
         ({"strength": 0}, "strength: 0 with preferred 'A'"),
-        ({"response_b": "Because."}, "the same text"),
         ({"response_b": ...}, "response_b: missing"),
         ({"response_1": "x"}, "expected one of them"),
         ({"prompt": ...}, "expected prompt or messages"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -11,11 +12,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pairwise_rm.contract.prompt_identity import normalised_prompt
 from pairwise_rm.contract.rows import TEST_FILE, TRAIN_FILE, swapped
+from pairwise_rm.convert.converters import SeveralPairs, get_converter
+from pairwise_rm.convert.fields import RowError
+from pairwise_rm.convert.presets import presets
 from pairwise_rm.convert.run import convert
-from pairwise_rm.convert.split import normalised_prompt
 from pairwise_rm.errors import InputError
 from tests.unit.convert.samples import all_rows, config, manifest, read, write_lines
+from tests.unit.convert.test_presets import example
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=12)
 WORDS = st.sampled_from(["a", "A ", "b", "Straße", "STRASSE", "c\u00a0d", "c d", "\u3000c\td", "<extra_id_1>User\n"])
@@ -71,3 +76,39 @@ def test_any_bytes_are_refused_as_bad_input_and_leave_nothing(content: bytes, su
             convert(config(source, max_rejected=1000), Path(folder) / "out")
         assert "\n" not in str(caught.value)
         assert list(Path(folder).iterdir()) == [source]
+
+
+WORDS_OF_ROWS = ["A", "tie", "(equal)", "\n\nHuman: x\n\nAssistant:", "\n\nHuman:", "Human: \n\nAssistant: x"]
+KEYS_OF_ROWS = ["role", "content", "from", "value", "type", "text", "answer", "rank"]
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 3) | st.floats() | st.sampled_from(WORDS_OF_ROWS) | TEXT,
+    lambda below: (
+        st.lists(below, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["role", "content", "from", "value", "type", "text", "answer", "rank"]), below
+        )
+        | st.fixed_dictionaries({"role": st.sampled_from(["user", "assistant", "human", "bot"]), "content": below})
+    ),
+    max_leaves=6,
+)
+
+
+@pytest.mark.parametrize("source", presets())
+@settings(max_examples=100, deadline=None)
+@given(at=st.integers(0, 4), changes=st.lists(st.tuples(st.integers(0, 30), VALUES), min_size=1, max_size=2))
+def test_an_example_with_any_other_values_is_a_pair_or_a_row_error_of_one_line(
+    source: str, at: int, changes: list[tuple[int, Any]]
+) -> None:
+    row = example(source)[at]
+    for which, value in changes:
+        row[list(row)[which % len(row)]] = value
+    try:
+        found = get_converter(source).convert(row)
+    except RowError as error:
+        message = str(error)
+    else:
+        message = ""
+        for one in found.pairs if isinstance(found, SeveralPairs) else [found]:
+            assert one.pair.messages[-1]["role"] == "user"
+            json.dumps(one.pair, ensure_ascii=False).encode()
+    assert "\n" not in message

@@ -20,13 +20,37 @@ from typing import Any
 import pytest
 
 from pairwise_rm.convert.converters import HelpSteer2PairwiseConverter, HubFile
-from tests.unit.convert.samples import all_rows, contents, manifest, rows
+from tests.unit.convert.samples import all_rows, contents, manifest, row, rows
 
 CONTENT = gzip.compress("".join(json.dumps(line) + "\n" for line in rows()).encode(), mtime=0)
 COMMIT = "1" * 40
 TOKEN = "hf_only_for_this_test"
 assert HelpSteer2PairwiseConverter.hub
 HELPSTEER2: HubFile = HelpSteer2PairwiseConverter.hub
+
+
+def packed(*raws: dict[str, Any]) -> bytes:
+    return gzip.compress("".join(json.dumps(raw) + "\n" for raw in raws).encode(), mtime=0)
+
+
+def helpsteer3_row(number: int) -> dict[str, Any]:
+    context = [{"role": "user", "content": f"Q{number}"}]
+    return {"context": context, "response1": "a", "response2": "b", "overall_preference": 1, "domain": "code"}
+
+
+FILES = {
+    "nvidia/HelpSteer3": {
+        "preference/train.jsonl.gz": packed(helpsteer3_row(0), helpsteer3_row(1)),
+        "preference/validation.jsonl.gz": packed(helpsteer3_row(2)),
+    },
+    "somebody/sharded": {
+        "README.md": b"# Pairs",
+        "data/train-00001.jsonl.gz": packed(row(2), row(3)),
+        "data/train-00000.jsonl.gz": packed(row(0), row(1)),
+        "data/test-00000.jsonl.gz": packed(row(4)),
+        "data/old/train-00002.jsonl.gz": packed(row(5)),
+    },
+}
 
 # Its one seam: huggingface_hub waits between its retries, and the test does not.
 CONVERT = """
@@ -58,6 +82,8 @@ class Hub(http.server.BaseHTTPRequestHandler):
         self.answer(body=True)
 
     def answer(self, body: bool) -> None:
+        if self.path.startswith("/api/datasets/"):
+            return self.list_files()
         repo, _, place = self.path.removeprefix("/datasets/").partition("/resolve/")
         revision, _, path = place.partition("/")
         commit = COMMIT if revision == "main" else revision
@@ -65,20 +91,30 @@ class Hub(http.server.BaseHTTPRequestHandler):
             return self.refuse(500, "")
         if repo == "somebody/private" and self.headers.get("Authorization") != f"Bearer {TOKEN}":
             return self.refuse(401, "GatedRepo")
-        if repo not in ("nvidia/HelpSteer2", "somebody/private"):
+        if repo not in ("nvidia/HelpSteer2", "somebody/private", "nvidia/HelpSteer3", "somebody/sharded"):
             return self.refuse(404, "RepoNotFound")
         if commit not in (COMMIT, HELPSTEER2.revision):
             return self.refuse(404, "RevisionNotFound")
-        if path != "preference/preference.jsonl.gz":
+        content = FILES.get(repo, {"preference/preference.jsonl.gz": CONTENT}).get(path)
+        if content is None:
             return self.refuse(404, "EntryNotFound")
+        return self.send(content, body, commit)
+
+    def list_files(self) -> None:
+        repo, _, revision = self.path.removeprefix("/api/datasets/").partition("/revision/")
+        if repo not in FILES or revision not in ("", "main", COMMIT):
+            return self.refuse(404, "RevisionNotFound" if repo in FILES else "RepoNotFound")
+        names = [{"rfilename": name} for name in FILES[repo]]
+        return self.send(json.dumps({"id": repo, "sha": COMMIT, "siblings": names}).encode(), True, COMMIT)
+
+    def send(self, content: bytes, body: bool, commit: str) -> None:
         self.send_response(200)
-        self.send_header("ETag", f'"{hashlib.sha256(CONTENT).hexdigest()}"')
+        self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
         self.send_header("X-Repo-Commit", commit)
-        self.send_header("Content-Length", str(len(CONTENT)))
+        self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         if body:
-            self.wfile.write(CONTENT)
-        return None
+            self.wfile.write(content)
 
     def refuse(self, status: int, code: str) -> None:
         self.send_response(status)
@@ -142,14 +178,54 @@ def test_a_token_opens_a_private_dataset_and_offline_the_cache_serves(tmp_path: 
     assert contents(tmp_path / "out") == before
 
 
+SHARDED: dict[str, Any] = {"repo": "somebody/sharded"}
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"repo": "nobody/nothing", "path": "x.jsonl"}, "2 hub dataset nobody/nothing, x.jsonl: no such dataset"),
     ({"path": "none.jsonl", "revision": "main"}, "no such file in the dataset (data.configs.path)"),
     ({"revision": "2" * 40}, "no such revision (data.configs.revision)"),
     ({"repo": "a/b/c", "path": "x.jsonl"}, "2 data.configs.repo: 'a/b/c' is no hub name"),
     ({"source": "generic_pairwise"}, "2 data.configs.repo: missing"),
+    ({**SHARDED, "path": "data/dev-*"}, "no file of hub dataset somebody/sharded matches data/dev-*"),
+    ({**SHARDED, "path": "*.md"}, "README.md is of no known kind"),
+    ({**SHARDED, "path": "nowhere"}, "nowhere of hub dataset somebody/sharded is a folder without a file of a known"),
+    ({**SHARDED, "path": "*", "revision": "2" * 40}, "its list of files at 222222222222: no such revision"),
     ({"repo": "somebody/broken", "path": "x.jsonl"}, "1 hub dataset somebody/broken, x.jsonl: "),
 ]
+
+
+@pytest.mark.parametrize("path", ["data/train-*.jsonl.gz", ["data/train-00001.jsonl.gz", "data/train-00000.jsonl.gz"]])
+def test_a_pattern_and_a_list_of_hub_files_are_read_at_one_revision(tmp_path: Path, endpoint: str, path: Any) -> None:
+    done = run(tmp_path, endpoint, {**SHARDED, "path": path, "test_path": "data/test-*"})
+    assert done.returncode == 0, done.stdout + done.stderr
+    held = manifest(tmp_path / "out")["input"]
+    assert (held["repo"], held["revision"]) == ("somebody/sharded", COMMIT)
+    assert [(file["name"], file["side"]) for file in held["files"]] == [
+        ("data/train-00000.jsonl.gz", "train"),
+        ("data/train-00001.jsonl.gz", "train"),
+        ("data/test-00000.jsonl.gz", "test"),
+    ]
+    prompts = [line["messages"][0]["content"].split()[2] for line in all_rows(tmp_path / "out")[::2]]
+    assert prompts == ["0", "1", "2", "3", "4"]
+
+
+def test_a_folder_of_the_hub_is_its_own_files_and_not_those_below(tmp_path: Path, endpoint: str) -> None:
+    assert run(tmp_path, endpoint, {**SHARDED, "path": "data"}).returncode == 0
+    assert len(manifest(tmp_path / "out")["input"]["files"]) == 3
+
+
+def test_helpsteer3_has_its_held_out_rows_in_a_file_of_their_own(tmp_path: Path, endpoint: str) -> None:
+    done = run(tmp_path, endpoint, {"source": "helpsteer3_preference"})
+    assert done.returncode == 0, done.stdout + done.stderr
+    counts = manifest(tmp_path / "out")["counts"]
+    assert (counts["train"]["pairs"], counts["test"]["pairs"]) == (2, 1)
+
+
+def test_a_pattern_needs_the_hub_and_a_name_does_not(tmp_path: Path, endpoint: str) -> None:
+    pattern = {**SHARDED, "path": "data/train-*", "test_path": "data/test-*"}
+    assert run(tmp_path, endpoint, pattern).returncode == 0
+    offline = run(tmp_path, "http://127.0.0.1:9", pattern, HF_HUB_OFFLINE="1")
+    assert offline.returncode == 1
+    assert "its list of files: HF_HUB_OFFLINE forbids the download; a file's whole name needs no list" in offline.stdout
 
 
 def test_whatever_the_hub_refuses_is_one_line(tmp_path: Path, endpoint: str) -> None:
@@ -184,7 +260,7 @@ def test_a_hub_is_asked_without_naming_its_http_client() -> None:
 
     from huggingface_hub import errors
 
-    from pairwise_rm.convert import source_file
+    from pairwise_rm.convert import hub_files
 
     assert issubclass(errors.HfHubHTTPError, errors.HTTPError)
-    assert "import httpx" not in inspect.getsource(source_file)
+    assert "import httpx" not in inspect.getsource(hub_files)

@@ -16,13 +16,14 @@ pa = pytest.importorskip("pyarrow")
 
 from pyarrow import parquet  # noqa: E402
 
+from pairwise_rm.contract.prompt_identity import prompt_id  # noqa: E402
 from pairwise_rm.contract.rows import Pair, Row, arrow_schema, both_orders  # noqa: E402
 from pairwise_rm.errors import InputError, StageError  # noqa: E402
 from pairwise_rm.evaluate import row_verdicts  # noqa: E402
 from pairwise_rm.evaluate.engine import Generation, Sampling, engine_arguments  # noqa: E402
 from pairwise_rm.evaluate.result import Evaluation  # noqa: E402
 from pairwise_rm.evaluate.run import evaluate, spread, write_report  # noqa: E402
-from pairwise_rm.evaluate.verdicts_parquet import prompt_id, read_verdicts  # noqa: E402
+from pairwise_rm.evaluate.verdicts_parquet import read_verdicts  # noqa: E402
 from pairwise_rm.pipeline import evaluate_model  # noqa: E402
 from pairwise_rm.progress import Event  # noqa: E402
 from pairwise_rm.recipe.model import Recipe  # noqa: E402
@@ -120,6 +121,22 @@ def test_a_judge_that_is_always_right_scores_1_in_both_orders(model: str, tmp_pa
     assert set(columns["prompt_id"]) == {prompt_id([{"role": "user", "content": f"Q{at} "}]) for at in range(4)}
 
 
+def test_a_verdict_has_the_id_of_its_source_and_the_report_shows_it(
+    model: str, tmp_path: Path, answers: Answers
+) -> None:
+    rows = [{**row, "source_id": "bench-7"} for row in pairs(1)]
+    found = run(model, tmp_path / "e", write_rows(tmp_path / "d.parquet", rows))  # type: ignore[arg-type]
+    assert read_verdicts(found.folder / "verdicts.parquet")["source_id"] == ["bench-7", "bench-7"]
+    page = write_report(tmp_path / "e", after=found.folder, recipe=recipe(model))
+    assert "id bench-7" in page.read_text()
+
+
+def test_verdicts_of_an_earlier_version_have_no_id(model: str, tmp_path: Path, answers: Answers) -> None:
+    file = run(model, tmp_path / "e", write_rows(tmp_path / "d.parquet", pairs(1))).folder / "verdicts.parquet"
+    parquet.write_table(parquet.read_table(file).drop_columns("source_id"), file)
+    assert read_verdicts(file)["source_id"] == [None, None]
+
+
 def test_the_prompt_that_vllm_gets_is_the_template_with_both_responses(
     model: str, tmp_path: Path, answers: Answers
 ) -> None:
@@ -194,7 +211,7 @@ def test_two_models_are_compared_on_the_same_rows(model: str, tmp_path: Path, an
         (None, "no such file"),
         (b"PAR1", "not a readable parquet"),
         (pa.table({"text": ["x"]}), "expected the columns messages, preferred, responses; found text"),
-        (arrow_schema().empty_table(), "no usable row"),
+        (arrow_schema().empty_table(), "holds no rows"),
     ],
 )
 def test_a_data_file_that_cannot_be_judged_is_refused_before_anything_starts(

@@ -41,8 +41,9 @@ def test_a_file_of_prompts_and_conversations_is_read_line_by_line(tmp_path: Path
     ("line", "message"),
     [
         ("{", "not JSON"),
-        ("[]", "expected a JSON object, found list"),
-        (json.dumps({**GOOD, "extra": 1}), "unknown key 'extra'"),
+        ("[]", r"the row is \[\], expected an object"),
+        (json.dumps({"prompt": "Why?", "response_a": "Because.", "extra": 1}), "response_b: missing"),
+        (json.dumps({**GOOD, "response_b": "Because.", "extra": 1}), "identical"),
         (json.dumps({**GOOD, "messages": []}), "either prompt or messages"),
         (json.dumps({**GOOD, "prompt": None}), "prompt: expected a text"),
         (json.dumps({**GOOD, "response_b": " "}), "response_b: expected a text"),
@@ -64,6 +65,41 @@ def test_a_bad_line_is_named_by_file_and_line(tmp_path: Path, line: str, message
     with pytest.raises(InputError, match=message) as caught:
         read_items(file)
     assert str(caught.value).startswith(f"{file}:2: ")
+
+
+def test_whatever_convert_reads_is_judged_with_its_id_and_without_its_label(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    raws = [
+        {**GOOD, "id": "q7", "preferred": "left", "subset": "x"},
+        {**GOOD, "id": "q8", "preferred": "A", "subset": "x"},
+    ]
+    plain = read_items(write(tmp_path / "i.jsonl", *map(json.dumps, raws)))
+    assert [(item.name, item.response_b) for item in plain] == [("q7", "No."), ("q8", "No.")]
+    (tmp_path / "i.json").write_text(json.dumps(raws))
+    (tmp_path / "i.csv").write_text("id,prompt,response_a,response_b\nq7,Why?,Because.,No.\nq8,Why?,Because.,No.\n")
+    pq.write_table(pa.Table.from_pylist(raws), tmp_path / "i.parquet")
+    for name in ("i.json", "i.csv", "i.parquet"):
+        assert read_items(tmp_path / name) == plain
+    write(tmp_path / "i.txt", json.dumps(GOOD))
+    assert len(read_items(tmp_path / "i.txt")) == 1
+
+
+def test_rows_of_a_source_are_read_by_its_name(tmp_path: Path) -> None:
+    raw = {
+        "context": [{"role": "user", "content": "Why?"}],
+        "response1": "a",
+        "response2": "b",
+        "overall_preference": 1,
+    }
+    items = read_items(write(tmp_path / "i.jsonl", json.dumps(raw)), "helpsteer3_preference")
+    assert [(item.name, item.response_a, item.response_b) for item in items] == [("1", "a", "b")]
+    several = {"prompt": "Why?", "chosen": ["a"], "rejected": ["b", "c"], "id": "x"}
+    items = read_items(write(tmp_path / "s.jsonl", json.dumps(several)), "reward_bench")
+    assert [item.name for item in items] == ["x.1", "x.2"]
+    with pytest.raises(InputError, match=r"i\.jsonl:1: .*missing"):
+        read_items(tmp_path / "i.jsonl")
 
 
 def test_a_file_without_lines_and_a_missing_file_are_refused(tmp_path: Path) -> None:

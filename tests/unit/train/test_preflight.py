@@ -17,6 +17,7 @@ from pairwise_rm.recipe.model import Recipe
 from pairwise_rm.run_folder import RunFolder
 from pairwise_rm.train import preflight as checks
 from pairwise_rm.train.preflight import Facts, check_cluster, parameter_count, preflight, ray_cpus_needed
+from pairwise_rm.train.verl_settings import settings
 from tests.model_files import safetensors
 from tests.unit.conftest import MakeRecipe, MakeRows, WriteRows
 from tests.unit.processes import linux
@@ -140,7 +141,19 @@ def test_a_model_that_says_nothing_of_heads_and_positions_is_not_held_to_them(re
 def test_a_dataset_without_a_usable_row_is_refused(ready: MakeRecipe, write_rows: WriteRows) -> None:
     recipe = ready()
     write_rows(RunFolder.of(recipe).train_file, [])
-    assert "preference_train.parquet: no usable row (0 rows)" in problem(recipe)
+    assert "preference_train.parquet: holds no rows (`split: test` and" in problem(recipe)
+
+
+def test_pairs_without_held_out_rows_train_where_nothing_is_validated(ready: MakeRecipe, write_rows: WriteRows) -> None:
+    recipe = ready(train={"validate_every": 20})
+    folder = RunFolder.of(recipe)
+    write_rows(folder.test_file, [])
+    assert "preference_test.parquet: holds no rows (`split: test` and" in problem(recipe)
+    unvalidated = ready(train={"validate_every": None})
+    write_rows(folder.test_file, [])
+    assert preflight(unvalidated, folder).test_rows == 0
+    held = {setting.key: setting.value for setting in settings(unvalidated, folder, "response")}
+    assert held["data.val_files"] == [str(folder.train_file)]
 
 
 def test_data_that_was_not_converted_is_refused(ready: MakeRecipe) -> None:
