@@ -100,6 +100,12 @@ ROWS: dict[str, Row] = {
         recipe(train__log_prob_micro_batch_size_per_gpu=7),
         "train.log_prob_micro_batch_size_per_gpu: must divide the 48 samples of a GPU, got 7",
     ),
+    # ---- the files
+    "held-out files that the split does not read": Row(
+        recipe(data__configs={"test_path": "test.jsonl"}, data__export__split="test"),
+        "recipe data.configs.test_path: only `split: official` reads it; name all files in configs.path",
+        "configs.test_path: only `split: official` reads it; name all files in configs.path",
+    ),
     # ---- W&B
     "W&B without a key": Row(
         recipe(train__loggers=["wandb"]),
