@@ -116,6 +116,12 @@ ROWS: dict[str, Row] = {
         'recipe reward.function.path: expected a .py file, or pkg:// and a module, got "/mnt/data/mine.txt"',
         "reward.function.path: expected a .py file, or pkg:// and a module, got '/mnt/data/mine.txt'",
     ),
+    # ---- the files
+    "held-out files that the split does not read": Row(
+        recipe(data__configs={"test_path": "test.jsonl"}, data__export__split="test"),
+        "recipe data.configs.test_path: only `split: official` reads it; name all files in configs.path",
+        "configs.test_path: only `split: official` reads it; name all files in configs.path",
+    ),
     # ---- W&B
     "W&B without a key": Row(
         recipe(train__loggers=["wandb"]),

@@ -11,6 +11,9 @@ pairs are converted. tests/chart/test_parity.py holds both together. Input: the 
   {{- if and $export.split $export.split_ratio -}}
     {{- fail "recipe data.export: split and split_ratio exclude each other; set the other one to null" -}}
   {{- end -}}
+  {{- if and $recipe.data.configs.test_path (or $export.split_ratio (eq ($export.split | default "") "test")) -}}
+    {{- fail "recipe data.configs.test_path: only `split: official` reads it; name all files in configs.path" -}}
+  {{- end -}}
   {{- with $export.split_ratio -}}
     {{- if ne (round (addf (.train | default 0) (.test | default 0)) 6) 1.0 -}}
       {{- fail (printf "recipe data.export.split_ratio: train + test must be 1, got %v + %v" (.train | default 0) (.test | default 0)) -}}

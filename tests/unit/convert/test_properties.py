@@ -66,8 +66,12 @@ def test_orders_are_adjacent_no_prompt_is_on_both_sides_and_the_counts_add_up(
         assert not train & test
 
 
-@settings(max_examples=60, deadline=None)
-@given(content=st.binary(max_size=300), suffix=st.sampled_from([".jsonl", ".jsonl.gz", ".parquet"]))
+SUFFIXES = [".jsonl", ".jsonl.gz", ".jsonl.zst", ".json", ".json.gz", ".csv", ".tsv", ".parquet"]
+SIGNS = st.text('[]{}",:\n\r\t 1eNa\\u\ufeff\x00', max_size=40).map(str.encode)
+
+
+@settings(max_examples=200, deadline=None)
+@given(content=st.binary(max_size=300) | SIGNS, suffix=st.sampled_from(SUFFIXES))
 def test_any_bytes_are_refused_as_bad_input_and_leave_nothing(content: bytes, suffix: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / f"pairs{suffix}"
