@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pairwise_rm.cli.arguments import Overrides, RecipeName
+
+if TYPE_CHECKING:
+    from pairwise_rm.recipe.load import Origin
+    from pairwise_rm.recipe.model import Recipe
 
 
 def register(app: typer.Typer) -> None:
@@ -27,31 +31,34 @@ def train(
 ) -> None:
     """Train the judge; the same command again resumes from the newest checkpoint."""
     from pairwise_rm import pipeline
+    from pairwise_rm.checks.problem import refuse
+    from pairwise_rm.checks.recipe import shape_problems
     from pairwise_rm.cli.console import ConsoleReporter
-    from pairwise_rm.recipe.load import load_recipe
+    from pairwise_rm.recipe.load import load_with_origin
     from pairwise_rm.train.verl_settings import to_recipe_overrides
 
-    loaded = load_recipe(recipe, overrides or [])
+    loaded, origin = load_with_origin(recipe, overrides or [])
     if verl:
-        loaded = load_recipe(recipe, [*(overrides or []), *to_recipe_overrides(verl, loaded)])
+        loaded, origin = load_with_origin(recipe, [*(overrides or []), *to_recipe_overrides(verl, loaded)])
     if dry_run:
-        _print_dry_run(loaded)
+        _print_dry_run(loaded, origin)
     else:
+        refuse(shape_problems(loaded), origin)
         pipeline.train(loaded, ConsoleReporter(), fresh)
 
 
-def _print_dry_run(recipe: object) -> None:
+def _print_dry_run(recipe: Recipe, origin: Origin) -> None:
     from pairwise_rm.recipe.load import recipe_yaml
-    from pairwise_rm.recipe.model import Recipe
-    from pairwise_rm.train.run import dry_run
+    from pairwise_rm.train.dry_run import dry_run
 
-    assert isinstance(recipe, Recipe)
-    overrides, checked = dry_run(recipe)
+    found = dry_run(recipe, origin)
     typer.echo(f"# recipe, resolved\n{recipe_yaml(recipe)}")
     typer.echo("# verl overrides")
-    for line in overrides:
+    for line in found.overrides:
         typer.echo(line)
     checked_by = (
-        "every key is known to the installed verl" if checked else "verl is not installed here: keys not checked"
+        "every key is known to the installed verl" if found.by_verl else "verl is not installed here: keys not checked"
     )
-    typer.echo(f"# {len(overrides)} overrides; {checked_by}")
+    typer.echo(f"# {len(found.overrides)} overrides; {checked_by}")
+    for line in found.notes:
+        typer.echo(f"# {line}")

@@ -234,9 +234,7 @@ def _sentence(problem: Any, model: type[BaseModel]) -> tuple[KeyPath, str]:
                 continue
             field = section.model_fields.get(part)
             section = _section_of(field.annotation) if field else section
-        elif isinstance(part, str) and section is None and part in _UNION_MEMBERS:
-            continue
-        elif isinstance(part, str) and not str(part).replace("_", "").isalnum():
+        elif isinstance(part, str) and ((section is None and part in _UNION_MEMBERS) or not _is_key(part)):
             continue
         named.append(part)
     key = ".".join(map(str, named))
@@ -248,6 +246,10 @@ def _sentence(problem: Any, model: type[BaseModel]) -> tuple[KeyPath, str]:
     if kind == "value_error":
         return tuple(named), f"{key}: {text}" if key else text
     return tuple(named), f"{key}: expected {text}, got {_shown(problem['input'])}"
+
+
+def _is_key(part: str) -> bool:
+    return part.replace("_", "").isalnum()
 
 
 def _shown(value: Any) -> str:
