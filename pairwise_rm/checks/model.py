@@ -11,7 +11,14 @@ from pairwise_rm.contract.prompt import PairwiseComparisonTemplate, chat_prompt,
 from pairwise_rm.contract.rows import Message
 from pairwise_rm.contract.verdict import THINK_CLOSE, THINK_OPEN, Thinking, extract_preference_from_response
 from pairwise_rm.errors import InputError, missing_extra
-from pairwise_rm.hf_model import HubOutOfReach, check_base_model, is_hub_name, load_tokenizer, model_location, read_config
+from pairwise_rm.hf_model import (
+    HubOutOfReach,
+    check_base_model,
+    is_hub_name,
+    load_tokenizer,
+    model_location,
+    read_config,
+)
 from pairwise_rm.recipe.model import PromptConfig, Recipe
 
 _USER_TEXT = """\
@@ -48,7 +55,7 @@ def look_at_model(recipe: Recipe) -> LookedAt:
         config = read_config(model.path, model.revision)
     except InputError as error:
         there = Path(model.path).expanduser().exists()
-        absent = isinstance(error, HubOutOfReach) or (not there and not is_hub_name(model.path))
+        absent = isinstance(error, HubOutOfReach) or (not there and bool(model.make or not is_hub_name(model.path)))
         return LookedAt([Problem(str(error), ("model.path",), absent=absent)], None)
     problems = list(_config_problems(recipe, config))
     try:

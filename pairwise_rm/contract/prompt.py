@@ -53,8 +53,9 @@ Reason step by step inside <think></think>, then give one verdict: A, B or tie. 
 <preference>A</preference>"""
 
 OUR_TAGS = (THINK_OPEN, THINK_CLOSE, VERDICT_OPEN, VERDICT_CLOSE)
-_NEEDED = {"query", "response_a", "response_b"}
-_KNOWN = {*_NEEDED, "rubric"}
+NEEDED = ("query", "response_a", "response_b")
+"""Variables that a template has to show."""
+_KNOWN = {*NEEDED, "rubric"}
 _ROLE_NAMES = {"user": "User", "assistant": "Assistant", "system": "System"}
 
 
@@ -88,7 +89,7 @@ class PairwiseComparisonTemplate:
             self._template = environment.from_string(source)
         except jinja2.TemplateSyntaxError as error:
             raise InputError(f"prompt.template: line {error.lineno}: {error.message}") from error
-        if missing := sorted(_NEEDED - names):
+        if missing := sorted(set(NEEDED) - names):
             raise InputError(f"prompt.template: never uses {', '.join(missing)}; a judge has to see them")
         if unknown := sorted(names - _KNOWN):
             raise InputError(f"prompt.template: unknown variable {unknown[0]!r}; known are {', '.join(sorted(_KNOWN))}")
@@ -110,7 +111,7 @@ class PairwiseComparisonTemplate:
             shown = self._template.render(probes).casefold()
         except _RENDER_ERRORS as error:
             raise InputError(f"prompt.template: cannot be rendered: {_first_line(error)}") from error
-        if hidden := [name for name in sorted(_NEEDED) if probes[name].casefold() not in shown]:
+        if hidden := [name for name in NEEDED if probes[name].casefold() not in shown]:
             raise InputError(f"prompt.template: never shows {', '.join(hidden)}; a judge has to see them")
 
     def defuse(self, text: str) -> str:
