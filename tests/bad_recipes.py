@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from tests.model_files import safetensors, save_byte_tokenizer
@@ -29,7 +30,7 @@ class Mistake(NamedTuple):
 
     layer: Layer
     said: str
-    overrides: dict[str, Any] = {}
+    overrides: Mapping[str, Any] = MappingProxyType({})
     helm: str | None = None
     change: Callable[[Path], object] = lambda folder: None
     absent: bool = False
@@ -68,16 +69,16 @@ MISTAKES: dict[str, Mistake] = {
         {"train.tensor_parallel": 3},
         "recipe train.tensor_parallel: 3 must divide the 8 GPUs",
     ),
-    "a batch that 8 GPUs cannot share": Mistake(
+    "a mini-batch that 8 GPUs cannot share": Mistake(
         "recipe",
-        "train.batch_size: 3 x 4 rollouts = 12 samples, must be a multiple of 8 GPUs",
-        {"train.batch_size": 3, "train.mini_batch_size": 3},
-        "recipe train.batch_size: 3 x 4 rollouts must be a multiple of 8 GPUs",
+        "train.mini_batch_size: 3 x 4 rollouts = 12 samples, must be a multiple of 8 GPUs",
+        {"train.batch_size": 6, "train.mini_batch_size": 3},
+        "recipe train.mini_batch_size: 3 x 4 rollouts must be a multiple of 8 GPUs",
     ),
     "a micro-batch that does not divide": Mistake(
         "recipe",
         "train.micro_batch_size_per_gpu: must divide the 12 samples",
-        {"train.micro_batch_size_per_gpu": 5},
+        {"train.micro_batch_size_per_gpu": 5, "train.log_prob_micro_batch_size_per_gpu": 1},
         "recipe train.micro_batch_size_per_gpu: must divide the 12 samples",
     ),
     "a template without response B": Mistake(

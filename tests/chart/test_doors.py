@@ -25,13 +25,12 @@ pytestmark = pytest.mark.skipif(
     reason="needs what training needs",
 )
 DOORS = ("validate", "validate --files --model", "train --dry-run", "convert stage", "helm template")
-# What each door can tell.
+# What each door can tell; of helm, which has a part of the first layer, the table says it row by row.
 LAYERS = {
     "validate": ("recipe",),
     "validate --files --model": ("recipe", "files", "model"),
     "train --dry-run": ("recipe", "files", "model"),
     "convert stage": ("recipe", "files", "model"),
-    "helm template": (),
 }
 Said = dict[str, str | None]
 """What each door says to a recipe; None where it lets it pass."""
@@ -50,10 +49,10 @@ class Doors:
         overrides = nested(
             {"model.path": str(self.folder / "model"), "output_dir": str(self.folder / "run")}
             | {"data.configs": {"type": "local", "path": str(self.folder / "pairs.jsonl")}}
-            | ({"data.configs.source": "helpsteer2_pairwise"})
+            | {"data.configs.source": "helpsteer2_pairwise"}
         )
         shipped = yaml.safe_load(find_recipe(RECIPE).read_text())
-        given = yaml.safe_dump(over(over(shipped, overrides), nested(mistake.overrides)))
+        given = yaml.safe_dump(over(over(shipped, overrides), nested(dict(mistake.overrides))))
         self.file.write_text(given.replace("FOLDER", str(self.folder)))
 
     def say(self, mistake: Mistake) -> Said:
@@ -120,7 +119,7 @@ def test_each_door_refuses_what_its_layer_of_checks_can_tell(
     doors.write(mistake)
     said = doors.say(mistake)
     table(name, mistake, said)
-    for door in DOORS[:-1]:
+    for door in LAYERS:
         found = said[door]
         if mistake.layer not in LAYERS[door] or (door == "train --dry-run" and mistake.absent):
             assert found is None, door
@@ -129,10 +128,7 @@ def test_each_door_refuses_what_its_layer_of_checks_can_tell(
         assert mistake.said in found, door
         assert found.count("\n") == 1, door
         assert found.startswith("error: "), door
-    if mistake.helm is not None:
-        assert mistake.helm in (said["helm template"] or "")
-    # What the chart cannot say, the convert stage does.
-    assert said["convert stage"]
+    assert (mistake.helm or "") in (said["helm template"] or "")
 
 
 def test_a_dry_run_tells_what_it_could_not_check(doors: Doors) -> None:

@@ -309,19 +309,16 @@ def test_the_package_says_what_the_table_has(row: Row, tmp_path: Path, monkeypat
         assert row.package in said
 
 
+SAYING = ("InputError", "StageError", "ValueError", "Problem", "append")
+
+
 def written() -> Iterator[str]:
     """Every sentence of the recipe's validators and of preflight, as a pattern of what is said."""
     for module in (recipe_model, recipe_checks, model_checks, checks):
         for node in ast.walk(ast.parse(inspect.getsource(module))):
             if isinstance(node, ast.Yield):
                 yield from _pattern(node.value)
-            elif isinstance(node, ast.Call) and _called(node) in (
-                "InputError",
-                "StageError",
-                "ValueError",
-                "Problem",
-                "append",
-            ):
+            elif isinstance(node, ast.Call) and _called(node) in SAYING:
                 yield from _pattern(node.args[0])
 
 
