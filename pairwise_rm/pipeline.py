@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pairwise_rm.checks.files import made_with_the_model
-from pairwise_rm.checks.model import look_at_model
+from pairwise_rm.checks.model import look_at_model, model_problems
 from pairwise_rm.checks.problem import refuse
 from pairwise_rm.errors import InputError
 from pairwise_rm.progress import Part, Reporter, Step, counting
@@ -46,6 +46,7 @@ def run(recipe: Recipe, reporter: Reporter, fresh: bool = False) -> Outcome:
 
     folder = RunFolder.of(recipe)
     convert(recipe.data, folder.data, reporter, recipe=recipe)
+    refuse(model_problems(recipe))
     pairs, base = pairs_to_judge(recipe), base_model(recipe)
     before = evaluate_model(recipe, base, BEFORE, pairs, folder.evaluation, reporter)
     train(recipe, reporter, fresh)

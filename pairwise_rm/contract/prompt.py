@@ -220,7 +220,9 @@ def _first_line(error: Exception) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
-def thinking_of(tokenizer: Any, chat_template_kwargs: Mapping[str, Any] | None = None) -> Thinking:
+def thinking_of(
+    tokenizer: Any, chat_template_kwargs: Mapping[str, Any] | None = None, system: str | None = None
+) -> Thinking:
     """Where the model's chat template puts the opening `<think>`, found by rendering it.
 
     Renders a generation prompt and looks at what follows the user's text: an unclosed `<think>` means the
@@ -230,9 +232,11 @@ def thinking_of(tokenizer: Any, chat_template_kwargs: Mapping[str, Any] | None =
     Args:
         tokenizer: a transformers tokenizer with a chat template.
         chat_template_kwargs: what is passed to the template at training and evaluation, such as `enable_thinking`.
+        system: the system message before each prompt, if there is one; a template may refuse it.
     """
     probe = "?pairwise-rm-probe?"
-    text = chat_prompt(tokenizer, [{"role": "user", "content": probe}], chat_template_kwargs)
+    messages: list[Message] = [{"role": "system", "content": system}] if system else []
+    text = chat_prompt(tokenizer, [*messages, {"role": "user", "content": probe}], chat_template_kwargs)
     _, found, tail = text.rpartition(probe)
     if not found:
         name = getattr(tokenizer, "name_or_path", "") or "the tokenizer"

@@ -96,7 +96,7 @@ def install_problems(recipe: Recipe) -> Iterator[str]:
 def data_facts(recipe: Recipe, folder: RunFolder, tokenizer: Any) -> Facts:
     """Reads the pairs and renders their prompts. Raises InputError where none can be trained on."""
     prompt = recipe.prompt
-    thinking = thinking_of(tokenizer, prompt.chat_template_kwargs)
+    thinking = thinking_of(tokenizer, prompt.chat_template_kwargs, prompt.system)
     template = PairwiseComparisonTemplate(prompt.rubric, prompt.template, tokenizer.all_special_tokens)
     fitter = PromptFitter(
         tokenizer, template, prompt.max_prompt_length, prompt.overlong, prompt.system, prompt.chat_template_kwargs

@@ -75,6 +75,15 @@ def test_steps_may_be_fewer_than_the_epochs_have_and_are_never_more(
     assert preflight(recipe, RunFolder.of(recipe)).steps == done
 
 
+def test_steps_that_the_data_do_not_give_are_a_warning_with_both_numbers(ready: MakeRecipe) -> None:
+    recipe = ready(train={"epochs": 3, "steps": 50})
+    warning = preflight(recipe, RunFolder.of(recipe)).warning
+    assert warning is not None
+    assert warning.startswith("train.steps: 50 wanted, and 3 epochs of the data give 6; training ends after step 6")
+    enough = ready(train={"epochs": 3, "steps": 6})
+    assert preflight(enough, RunFolder.of(enough)).warning is None
+
+
 def test_a_batch_may_be_all_rows_that_fit(ready: MakeRecipe) -> None:
     recipe = ready(train={"batch_size": 8, "epochs": 1})
     assert preflight(recipe, RunFolder.of(recipe)).steps == 1
