@@ -33,7 +33,7 @@ _ANSWER = "?pairwise-rm-answer?"
 
 
 class LookedAt(NamedTuple):
-    """`tokenizer` is None where the problems are such that none could be loaded."""
+    """`tokenizer` is None where it could not be loaded, or its chat template cannot be used."""
 
     problems: list[Problem]
     tokenizer: Any
@@ -68,7 +68,8 @@ def look_at_model(recipe: Recipe) -> LookedAt:
         if not (sentence := missing_extra(error)):
             raise
         return LookedAt([*problems, Problem(f"model.path: {sentence}", absent=True)], None)
-    return LookedAt([*problems, *chat_problems(tokenizer, recipe.prompt, model.path)], tokenizer)
+    chat = chat_problems(tokenizer, recipe.prompt, model.path)
+    return LookedAt([*problems, *chat], None if chat else tokenizer)
 
 
 def _config_problems(recipe: Recipe, config: Mapping[str, Any]) -> Iterator[Problem]:

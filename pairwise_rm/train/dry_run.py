@@ -54,8 +54,7 @@ def _told(what: str, absent: list[Problem]) -> str:
 
 
 def _machine(recipe: Recipe, folder: RunFolder) -> Iterator[str]:
-    yield from install_problems(recipe)
-    yield from room_problems(recipe, folder)
+    yield from (problem.text for problem in (*install_problems(recipe), *room_problems(recipe, folder)))
     try:
         check_installed(recipe)
         if importlib.util.find_spec("torch"):

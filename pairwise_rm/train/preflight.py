@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pairwise_rm.checks.model import look_at_model
+from pairwise_rm.checks.problem import Problem, refuse
 from pairwise_rm.checks.recipe import shape_problems
 from pairwise_rm.contract.prompt import PairwiseComparisonTemplate, thinking_of
 from pairwise_rm.contract.prompt_fit import PromptFitter
@@ -56,20 +57,18 @@ def preflight(recipe: Recipe, folder: RunFolder) -> Facts:
     """Raises InputError with one line for each failed check, StageError where a whole extra is not installed."""
     check_installed(recipe)
     shape, looked = shape_problems(recipe), look_at_model(recipe)
-    problems = [*(problem.text for problem in shape), *install_problems(recipe)]
-    problems += [problem.text for problem in looked.problems]
+    problems = [*shape, *install_problems(recipe), *looked.problems]
     facts = Facts("response", 0, 0, 0)  # until the data are read
     if looked.tokenizer and not any(problem.text.startswith("prompt.template") for problem in shape):
         try:
             facts = data_facts(recipe, folder, looked.tokenizer)
             problems += room_problems(recipe, folder)
         except InputError as error:
-            problems.append(str(error))
+            problems.append(Problem(str(error)))
     if facts.train_rows and facts.train_rows < recipe.train.batch_size:
         wanted = recipe.train.batch_size
-        problems.append(f"train.batch_size: {wanted} wanted, the file has {facts.train_rows} rows that fit")
-    if problems:
-        raise InputError("\n".join(dict.fromkeys(problems)))
+        problems.append(Problem(f"train.batch_size: {wanted} wanted, the file has {facts.train_rows} rows that fit"))
+    refuse(problems)
     return facts
 
 
@@ -81,16 +80,18 @@ def check_installed(recipe: Recipe) -> None:
         raise StageError(f"training needs {', '.join(missing)}, not installed here; pip install 'pairwise-rm[{extra}]'")
 
 
-def install_problems(recipe: Recipe) -> Iterator[str]:
+def install_problems(recipe: Recipe) -> Iterator[Problem]:
     """Packages and keys of services that the recipe needs in this environment."""
     if recipe.model.attention == "flash_attention_2" and importlib.util.find_spec("flash_attn") is None:
-        yield "model.attention: flash_attention_2 needs the package flash-attn, which is not installed; or set sdpa"
+        yield Problem(
+            "model.attention: flash_attention_2 needs the package flash-attn, which is not installed; or set sdpa"
+        )
     if recipe.model.lora and importlib.util.find_spec("peft") is None:
-        yield "model.lora: needs the package peft, which is not installed"
+        yield Problem("model.lora: needs the package peft, which is not installed")
     if "wandb" in recipe.train.loggers:
         offline = os.environ.get("WANDB_MODE") in ("offline", "disabled")
         if not offline and not os.environ.get("WANDB_API_KEY"):
-            yield "train.loggers: wandb needs WANDB_API_KEY (or WANDB_MODE=offline)"
+            yield Problem("train.loggers: wandb needs WANDB_API_KEY (or WANDB_MODE=offline)")
 
 
 def data_facts(recipe: Recipe, folder: RunFolder, tokenizer: Any) -> Facts:
@@ -134,7 +135,7 @@ def parameter_count(path: Path) -> int:
     return total
 
 
-def room_problems(recipe: Recipe, folder: RunFolder) -> Iterator[str]:
+def room_problems(recipe: Recipe, folder: RunFolder) -> Iterator[Problem]:
     """Disk and memory of this machine."""
     path = Path(model_location(recipe.model.path))
     weights = parameter_count(path) if path.is_dir() else 0
@@ -145,14 +146,14 @@ def room_problems(recipe: Recipe, folder: RunFolder) -> Iterator[str]:
     wanted = trained * _CHECKPOINT_BYTES * (recipe.train.keep_checkpoints + 1)
     free = shutil.disk_usage(there).free
     if wanted > free:
-        yield (
+        yield Problem(
             f"{folder.root}: {wanted / GIB:.1f} GiB wanted for {recipe.train.keep_checkpoints + 1} checkpoints, "
             f"{free / GIB:.1f} GiB free"
         )
     if recipe.device == "cpu" and not cluster_address():
         wanted, available = _CPU_RUN_BASE + weights * _CPU_RUN_BYTES, _available_memory()
         if available is not None and wanted > available:
-            yield (
+            yield Problem(
                 f"memory: about {wanted / GIB:.1f} GiB wanted for a run on this CPU, "
                 f"{available / GIB:.1f} GiB available"
             )
