@@ -50,6 +50,7 @@ def ready(
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     # The machine that runs the tests is no part of them.
     monkeypatch.setattr(checks, "_available_memory", lambda: 64 << 30)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Disk(1 << 40, 0, 1 << 40))
     folder = RunFolder.of(make_recipe())
     write_rows(folder.train_file, make_rows(4))
     write_rows(folder.test_file, make_rows(1))
