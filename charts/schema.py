@@ -14,6 +14,8 @@ from typing import Any
 import yaml
 
 from charts.shapes import DEFINITIONS, SHAPES, partial
+from pairwise_rm.contract.prompt import NEEDED
+from pairwise_rm.convert.converters import known_sources
 from pairwise_rm.recipe.model import Recipe
 
 Schema = dict[str, Any]
@@ -93,9 +95,18 @@ def _recipe() -> tuple[Schema, dict[str, Schema]]:
     definitions = {f"recipe.{name}": part for name, part in schema.pop("$defs").items()} | {"recipe.Recipe": schema}
     for part in definitions.values():
         _drop(part, "title")
+    _narrow(definitions)
     loose = json.loads(json.dumps(definitions).replace("#/definitions/recipe.", "#/definitions/overrides."))
     definitions |= {name.replace("recipe.", "overrides.", 1): partial(part) for name, part in loose.items()}
     return {"anyOf": [{"type": "object", "maxProperties": 0}, {"$ref": "#/definitions/recipe.Recipe"}]}, definitions
+
+
+def _narrow(definitions: dict[str, Schema]) -> None:
+    """What `pairwise_rm.checks.recipe` refuses in a single value, as far as a schema can say it."""
+    definitions["recipe.SourceConfig"]["properties"]["source"]["enum"] = known_sources()
+    template = definitions["recipe.PromptConfig"]["properties"]["template"]
+    [text] = [kind for kind in template["anyOf"] if kind["type"] == "string"]
+    text["allOf"] = [{"pattern": name} for name in NEEDED]
 
 
 def _drop(schema: Any, key: str) -> None:

@@ -16,6 +16,8 @@ REPO = Path(__file__).resolve().parents[1]
 PACKAGE = REPO / "pairwise_rm"
 TEMPLATES = REPO / "charts" / "pairwise-rm" / "templates"
 
+_PROBLEM = "Problem"
+"""One line of a check; the lines of a layer are raised together as an InputError."""
 _ROOT_ERROR, _ROW_ERRORS, _ISSUE = "PairwiseError", {"RowError", "UnreadableRow"}, "Issue"
 _GAP = "…"
 _MOST = 24
@@ -69,7 +71,7 @@ def package_messages(folder: Path = PACKAGE) -> Iterator[Message]:
 def _errors(modules: Iterable[_Module]) -> dict[str, str]:
     """Each error class with the kind of its messages."""
     bases = {name: above for module in modules for name, above in module.bases.items()}
-    kinds = {"InputError": "input", "StageError": "stage", _ROOT_ERROR: "stage"}
+    kinds = {"InputError": "input", "StageError": "stage", _ROOT_ERROR: "stage", _PROBLEM: "input"}
 
     def kind(name: str) -> str | None:
         if name in kinds or name not in bases:

@@ -8,8 +8,10 @@ offline mode.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,10 @@ _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.
 _WEIGHT_ENDINGS = (".safetensors", ".bin")
 _INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _SMALL = 4 << 20  # bytes; files up to this size are hashed, larger ones known by size and time
+
+
+class HubOutOfReach(InputError):
+    """The model may be right, but the hub cannot be asked from here."""
 
 
 def is_hub_name(path: str) -> bool:
@@ -100,21 +106,39 @@ def load_tokenizer(path: str, *, revision: str | None = None, trust_remote_code:
     return tokenizer
 
 
+def read_config(path: str, revision: str | None = None) -> dict[str, Any]:
+    """The model's config.json, which is downloaded where it is the hub's. Raises InputError."""
+    if not is_hub_name(path):
+        return _read_json(Path(path).expanduser() / "config.json")
+    from huggingface_hub import hf_hub_download
+
+    with _hub_errors(path):
+        return _read_json(Path(hf_hub_download(path, "config.json", revision=revision)))
+
+
 def _check_hub_model(name: str, revision: str | None) -> None:
     from huggingface_hub import errors, get_hf_file_metadata, hf_hub_download, hf_hub_url
 
-    try:
+    with _hub_errors(name):
         try:
             hf_hub_download(name, "config.json", revision=revision, local_files_only=True)
         except errors.LocalEntryNotFoundError:
             # Asked once: each download that cannot reach the hub retries for half a minute, with warnings.
             get_hf_file_metadata(hf_hub_url(name, "config.json", revision=revision))
+
+
+@contextlib.contextmanager
+def _hub_errors(name: str) -> Iterator[None]:
+    from huggingface_hub import errors
+
+    try:
+        yield
     except errors.RepositoryNotFoundError as error:
         raise InputError(f"{name}: no such local folder, and no hub model that this token may read") from error
     except errors.HfHubHTTPError as error:
         raise InputError(f"{name}: {str(error).splitlines()[0]}") from error
     except (errors.OfflineModeIsEnabled, errors.HTTPError) as error:  # HTTPError: of httpx, or of httpx2
-        raise InputError(
+        raise HubOutOfReach(
             f"{name}: no such local folder, and not in the hub cache (hub out of reach, or HF_HUB_OFFLINE set)"
         ) from error
     except (OSError, ValueError) as error:

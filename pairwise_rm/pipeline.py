@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pairwise_rm.checks.files import made_with_the_model
+from pairwise_rm.checks.model import look_at_model, model_problems
+from pairwise_rm.checks.problem import refuse
 from pairwise_rm.contract.rows import TEST_FILE
 from pairwise_rm.errors import InputError
 from pairwise_rm.progress import Part, Reporter, Step, counting
@@ -44,6 +47,7 @@ def run(recipe: Recipe, reporter: Reporter, fresh: bool = False) -> Outcome:
 
     folder = RunFolder.of(recipe)
     convert(recipe.data, folder.data, reporter, recipe=recipe)
+    refuse(model_problems(recipe))
     pairs, base = pairs_to_judge(recipe), base_model(recipe)
     before = evaluate_model(recipe, base, BEFORE, pairs, folder.evaluation, reporter)
     train(recipe, reporter, fresh)
@@ -58,14 +62,25 @@ def run(recipe: Recipe, reporter: Reporter, fresh: bool = False) -> Outcome:
     return Outcome(before, after, exported, report)
 
 
-def run_stage(name: str, recipe: Recipe, reporter: Reporter, holding: Callable[[], None] | None = None) -> None:
-    """One of STAGES. `holding` is called once its own actors hold the GPUs."""
+@dataclass(frozen=True)
+class Gpus:
+    """How a stage gets its GPUs: `acquire` waits for them, `holding` is called once the stage's own actors hold them.
+
+    A stage calls `acquire` after all checks that need no GPU, so that a mistake holds none.
+    """
+
+    acquire: Callable[[], None]
+    holding: Callable[[], None]
+
+
+def run_stage(name: str, recipe: Recipe, reporter: Reporter, gpus: Gpus | None = None) -> None:
+    """One of STAGES; `gpus` on a cluster, where they are asked for."""
     if name == "convert":
         convert(recipe.data, RunFolder.of(recipe).data, reporter, recipe=recipe)
     elif name == "train":
-        train(recipe, reporter, holding=holding)
+        train(recipe, reporter, gpus=gpus)
     elif name == "evaluate":
-        evaluate(recipe, reporter, replace=True)
+        evaluate(recipe, reporter, replace=True, gpus=gpus)
         refresh_card(recipe, reporter)
     elif name == "export":
         export(recipe, reporter)
@@ -97,7 +112,7 @@ def convert(
         with reporter.part("convert", f"nothing to do, data.files names {recipe.data.files.train}"):
             return
     if recipe is not None and recipe.model.make:
-        if not _is_made_with_the_model(config, recipe):
+        if config.configs.type == "local" and not made_with_the_model(config, recipe):
             locate(config.configs, None, config.export.is_official)  # before minutes are spent on the model
         make_model(recipe.model.make, Path(recipe.model.path), recipe.seed, reporter)
     path = config.configs.path
@@ -112,24 +127,19 @@ def convert(
             part.say(line)
 
 
-def _is_made_with_the_model(config: DatasetConfig, recipe: Recipe) -> bool:
-    """Whether the pairs come with the model; true also of what the hub has, which is not asked before."""
-    if config.configs.type != "local" or config.configs.path is None:
-        return config.configs.type != "local"
-    places = [config.configs.path] if isinstance(config.configs.path, str) else config.configs.path
-    model = Path(recipe.model.path).expanduser().absolute()
-    return any(model in Path(place).expanduser().absolute().parents for place in places)
-
-
-def train(
-    recipe: Recipe, reporter: Reporter, fresh: bool = False, holding: Callable[[], None] | None = None
-) -> Trained:
-    """Trains. `holding` is called once verl's own actors hold the GPUs."""
+def train(recipe: Recipe, reporter: Reporter, fresh: bool = False, gpus: Gpus | None = None) -> Trained:
+    """Trains."""
     from pairwise_rm.train.run import train as train_with_verl
 
     folder = RunFolder.of(recipe)
     with reporter.part("train", f"{recipe.model.path} -> {folder.train}") as part:
-        trained = train_with_verl(recipe, fresh=fresh, watch=_TrainingProgress(part, holding))
+        trained = train_with_verl(
+            recipe,
+            fresh=fresh,
+            watch=_TrainingProgress(part, gpus.holding if gpus else None),
+            warn=lambda text: part.say(f"warning: {text}"),
+            acquire=gpus.acquire if gpus else None,
+        )
         if trained.skipped:
             part.say(f"step {trained.step} is reached already, nothing to do")
         else:
@@ -179,6 +189,7 @@ def evaluate(
     out: Path | None = None,
     replace: bool = False,
     source: str | None = None,
+    gpus: Gpus | None = None,
 ) -> None:
     """The base model and the trained one; or the models that are named, two of them in a paired comparison."""
     from pairwise_rm.evaluate.run import write_report
@@ -190,6 +201,12 @@ def evaluate(
     pairs = pairs_to_judge(recipe, converted_for_judging(recipe, data, source, target, reporter))
     if models and len(models) > 2:
         raise InputError(f"--model: at most two models can be compared, got {len(models)}")
+    if not models:
+        # How training splits the model is no matter here.
+        refuse(problem for problem in look_at_model(recipe).problems if not problem.text.startswith("train."))
+    if gpus:
+        _read_pairs(pairs)
+        gpus.acquire()
     trained = not models and checkpoints.newest(folder.checkpoints) is not None
     if models:
         chosen = [model_location(model) for model in models]
@@ -225,6 +242,13 @@ def evaluate_model(
         # Last, since `status` shows the last line of a part.
         part.say(("already there: " if done.skipped else "") + headline(done))
     return done
+
+
+def _read_pairs(path: Path) -> None:
+    """Raises InputError for pairs that cannot be judged, before GPUs are asked for."""
+    from pairwise_rm.contract.rows import read_rows
+
+    read_rows([path])
 
 
 def base_model(recipe: Recipe) -> str:

@@ -45,8 +45,10 @@ def convert(
             raise InputError(str(error).removeprefix("data.configs.path: ")) from error
         return
     from pairwise_rm import pipeline
+    from pairwise_rm.checks.problem import refuse
+    from pairwise_rm.checks.recipe import recipe_problems
     from pairwise_rm.cli.console import ConsoleReporter
-    from pairwise_rm.recipe.load import load_data_config, load_recipe
+    from pairwise_rm.recipe.load import load_data_config, load_with_origin
     from pairwise_rm.run_folder import RunFolder
 
     given, reporter = list(overrides or []), ConsoleReporter()
@@ -65,5 +67,6 @@ def convert(
         return
     if recipe is None:
         raise InputError("expected a recipe, or --config with a data config")
-    loaded = load_recipe(recipe, given)
+    loaded, origin = load_with_origin(recipe, given)
+    refuse(recipe_problems(loaded), origin)
     pipeline.convert(loaded.data, RunFolder.of(loaded).data, reporter, overwrite, loaded)

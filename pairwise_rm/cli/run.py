@@ -21,11 +21,15 @@ def run(
 ) -> None:
     """Convert, evaluate, train, evaluate again, export and report. Finished stages are not repeated."""
     from pairwise_rm import pipeline
+    from pairwise_rm.checks.problem import refuse
+    from pairwise_rm.checks.recipe import recipe_problems
     from pairwise_rm.cli.console import ConsoleReporter, console
     from pairwise_rm.evaluate.result import orders
-    from pairwise_rm.recipe.load import load_recipe
+    from pairwise_rm.recipe.load import load_with_origin
 
-    outcome = pipeline.run(load_recipe(recipe, overrides or []), ConsoleReporter(), fresh)
+    loaded, origin = load_with_origin(recipe, overrides or [])
+    refuse(recipe_problems(loaded), origin)
+    outcome = pipeline.run(loaded, ConsoleReporter(), fresh)
     before, after = outcome.before, outcome.after
     console.print()
     console.print(_table(before, after))

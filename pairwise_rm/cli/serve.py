@@ -17,10 +17,13 @@ def serve(
 ) -> None:
     """Serve a judge until interrupted: POST /judge, and OpenAI's API under /v1."""
     from pairwise_rm.cli.console import ConsoleReporter
+    from pairwise_rm.evaluate.row_verdicts import PromptMaker
     from pairwise_rm.serve.exported import Exported, ServeArguments
     from pairwise_rm.serve.run import serving
 
     exported = Exported.of(ServeArguments.of({"model": str(folder)}))
+    # Its replicas make their prompts so; here a chat template that cannot is one line, before Ray starts.
+    PromptMaker.of(exported.recipe, str(exported.folder))
     with ConsoleReporter().part("serve", str(folder)) as part:
         part.say("vLLM starts")
         with serving(exported, host, port) as wait:

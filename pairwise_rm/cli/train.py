@@ -9,6 +9,7 @@ import typer
 from pairwise_rm.cli.arguments import Overrides, RecipeName
 
 if TYPE_CHECKING:
+    from pairwise_rm.recipe.load import Origin
     from pairwise_rm.recipe.model import Recipe
 
 
@@ -26,25 +27,30 @@ def train(
 ) -> None:
     """Train the judge; the same command again resumes from the newest checkpoint."""
     from pairwise_rm import pipeline
+    from pairwise_rm.checks.problem import refuse
+    from pairwise_rm.checks.recipe import shape_problems
     from pairwise_rm.cli.console import ConsoleReporter
-    from pairwise_rm.recipe.load import load_recipe
+    from pairwise_rm.recipe.load import load_with_origin
     from pairwise_rm.train.verl_settings import to_recipe_overrides
 
-    loaded = load_recipe(recipe, overrides or [])
+    loaded, origin = load_with_origin(recipe, overrides or [])
     if verl:
-        loaded = load_recipe(recipe, [*(overrides or []), *to_recipe_overrides(verl, loaded)])
+        loaded, origin = load_with_origin(recipe, [*(overrides or []), *to_recipe_overrides(verl, loaded)])
     if dry_run:
-        _print_dry_run(loaded)
+        _print_dry_run(loaded, origin)
     else:
+        refuse(shape_problems(loaded), origin)
         pipeline.train(loaded, ConsoleReporter(), fresh)
 
 
-def _print_dry_run(recipe: Recipe) -> None:
+def _print_dry_run(recipe: Recipe, origin: Origin) -> None:
     from pairwise_rm.recipe.load import recipe_yaml
-    from pairwise_rm.train.run import dry_run
+    from pairwise_rm.train.dry_run import dry_run
 
-    overrides, checked = dry_run(recipe)
+    found = dry_run(recipe, origin)
     typer.echo(f"# recipe, resolved\n{recipe_yaml(recipe)}")
-    typer.echo("\n".join(["# verl overrides", *overrides]))
-    known = "every key is known to the installed verl" if checked else "verl is not installed here: keys not checked"
-    typer.echo(f"# {len(overrides)} overrides; {known}")
+    typer.echo("\n".join(["# verl overrides", *found.overrides]))
+    known = (
+        "every key is known to the installed verl" if found.by_verl else "verl is not installed here: keys not checked"
+    )
+    typer.echo("\n# ".join([f"# {len(found.overrides)} overrides; {known}", *found.notes]))

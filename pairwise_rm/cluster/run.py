@@ -1,4 +1,4 @@
-"""One stage inside a cluster: its recipe from a ConfigMap, the stages before it, its GPUs, the work, the upload.
+"""One stage inside a cluster: its recipe from a ConfigMap, checks, the stages before it, GPUs, the work, the upload.
 
 The work is in `pairwise_rm.pipeline`. Its events go into the log as JSON lines, and into the state file.
 """
@@ -12,6 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pairwise_rm import pipeline
+from pairwise_rm.checks.files import input_problems, reward_problems
+from pairwise_rm.checks.model import model_problems
+from pairwise_rm.checks.problem import refuse
+from pairwise_rm.checks.recipe import recipe_problems
 from pairwise_rm.cluster.gpu_request import GpuRequest, demand_of
 from pairwise_rm.cluster.input_wait import EarlierStage, await_stage
 from pairwise_rm.cluster.recipe_mount import await_recipe
@@ -20,7 +24,7 @@ from pairwise_rm.cluster.upload import check_target, upload
 from pairwise_rm.errors import InputError
 from pairwise_rm.progress import Begin, End, Event, Failure, Line, Note, Waiting
 from pairwise_rm.ray_session import cluster_address
-from pairwise_rm.recipe.load import digest_of, load_recipe
+from pairwise_rm.recipe.load import Origin, digest_of, load_with_origin
 from pairwise_rm.recipe.model import Recipe
 from pairwise_rm.run_folder import RunFolder
 from pairwise_rm.signals import sigterm_raises
@@ -60,34 +64,56 @@ def _run(job: Job, reporter: ClusterReporter) -> None:
     earlier = EarlierStage.parse(job.after, job.stage) if job.after else None
     if job.digest:
         await_recipe(job.recipe, job.digest, reporter.wait)
-    recipe = load_recipe(str(job.recipe))
+    recipe, origin = load_with_origin(str(job.recipe))
     path, digest = state_file(recipe, job.stage), job.digest or digest_of(job.recipe.read_bytes())
     if (state := read_state(path)) and state.state == "succeeded" and state.digest == digest:
         reporter.say(f"already done with this recipe ({path}), nothing to do")
         return
     # Stopping a Ray job sends SIGTERM; raised as KeyboardInterrupt, it lets the stage record that it was stopped.
     with sigterm_raises(KeyboardInterrupt()), StateWriter(path, job.stage, digest) as reporter.state:
+        _check(job.stage, recipe, origin, reporter)
         if job.upload:
             check_target(job.upload)
         if earlier:
             await_stage(earlier, state_file(recipe, earlier.stage), job.input_timeout, reporter.wait)
-        with _gpus(job, recipe, reporter.wait) as request:
-            reporter.state.now("running")
-            pipeline.run_stage(job.stage, recipe, reporter, holding=request.release if request else None)
+        reporter.state.now("running")
+        with _gpus(job, recipe, reporter) as gpus:
+            pipeline.run_stage(job.stage, recipe, reporter, gpus)
         if job.upload:
             _upload(job, recipe, job.upload, reporter)
 
 
+def _check(stage: str, recipe: Recipe, origin: Origin, reporter: ClusterReporter) -> None:
+    """Refuses in the first seconds, before anything is waited for, a recipe that cannot run.
+
+    Convert, the first stage, looks at the source, the reward and the model too. A model that is not there yet is left
+    to the stages that load it, and a source that is not there to convert itself.
+    """
+    refuse(recipe_problems(recipe), origin)
+    if stage == "convert":
+        found = model_problems(recipe)
+        wrong = [problem for problem in (*input_problems(recipe, download=False), *found) if not problem.absent]
+        refuse([*reward_problems(recipe), *wrong], origin)
+        for problem in found:
+            reporter.say(f"not checked yet: {problem.text}")
+
+
 @contextlib.contextmanager
-def _gpus(job: Job, recipe: Recipe, say: Callable[[Waiting], None]) -> Iterator[GpuRequest | None]:
+def _gpus(job: Job, recipe: Recipe, reporter: ClusterReporter) -> Iterator[pipeline.Gpus | None]:
+    """The stage's GPUs, which it asks for itself once its checks are done; withdrawn at the end."""
     demand = demand_of(job.stage, recipe)
     if demand is None or cluster_address() is None:
         yield None
         return
     request = GpuRequest(demand, recipe.device)
+
+    def acquire() -> None:
+        request.acquire(job.gpu_timeout, reporter.wait)
+        if reporter.state:
+            reporter.state.now("running")
+
     try:
-        request.acquire(job.gpu_timeout, say)
-        yield request
+        yield pipeline.Gpus(acquire, request.release)
     finally:
         request.release()
 

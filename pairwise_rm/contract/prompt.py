@@ -53,9 +53,16 @@ Reason step by step inside <think></think>, then give one verdict: A, B or tie. 
 <preference>A</preference>"""
 
 OUR_TAGS = (THINK_OPEN, THINK_CLOSE, VERDICT_OPEN, VERDICT_CLOSE)
-_NEEDED = {"query", "response_a", "response_b"}
-_KNOWN = {*_NEEDED, "rubric"}
+NEEDED = ("query", "response_a", "response_b")
+"""Variables that a template has to show."""
+_KNOWN = {*NEEDED, "rubric"}
 _ROLE_NAMES = {"user": "User", "assistant": "Assistant", "system": "System"}
+
+
+_RENDER_ERRORS = (
+    *(jinja2.TemplateError, TypeError, ValueError, AttributeError, LookupError, ArithmeticError, RecursionError),
+)
+"""What a template of somebody else's can raise while it renders."""
 
 
 class PairwiseComparisonTemplate:
@@ -82,7 +89,7 @@ class PairwiseComparisonTemplate:
             self._template = environment.from_string(source)
         except jinja2.TemplateSyntaxError as error:
             raise InputError(f"prompt.template: line {error.lineno}: {error.message}") from error
-        if missing := sorted(_NEEDED - names):
+        if missing := sorted(set(NEEDED) - names):
             raise InputError(f"prompt.template: never uses {', '.join(missing)}; a judge has to see them")
         if unknown := sorted(names - _KNOWN):
             raise InputError(f"prompt.template: unknown variable {unknown[0]!r}; known are {', '.join(sorted(_KNOWN))}")
@@ -98,10 +105,14 @@ class PairwiseComparisonTemplate:
         return type(self), (self.rubric, self.source, self.special_tokens)
 
     def _check_renders(self) -> None:
+        # Letters and no white space, so that filters which escape, indent or wrap leave them as they are.
+        probes = {name: f"PROBE{name.replace('_', '').upper()}" for name in sorted(_KNOWN)}
         try:
-            self._template.render(dict.fromkeys(_KNOWN, "x"))
-        except (jinja2.TemplateError, TypeError, ValueError, AttributeError, LookupError, ArithmeticError) as error:
-            raise InputError(f"prompt.template: cannot be rendered: {error}") from error
+            shown = self._template.render(probes).casefold()
+        except _RENDER_ERRORS as error:
+            raise InputError(f"prompt.template: cannot be rendered: {_first_line(error)}") from error
+        if hidden := [name for name in NEEDED if probes[name].casefold() not in shown]:
+            raise InputError(f"prompt.template: never shows {', '.join(hidden)}; a judge has to see them")
 
     def defuse(self, text: str) -> str:
         """The text with every marker escaped: `<think>` becomes `&lt;think>`, a heading line is escaped."""
@@ -158,22 +169,81 @@ def _break(marker: str) -> str:
     return "&lt;" + marker[1:] if marker.startswith("<") else f"{marker[0]}\\{marker[1:]}"
 
 
-def thinking_of(tokenizer: Any, chat_template_kwargs: Mapping[str, Any] | None = None) -> Thinking:
+def chat_prompt(
+    tokenizer: Any,
+    messages: Sequence[Message],
+    chat_template_kwargs: Mapping[str, Any] | None = None,
+    *,
+    add_generation_prompt: bool = True,
+) -> str:
+    """What the model's chat template makes of messages. Raises InputError, with one line, where it raises anything."""
+    return str(_applied(tokenizer, messages, chat_template_kwargs, add_generation_prompt, tokenize=False))
+
+
+def chat_tokens(
+    tokenizer: Any, messages: Sequence[Message], chat_template_kwargs: Mapping[str, Any] | None = None
+) -> list[int]:
+    """The token ids of `chat_prompt`, as rollout, training and evaluation see them. Raises InputError as it does."""
+    return list(_applied(tokenizer, messages, chat_template_kwargs, add_generation_prompt=True, tokenize=True))
+
+
+def _applied(
+    tokenizer: Any,
+    messages: Sequence[Message],
+    chat_template_kwargs: Mapping[str, Any] | None,
+    add_generation_prompt: bool,
+    tokenize: bool,
+) -> Any:
+    options = {"return_dict": False} if tokenize else {}
+    try:
+        return tokenizer.apply_chat_template(
+            list(messages),
+            add_generation_prompt=add_generation_prompt,
+            tokenize=tokenize,
+            **options,
+            **(chat_template_kwargs or {}),
+        )
+    except _RENDER_ERRORS as error:
+        name, reason = getattr(tokenizer, "name_or_path", "") or "the tokenizer", _first_line(error)
+        rest = [message for message in messages if message["role"] != "system"]
+        if rest == list(messages):
+            raise InputError(f"{name}: its chat template refuses a user message: {reason}") from error
+        # Where this raises too, the system message is not to blame.
+        _applied(tokenizer, rest, chat_template_kwargs, add_generation_prompt, tokenize)
+        raise InputError(
+            f"prompt.system: the chat template of {name} refuses a system message: {reason}; "
+            "set prompt.system to null, and say it in prompt.template"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def thinking_of(
+    tokenizer: Any, chat_template_kwargs: Mapping[str, Any] | None = None, system: str | None = None
+) -> Thinking:
     """Where the model's chat template puts the opening `<think>`, found by rendering it.
 
     Renders a generation prompt and looks at what follows the user's text: an unclosed `<think>` means the
     reasoning starts in the prompt, a closed pair that the template forbids reasoning, neither that the
-    model writes the tag itself.
+    model writes the tag itself. Raises InputError for a template that raises, or leaves out the user's text.
 
     Args:
         tokenizer: a transformers tokenizer with a chat template.
         chat_template_kwargs: what is passed to the template at training and evaluation, such as `enable_thinking`.
+        system: the system message before each prompt, if there is one; a template may refuse it.
     """
     probe = "?pairwise-rm-probe?"
-    text = tokenizer.apply_chat_template(
-        [{"role": "user", "content": probe}], add_generation_prompt=True, tokenize=False, **(chat_template_kwargs or {})
-    )
-    tail = text[text.rindex(probe) + len(probe) :]
+    messages: list[Message] = [{"role": "system", "content": system}] if system else []
+    text = chat_prompt(tokenizer, [*messages, {"role": "user", "content": probe}], chat_template_kwargs)
+    _, found, tail = text.rpartition(probe)
+    if not found:
+        name = getattr(tokenizer, "name_or_path", "") or "the tokenizer"
+        raise InputError(
+            f"{name}: its chat template changes or leaves out the user's text, which a judge has to see whole; "
+            "take a model for chat, or mend its chat template"
+        )
     if THINK_OPEN not in tail:
         return "response"
     return "closed" if THINK_CLOSE in tail[tail.rindex(THINK_OPEN) :] else "prompt"

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
-from pairwise_rm.contract.prompt import PairwiseComparisonTemplate
+from pairwise_rm.contract.prompt import PairwiseComparisonTemplate, chat_tokens
 from pairwise_rm.contract.rows import Message, Row
 
 TOO_LONG = "prompt_too_long"
@@ -82,10 +82,7 @@ class PromptFitter:
 
     def tokens(self, messages: Sequence[Message]) -> list[int]:
         """The prompt's token ids, as rollout, training and evaluation see them."""
-        ids = self.tokenizer.apply_chat_template(
-            messages, add_generation_prompt=True, tokenize=True, return_dict=False, **(self.chat_template_kwargs or {})
-        )
-        return list(ids)
+        return chat_tokens(self.tokenizer, messages, self.chat_template_kwargs)
 
     def fit(self, row: Row) -> Row | None:
         """The row, or one whose responses and, if it must be, query are cut so that the prompt fits; None if it cannot.

@@ -69,7 +69,7 @@ class PromptMaker:
             system=prompt.system,
             chat_template_kwargs=prompt.chat_template_kwargs,
         )
-        return cls(fitter, thinking_of(tokenizer, prompt.chat_template_kwargs))
+        return cls(fitter, thinking_of(tokenizer, prompt.chat_template_kwargs, prompt.system))
 
     def make(self, row: Row) -> Prompt:
         fitted = self.fitter.fit(row)

@@ -10,6 +10,7 @@ import difflib
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
@@ -26,6 +27,43 @@ Model = TypeVar("Model", bound=BaseModel)
 
 # Below these keys any name is accepted here: verl and the chat template check them.
 _OPEN = {("train", "verl"), ("prompt", "chat_template_kwargs")}
+# What pydantic calls the members of a union, such as `str | list[str]`, in the location of an error.
+_UNION_MEMBERS = ("str", "int", "float", "bool")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where the keys of a recipe stand: its file with the line of each key, and the overrides."""
+
+    path: Path
+    lines: dict[KeyPath, int]
+    overrides: Sequence[str] = ()
+
+    def place(self, *keys: str) -> str:
+        """`FILE:LINE` of the first of these dotted keys that is given, or the override that gives it.
+
+        A key that is left to its default has the line of its section, or none.
+        """
+        paths = [tuple(key.split(".")) for key in keys]
+        given = [path for path in paths if self._override(path) or path in self.lines]
+        return self.place_of((given or paths or [()])[0])
+
+    def place_of(self, where: KeyPath) -> str:
+        if override := self._override(where):
+            return f"override {override!r}"
+        while where:
+            if where in self.lines:
+                return f"{self.path}:{self.lines[where]}"
+            where = where[:-1]
+        return str(self.path)
+
+    def _override(self, where: KeyPath) -> str | None:
+        key = ".".join(map(str, where))
+        for override in self.overrides:
+            name = override.partition("=")[0]
+            if key and (key == name or key.startswith(f"{name}.") or name.startswith(f"{key}.")):
+                return override
+        return None
 
 
 def shipped_recipes() -> list[str]:
@@ -50,22 +88,34 @@ def find_recipe(name_or_path: str) -> Path:
 
 
 def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
-    """A checked recipe. Raises InputError that names file, line and full key path."""
+    """A recipe whose keys and types are right. Raises InputError that names file, line and full key path."""
+    return load_with_origin(name_or_path, overrides)[0]
+
+
+def load_with_origin(name_or_path: str, overrides: Sequence[str] = ()) -> tuple[Recipe, Origin]:
+    """As `load_recipe`, with the place of each key, for checks that are made later."""
     path = find_recipe(name_or_path)
     value, lines = read_yaml(path)
     if "dataset" in value and "model" not in value:
         raise InputError(f"{path}: a data config, not a recipe; `pairwise-rm convert --config {path}` reads it")
     apply_overrides(value, overrides, Recipe)
-    return _check(Recipe, value, lines, path, overrides)
+    origin = Origin(path, lines, overrides)
+    return _check(Recipe, value, origin), origin
 
 
 def load_data_config(path: Path, overrides: Sequence[str] = ()) -> DatasetConfig:
     """The RM-Gallery tutorial's `data_config.yaml`. Overrides start with `dataset.`"""
+    return load_data_config_with_origin(path, overrides)[0]
+
+
+def load_data_config_with_origin(path: Path, overrides: Sequence[str] = ()) -> tuple[DatasetConfig, Origin]:
+    """As `load_data_config`, with the place of each key."""
     value, lines = read_yaml(path)
     if "model" in value and "dataset" not in value:
         raise InputError(f"{path}: a recipe, not a data config; give it without --config")
     apply_overrides(value, overrides, DataConfigFile)
-    return _check(DataConfigFile, value, lines, path, overrides).dataset
+    origin = Origin(path, lines, overrides)
+    return _check(DataConfigFile, value, origin).dataset, origin
 
 
 def recipe_yaml(recipe: Recipe) -> str:
@@ -168,30 +218,14 @@ def _set(value: dict[str, Any], path: tuple[str, ...], item: Any, override: str)
 # ---- errors --------------------------------------------------------------------------------------
 
 
-def _check(
-    model: type[Model], value: dict[str, Any], lines: dict[KeyPath, int], path: Path, overrides: Sequence[str]
-) -> Model:
+def _check(model: type[Model], value: dict[str, Any], origin: Origin) -> Model:
     try:
         return model.model_validate(value)
     except ValidationError as error:
         problems = [_sentence(problem, model) for problem in error.errors()]
         where, text = problems[0]
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        key = ".".join(map(str, where))
-        for override in overrides:
-            name = override.partition("=")[0]
-            if key == name or key.startswith(f"{name}.") or name.startswith(f"{key}."):
-                raise InputError(f"override {override!r}: {text}{more}") from None
-        line = _line_of(where, lines)
-        raise InputError(f"{path}{f':{line}' if line else ''}: {text}{more}") from None
-
-
-def _line_of(where: KeyPath, lines: dict[KeyPath, int]) -> int | None:
-    while where:
-        if where in lines:
-            return lines[where]
-        where = where[:-1]
-    return None
+        raise InputError(f"{origin.place_of(where)}: {text}{more}") from None
 
 
 def _sentence(problem: Any, model: type[BaseModel]) -> tuple[KeyPath, str]:
@@ -207,7 +241,7 @@ def _sentence(problem: Any, model: type[BaseModel]) -> tuple[KeyPath, str]:
                 continue
             field = known.get(part)
             section = _section_of(field.annotation) if field else section
-        elif isinstance(part, str) and not str(part).replace("_", "").isalnum():
+        elif isinstance(part, str) and ((section is None and part in _UNION_MEMBERS) or not _is_key(part)):
             continue
         named.append(part)
     key = ".".join(map(str, named))
@@ -219,6 +253,10 @@ def _sentence(problem: Any, model: type[BaseModel]) -> tuple[KeyPath, str]:
     if kind == "value_error":
         return tuple(named), f"{key}: {text}" if key else text
     return tuple(named), f"{key}: expected {text}, got {_shown(problem['input'])}"
+
+
+def _is_key(part: str) -> bool:
+    return part.replace("_", "").isalnum()
 
 
 def _shown(value: Any) -> str:

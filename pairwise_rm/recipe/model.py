@@ -282,9 +282,13 @@ class PromptConfig(Section):
     both, and the middle of a query that is too long by itself; a cut pair is marked."""
 
 
+LoraRank = Literal[1, 8, 16, 32, 64, 128, 256, 320, 512]
+"""The ranks that vLLM has kernels for (`vllm.config.lora.MaxLoRARanks`); vLLM itself is too heavy to be asked here."""
+
+
 class LoraConfig(Section):
-    rank: int = Field(64, ge=1)
-    """Columns of the low-rank factors."""
+    rank: LoraRank = 64
+    """Columns of the low-rank factors; one of the ranks that vLLM lists."""
     alpha: int = Field(32, ge=1)
     """The adapter is scaled by alpha / rank."""
     target_modules: str | list[str] = "all-linear"

@@ -16,16 +16,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pairwise_rm.checks.files import reward_problems
+from pairwise_rm.checks.model import look_at_model
+from pairwise_rm.checks.problem import Problem, refuse
+from pairwise_rm.checks.recipe import shape_problems
 from pairwise_rm.contract.prompt import PairwiseComparisonTemplate, thinking_of
 from pairwise_rm.contract.prompt_fit import PromptFitter
 from pairwise_rm.contract.rows import is_without_rows, read_rows
-from pairwise_rm.contract.verdict import Thinking, extract_preference_from_response
+from pairwise_rm.contract.verdict import Thinking
 from pairwise_rm.errors import InputError, StageError
-from pairwise_rm.hf_model import check_base_model, is_hub_name, load_tokenizer, model_location
+from pairwise_rm.hf_model import model_location
 from pairwise_rm.ray_session import cluster_address, ray_session
 from pairwise_rm.recipe.model import Recipe
 from pairwise_rm.run_folder import RunFolder
-from pairwise_rm.train.reward_check import check_reward_function
 from pairwise_rm.train.verl_settings import storage_units
 
 GIB = 1 << 30
@@ -42,6 +45,7 @@ class Facts(NamedTuple):
     train_rows: int
     test_rows: int
     steps: int
+    warning: str | None = None
 
 
 def ray_cpus_needed(recipe: Recipe) -> int:
@@ -52,77 +56,49 @@ def ray_cpus_needed(recipe: Recipe) -> int:
 
 def preflight(recipe: Recipe, folder: RunFolder) -> Facts:
     """Raises InputError with one line for each failed check, StageError where a whole extra is not installed."""
-    _check_installed(recipe)
-    problems = [*_batch_problems(recipe), *_install_problems(recipe)]
-    facts = Facts("response", 0, 0, 0)  # until the model and the data are read
-    try:
-        check_reward_function(recipe)
-        check_base_model(recipe.model)
-        facts = _data_facts(recipe, folder)
-        problems += _model_problems(recipe)
-        problems += _room_problems(recipe, folder)
-    except InputError as error:
-        problems.append(str(error))
+    check_installed(recipe)
+    shape, looked = shape_problems(recipe), look_at_model(recipe)
+    problems = [*shape, *install_problems(recipe), *reward_problems(recipe), *looked.problems]
+    facts = Facts("response", 0, 0, 0)  # until the data are read
+    if looked.tokenizer and not any(problem.text.startswith("prompt.template") for problem in shape):
+        try:
+            facts = data_facts(recipe, folder, looked.tokenizer)
+            problems += room_problems(recipe, folder)
+        except InputError as error:
+            problems.append(Problem(str(error)))
     if facts.train_rows and facts.train_rows < recipe.train.batch_size:
         wanted = recipe.train.batch_size
-        problems.append(f"train.batch_size: {wanted} wanted, the file has {facts.train_rows} rows that fit")
-    if problems:
-        raise InputError("\n".join(problems))
+        problems.append(Problem(f"train.batch_size: {wanted} wanted, the file has {facts.train_rows} rows that fit"))
+    refuse(problems)
     return facts
 
 
-def _batch_problems(recipe: Recipe) -> Iterator[str]:
-    train = recipe.train
-    gpus = train.nodes * train.gpus_per_node
-    if train.batch_size % train.mini_batch_size:
-        mini = train.mini_batch_size
-        yield f"train.batch_size: must be a multiple of train.mini_batch_size {mini}, got {train.batch_size}"
-    for name in ("batch_size", "mini_batch_size"):
-        samples = getattr(train, name) * train.rollouts
-        if samples % gpus:
-            yield (
-                f"train.{name}: {getattr(train, name)} x {train.rollouts} rollouts = {samples} samples, "
-                f"must be a multiple of {gpus} GPUs"
-            )
-    a_gpu = train.mini_batch_size * train.rollouts // gpus
-    if a_gpu % train.micro_batch_size_per_gpu:
-        yield (
-            f"train.micro_batch_size_per_gpu: must divide the {a_gpu} samples that a GPU has of a mini-batch, "
-            f"got {train.micro_batch_size_per_gpu}"
-        )
-    total = train.batch_size * train.rollouts // gpus
-    log_prob = train.log_prob_micro_batch_size_per_gpu or train.micro_batch_size_per_gpu
-    if total % log_prob:
-        yield f"train.log_prob_micro_batch_size_per_gpu: must divide the {total} samples of a GPU, got {log_prob}"
-    if gpus % train.tensor_parallel:
-        yield f"train.tensor_parallel: {train.tensor_parallel} must divide the {gpus} GPUs (nodes x gpus_per_node)"
-
-
-def _check_installed(recipe: Recipe) -> None:
+def check_installed(recipe: Recipe) -> None:
+    """Raises StageError where training's packages are not installed."""
     wanted = ("verl", "vllm", "ray", "transfer_queue", "transformers")
     if missing := [module for module in wanted if importlib.util.find_spec(module) is None]:
         extra = "cpu" if recipe.device == "cpu" else "gpu"
         raise StageError(f"training needs {', '.join(missing)}, not installed here; pip install 'pairwise-rm[{extra}]'")
 
 
-def _install_problems(recipe: Recipe) -> Iterator[str]:
+def install_problems(recipe: Recipe) -> Iterator[Problem]:
+    """Packages and keys of services that the recipe needs in this environment."""
     if recipe.model.attention == "flash_attention_2" and importlib.util.find_spec("flash_attn") is None:
-        yield "model.attention: flash_attention_2 needs the package flash-attn, which is not installed; or set sdpa"
+        yield Problem(
+            "model.attention: flash_attention_2 needs the package flash-attn, which is not installed; or set sdpa"
+        )
     if recipe.model.lora and importlib.util.find_spec("peft") is None:
-        yield "model.lora: needs the package peft, which is not installed"
+        yield Problem("model.lora: needs the package peft, which is not installed")
     if "wandb" in recipe.train.loggers:
         offline = os.environ.get("WANDB_MODE") in ("offline", "disabled")
         if not offline and not os.environ.get("WANDB_API_KEY"):
-            yield "train.loggers: wandb needs WANDB_API_KEY (or WANDB_MODE=offline)"
+            yield Problem("train.loggers: wandb needs WANDB_API_KEY (or WANDB_MODE=offline)")
 
 
-def _data_facts(recipe: Recipe, folder: RunFolder) -> Facts:
-    model, prompt = recipe.model, recipe.prompt
-    tokenizer = load_tokenizer(
-        model_location(model.path), revision=model.revision, trust_remote_code=model.trust_remote_code
-    )
-    thinking = thinking_of(tokenizer, prompt.chat_template_kwargs)
-    _check_format_survives(tokenizer, thinking, model.path)
+def data_facts(recipe: Recipe, folder: RunFolder, tokenizer: Any) -> Facts:
+    """Reads the pairs and renders their prompts. Raises InputError where none can be trained on."""
+    prompt = recipe.prompt
+    thinking = thinking_of(tokenizer, prompt.chat_template_kwargs, prompt.system)
     template = PairwiseComparisonTemplate(prompt.rubric, prompt.template, tokenizer.all_special_tokens)
     fitter = PromptFitter(
         tokenizer, template, prompt.max_prompt_length, prompt.overlong, prompt.system, prompt.chat_template_kwargs
@@ -139,31 +115,17 @@ def _data_facts(recipe: Recipe, folder: RunFolder) -> Facts:
     if recipe.reward.weight_by_strength and (bare := sum(row["strength"] is None for row in train)):
         raise InputError(f"reward.weight_by_strength: {bare} of {len(train)} rows have no strength")
     in_data = recipe.train.epochs * (fitting // recipe.train.batch_size)
-    return Facts(thinking, fitting, len(test), min(recipe.train.steps or in_data, in_data))
+    return Facts(thinking, fitting, len(test), min(recipe.train.steps or in_data, in_data), _fewer(recipe, in_data))
 
 
-def _check_format_survives(tokenizer: Any, thinking: Thinking, path: str) -> None:
-    # verl decodes with skip_special_tokens: a tokenizer that counts <think> as special would lose every reward.
-    said = {"response": "<think>x</think><preference>A</preference>", "prompt": "x</think><preference>A</preference>"}
-    text = said.get(thinking, "<preference>A</preference>")
-    decoded = tokenizer.decode(tokenizer.encode(text, add_special_tokens=False), skip_special_tokens=True)
-    if not extract_preference_from_response(decoded, thinking).valid:
-        raise InputError(f"{path}: its tokenizer turns {text!r} into {decoded!r}; the judge's format must survive it")
-
-
-def _model_problems(recipe: Recipe) -> Iterator[str]:
-    if is_hub_name(recipe.model.path):
-        return
-    config = json.loads((Path(model_location(recipe.model.path)) / "config.json").read_text())
-    config = config.get("text_config", config)
-    parallel = recipe.train.tensor_parallel
-    heads = config.get("num_attention_heads")
-    if heads and heads % parallel:
-        yield f"train.tensor_parallel: {parallel} must divide the model's {heads} attention heads"
-    window = config.get("max_position_embeddings")
-    wanted = recipe.prompt.max_prompt_length + recipe.prompt.max_response_length
-    if window and wanted > window:
-        yield f"prompt: {wanted} tokens of prompt and response wanted, the model has {window} positions"
+def _fewer(recipe: Recipe, in_data: int) -> str | None:
+    wanted = recipe.train.steps
+    if not wanted or wanted <= in_data:
+        return None
+    return (
+        f"train.steps: {wanted} wanted, and {recipe.train.epochs} epochs of the data give {in_data}; "
+        f"training ends after step {in_data}, unless train.epochs is raised"
+    )
 
 
 def parameter_count(path: Path) -> int:
@@ -176,7 +138,8 @@ def parameter_count(path: Path) -> int:
     return total
 
 
-def _room_problems(recipe: Recipe, folder: RunFolder) -> Iterator[str]:
+def room_problems(recipe: Recipe, folder: RunFolder) -> Iterator[Problem]:
+    """Disk and memory of this machine."""
     path = Path(model_location(recipe.model.path))
     weights = parameter_count(path) if path.is_dir() else 0
     trained = weights if not recipe.model.lora else weights // 10
@@ -186,14 +149,14 @@ def _room_problems(recipe: Recipe, folder: RunFolder) -> Iterator[str]:
     wanted = trained * _CHECKPOINT_BYTES * (recipe.train.keep_checkpoints + 1)
     free = shutil.disk_usage(there).free
     if wanted > free:
-        yield (
+        yield Problem(
             f"{folder.root}: {wanted / GIB:.1f} GiB wanted for {recipe.train.keep_checkpoints + 1} checkpoints, "
             f"{free / GIB:.1f} GiB free"
         )
     if recipe.device == "cpu" and not cluster_address():
         wanted, available = _CPU_RUN_BASE + weights * _CPU_RUN_BYTES, _available_memory()
         if available is not None and wanted > available:
-            yield (
+            yield Problem(
                 f"memory: about {wanted / GIB:.1f} GiB wanted for a run on this CPU, "
                 f"{available / GIB:.1f} GiB available"
             )

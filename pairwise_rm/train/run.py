@@ -11,6 +11,7 @@ import json
 import os
 import platform
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -110,13 +111,22 @@ def dry_run(recipe: Recipe) -> tuple[list[str], bool]:
     return as_overrides(found, OmegaConf.to_container(tree, resolve=False)), True
 
 
-def train(recipe: Recipe, *, fresh: bool = False, watch: Watch | None = None) -> Trained:
+def train(
+    recipe: Recipe,
+    *,
+    fresh: bool = False,
+    watch: Watch | None = None,
+    warn: Callable[[str], None] | None = None,
+    acquire: Callable[[], None] | None = None,
+) -> Trained:
     """Trains, or goes on training, and returns the newest checkpoint.
 
     Args:
         recipe: the resolved recipe.
         fresh: throw away an earlier run of this folder.
         watch: called with each new step's metrics and with what the driver is doing.
+        warn: called with a line about what is allowed and hardly meant.
+        acquire: called once everything was checked that needs no GPU, and there is something to train; waits for GPUs.
 
     Raises InputError when preflight fails or the folder holds another run, StageError when training fails.
     """
@@ -127,6 +137,11 @@ def train(recipe: Recipe, *, fresh: bool = False, watch: Watch | None = None) ->
     facts = preflight(recipe, folder)
     if start and step >= facts.steps:
         return Trained(start, step, step, skipped=True)
+    if facts.warning and warn:
+        warn(facts.warning)
+    resolve_keys(recipe)
+    if acquire:
+        acquire()
     check_cluster(recipe)
     found = [*resolve(recipe, folder, facts), *_resume(start), *_local_ray(recipe)]
     _check_with_verl(found)

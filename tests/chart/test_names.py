@@ -49,26 +49,27 @@ def changed(base: Values, settings: dict[str, Any]) -> tuple[set[str], bool, boo
 
 # ---- the recipe ----------------------------------------------------------------------------------
 
+# Convert checks what training will need, so a change of that runs it again; it finds its pairs in the same folder.
 RECIPE = [
     # what is changed, in which recipe; stages that run again; another run folder; another data folder
     (QWEN, "evaluate.bootstrap", 500, {"evaluate"}, False, False),
     (QWEN, "evaluate.limit", 10, {"evaluate"}, False, False),
     (QWEN, "export.dtype", "float32", {"export"}, False, False),
-    (QWEN, "train.learning_rate", 0.00002, LATER, True, False),
-    (QWEN, "train.steps", 7, LATER, False, False),
-    (QWEN, "train.save_every", 5, LATER, False, False),
-    (QWEN, "train.verl", {"actor": {"clip": 1}}, LATER, True, False),
-    (QWEN, "prompt.max_prompt_length", 2048, LATER, True, False),
-    (QWEN, "reward.tie_credit", 0.5, LATER, True, False),
-    (QWEN, "model.path", "Qwen/Qwen3-8B", LATER, True, False),
-    (QWEN, "seed", 2, LATER, True, False),
+    (QWEN, "train.learning_rate", 0.00002, ALL, True, False),
+    (QWEN, "train.steps", 7, ALL, False, False),
+    (QWEN, "train.save_every", 5, ALL, False, False),
+    (QWEN, "train.verl", {"actor": {"clip": 1}}, ALL, True, False),
+    (QWEN, "prompt.max_prompt_length", 2048, ALL, True, False),
+    (QWEN, "reward.tie_credit", 0.5, ALL, True, False),
+    (QWEN, "model.path", "Qwen/Qwen3-8B", ALL, True, False),
+    (QWEN, "seed", 2, ALL, True, False),
     (QWEN, "data.configs.limit", 100, ALL, True, True),
     (QWEN, "data.export.split_seed", 7, ALL, True, True),
     (QWEN, "description", "another", NONE, False, False),
     (QWEN, "name", "mine", ALL, True, True),
     # Pairs that are made with the model go with it.
     (SMOKE, "seed", 2, ALL, True, True),
-    (SMOKE, "train.learning_rate", 0.001, LATER, True, False),
+    (SMOKE, "train.learning_rate", 0.001, ALL, True, False),
 ]
 
 
@@ -130,7 +131,7 @@ def test_another_value_runs_just_the_stages_that_it_changes_and_in_the_same_fold
     ("key", "setting", "stages"),
     [
         ("evaluate.bootstrap", 500, {"evaluate"}),
-        ("train.learning_rate", 0.00002, LATER),
+        ("train.learning_rate", 0.00002, ALL),
         ("data.configs.limit", 100, ALL),
     ],
 )

@@ -1,8 +1,8 @@
 """The chart refuses what the package refuses: one table, held to both.
 
-The package checks a recipe when it is loaded and, in its preflight, when training starts; in a cluster that is after
-the pairs are converted and GPUs were waited for. The chart says the same before anything is made, in Helm's templates,
-which cannot call the package. Where only one of them can refuse, the table says why.
+The package checks a recipe when it is loaded, in the first seconds of each stage and, in its preflight, when training
+starts, before it asks for GPUs. The chart says the same before anything is made, in Helm's templates, which cannot call
+the package. Where only one of them can refuse, the table says why.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from pairwise_rm.checks import model as model_checks
+from pairwise_rm.checks import recipe as recipe_checks
 from pairwise_rm.errors import InputError
 from pairwise_rm.recipe import model as recipe_model
 from pairwise_rm.recipe.load import flatten, load_recipe
@@ -122,6 +124,46 @@ ROWS: dict[str, Row] = {
         "recipe data.configs.test_path: only `split: official` reads it; name all files in configs.path",
         "configs.test_path: only `split: official` reads it; name all files in configs.path",
     ),
+    # ---- the source
+    "a file without a path": Row(
+        recipe(data__configs={"type": "local"}),
+        'recipe data.configs.path: "" is relative; give a path below /mnt/data',
+        "data.configs.path: missing, which `type: local` needs",
+    ),
+    "a converter without a data set of its own": Row(
+        recipe(data__configs__source="generic_pairwise"),
+        None,
+        "data.configs.repo: missing, the converter generic_pairwise has no hub dataset of its own",
+        IN_CONVERT,
+    ),
+    "a file of a hub": Row(
+        recipe(data__configs={"type": "local", "path": "/mnt/data/p.jsonl", "repo": "a/b"}),
+        None,
+        "data.configs.repo: only a source of `type: huggingface` has one",
+        IN_CONVERT,
+    ),
+    "an unknown converter": Row(
+        recipe(data__configs__source="helpsteer9"),
+        "at '/recipe/overrides/data/configs/source': value must be one of",
+        "data.configs.source: 'helpsteer9' is no known converter",
+    ),
+    # ---- the prompt
+    "a template without a response": Row(
+        recipe(prompt__template="{{ query }} {{ response_a }}"),
+        "'{{ query }} {{ response_a }}' does not match pattern 'response_b'",
+        "prompt.template: never uses response_b; a judge has to see them",
+    ),
+    "an argument of the chat template that is not free": Row(
+        recipe(prompt__chat_template_kwargs={"tokenize": False}),
+        None,
+        "prompt.chat_template_kwargs.tokenize: is set by the code that renders the prompt",
+        IN_CONVERT,
+    ),
+    "a rank that vLLM does not have": Row(
+        recipe(model__lora={"rank": 1024}),
+        "at '/recipe/overrides/model/lora",
+        "model.lora.rank: expected 1, 8, 16, 32, 64, 128, 256, 320 or 512, got 1024",
+    ),
     # ---- W&B
     "W&B without a key": Row(
         recipe(train__loggers=["wandb"]),
@@ -216,6 +258,10 @@ NOT_OF_VALUES = {
     "prompt.max_prompt_length: none of the ": "the pairs, which are not converted yet",
     "reward.weight_by_strength: ": "the pairs, which are not converted yet",
     "; the judge's format must survive it": "the model's tokenizer",
+    "model.path: ": "the model's tokenizer and chat template",
+    "prompt.system: the chat template": "the model's chat template",
+    "tokens, the prompt around an empty pair": "the model's tokenizer",
+    "tokens, the shortest verdict": "the model's tokenizer",
     "attention heads": "the model's config.json",
     "tokens of prompt and response wanted": "the model's config.json",
     "checkpoints, ": "the free space of the volume",
@@ -281,6 +327,7 @@ def said_by_package(row: Row, folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
         loaded = load_recipe(RECIPE, [f"{key}={json.dumps(setting)}" for key, setting in given.items()])
     except InputError as error:
         return str(error)
+    said += [problem.text for problem in recipe_checks.source_problems(loaded.data)]
     for check in (lambda: checks.preflight(loaded, RunFolder.of(loaded)), lambda: checks.check_cluster(loaded)):
         try:
             check()
@@ -300,13 +347,16 @@ def test_the_package_says_what_the_table_has(row: Row, tmp_path: Path, monkeypat
         assert row.package in said
 
 
+SAYING = ("InputError", "StageError", "ValueError", "Problem", "append")
+
+
 def written() -> Iterator[str]:
     """Every sentence of the recipe's validators and of preflight, as a pattern of what is said."""
-    for module in (recipe_model, checks):
+    for module in (recipe_model, recipe_checks, model_checks, checks):
         for node in ast.walk(ast.parse(inspect.getsource(module))):
             if isinstance(node, ast.Yield):
                 yield from _pattern(node.value)
-            elif isinstance(node, ast.Call) and _called(node) in ("InputError", "StageError", "ValueError", "append"):
+            elif isinstance(node, ast.Call) and _called(node) in SAYING:
                 yield from _pattern(node.args[0])
 
 

@@ -16,7 +16,7 @@ from tests.chart.renderings import for_recipe
 
 OF_TRAINING = {"name", "device", "seed", "output_dir", "model", "data", "prompt", "train", "reward"}
 SECTIONS = {
-    "convert": {"name", "model", "data"},
+    "convert": OF_TRAINING - {"output_dir"},
     "train": OF_TRAINING,
     "evaluate": OF_TRAINING | {"evaluate"},
     "export": OF_TRAINING | {"export"},
@@ -49,7 +49,7 @@ def holds_to(content: str, stage: str, recipe: Recipe) -> None:
     found = loaded(content)
     for section in SECTIONS[stage] - {"name", "model", "data", "output_dir"}:
         assert getattr(found, section) == getattr(recipe, section), section
-    if recipe.model.make is None and stage != "convert":
+    if recipe.model.make is None:
         assert found.model == recipe.model
     there, given = (part.data.model_dump() for part in (found, recipe))
     assert there["export"].pop("output_dir").startswith("/mnt/data/judge/")
@@ -64,11 +64,8 @@ def test_each_stage_of_a_shipped_recipe_gets_the_sections_that_shape_it_and_no_o
     values = for_recipe(name)
     path = values["recipe"]["overrides"].get("data", {}).get("configs", {}).get("path")
     recipe = wanted(name, {"data.configs.path": path} if path else {})
-    sections = dict(SECTIONS)
-    if recipe.model.make:
-        sections["convert"] = sections["convert"] | {"seed"}
     for stage, content in files(values).items():
-        assert set(yaml.safe_load(content)) == sections[stage]
+        assert set(yaml.safe_load(content)) == SECTIONS[stage]
         holds_to(content, stage, recipe)
 
 
@@ -111,7 +108,11 @@ INLINE: dict[str, Values] = {
         "name": "mine",
         "model": {"path": "Qwen/Qwen3-4B"},
         "data": {"configs": {"type": "huggingface"}},
-        "prompt": {"rubric": "a: 'b'\n\n  {{ c }}\ttab # no comment \u2028 end\n", "system": "null", "template": "on"},
+        "prompt": {
+            "rubric": "a: 'b'\n\n  {{ c }}\ttab # no comment \u2028 end\n",
+            "system": "null",
+            "template": "on: {{ query }} #{{ response_a }}'{{ response_b }}",
+        },
     },
 }
 

@@ -131,7 +131,7 @@ def test_a_hub_out_of_reach_is_one_line_at_once(tmp_path: Path) -> None:
         check=False,
     )
     assert done.stderr.splitlines()[-1].startswith(
-        "pairwise_rm.errors.InputError: nobody/nothing: no such local folder"
+        "pairwise_rm.hf_model.HubOutOfReach: nobody/nothing: no such local folder"
     )
     assert "Retrying" not in done.stderr
 

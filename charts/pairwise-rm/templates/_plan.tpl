@@ -1,6 +1,6 @@
 {{/*
 What runs: the merged recipe, cut into one file for each stage, so that a change touches only the stages that it
-shapes. A stage's digest is the SHA-256 of its file; folders and RayJobs are named by such hashes.
+shapes. Convert checks what training needs, so it runs again, and finds its pairs. A stage's digest is the SHA-256 of its file; folders and RayJobs are named by such hashes.
 */}}
 
 {{/*
@@ -129,8 +129,9 @@ Input: the root context.
 {{- $_ := set $recipe.data.export "output_dir" $dataFolder -}}
 {{- $_ := set $recipe "output_dir" $runFolder -}}
 {{- $train := pick $recipe "name" "device" "seed" "output_dir" "model" "data" "prompt" "train" "reward" -}}
+{{- /* Convert checks, without a GPU, what training will need; it writes nothing into the run folder. */ -}}
 {{- $files := dict
-      "convert" $convert
+      "convert" (omit $train "output_dir")
       "train" $train
       "evaluate" (merge (pick $recipe "evaluate") $train)
       "export" (merge (pick $recipe "export") $train) -}}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import signal
@@ -16,14 +17,16 @@ import pytest
 
 from pairwise_rm.atomic_io import write_json
 from pairwise_rm.cluster import input_wait
-from pairwise_rm.cluster.gpu_request import Demand, demand_of
+from pairwise_rm.cluster.gpu_request import Demand, GpuRequest, demand_of
 from pairwise_rm.cluster.input_wait import EarlierStage, await_stage
 from pairwise_rm.cluster.recipe_mount import await_recipe
+from pairwise_rm.cluster.run import Job, run_job
 from pairwise_rm.cluster.state_file import LOST_SECONDS, StageState, StateWriter, read_state, state_file
 from pairwise_rm.cluster.upload import check_target, upload
 from pairwise_rm.errors import InputError, StageError
 from pairwise_rm.progress import Line, Step, Waiting
 from pairwise_rm.recipe.load import digest_of, load_recipe, recipe_yaml
+from tests.bad_recipes import write_files
 from tests.unit.conftest import MakeRecipe
 
 
@@ -413,6 +416,69 @@ def test_a_stage_that_is_stopped_says_so_in_its_state(convert_recipe: Path, tmp_
     state = read_state(path)
     assert state is not None
     assert (state.state, state.error) == ("failed", "stopped before it was done")
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[Demand]:
+    """The seam: a Ray cluster whose GPUs never come; holds what was asked for."""
+    found: list[Demand] = []
+
+    def acquire(self: GpuRequest, timeout: float, say: Callable[[Waiting], None]) -> None:
+        found.append(self.demand)
+        raise StageError("no GPUs")
+
+    monkeypatch.setenv("RAY_ADDRESS", "ray://nowhere")
+    monkeypatch.setattr(GpuRequest, "acquire", acquire)
+    return found
+
+
+@pytest.mark.parametrize("name", ["train", "evaluate"])
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda folder: (folder / "data" / "preference_test.parquet").write_text("x"), "not a readable parquet"),
+        (lambda folder: (folder / "model" / "config.json").unlink(), "no config.json"),
+        (lambda folder: (folder / "model" / "chat_template.jinja").write_text("Hello"), "leaves out the user's text"),
+        (None, "no GPUs"),
+    ],
+)
+def test_a_stage_asks_for_gpus_only_when_all_is_checked_that_needs_none(
+    convert_recipe: Path,
+    tmp_path: Path,
+    asked: list[Demand],
+    name: str,
+    spoil: Callable[[Path], object] | None,
+    words: str,
+) -> None:
+    for package in ("transformers", "pyarrow", "verl", "vllm"):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"needs {package}")
+    write_files(tmp_path)
+    text = convert_recipe.read_text().replace("batch_size: 4", "batch_size: 2")
+    convert_recipe.write_text(text)
+    run_job(Job("convert", convert_recipe, None, None, 1, 1, None), lambda line: None)
+    if spoil is None:
+        with pytest.raises(StageError, match=words):
+            run_job(Job(name, convert_recipe, None, None, 1, 1, None), lambda line: None)
+        assert len(asked) == 1
+        return
+    spoil(tmp_path)
+    with pytest.raises(InputError, match=words):
+        run_job(Job(name, convert_recipe, None, None, 1, 1, None), lambda line: None)
+    assert asked == []
+
+
+def test_a_stage_refuses_its_recipe_before_it_waits_for_the_stage_before_it(
+    convert_recipe: Path, tmp_path: Path
+) -> None:
+    written: list[str] = []
+    convert_recipe.write_text(convert_recipe.read_text().replace("batch_size: 4", "batch_size: 5"))
+    with pytest.raises(InputError, match=r"convert\.yaml:\d+: train\.batch_size: must be a multiple of"):
+        run_job(Job("train", convert_recipe, None, "convert", 600, 1, None), written.append)
+    assert not any("waiting for" in line for line in written)
+    state = read_state(tmp_path / "run" / "stages" / "train.json")
+    assert state is not None
+    assert state.state == "failed"
 
 
 def test_an_unknown_stage_is_refused() -> None:

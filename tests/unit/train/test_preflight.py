@@ -51,6 +51,7 @@ def ready(
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     # The machine that runs the tests is no part of them.
     monkeypatch.setattr(checks, "_available_memory", lambda: 64 << 30)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Disk(1 << 40, 0, 1 << 40))
     folder = RunFolder.of(make_recipe())
     write_rows(folder.train_file, make_rows(4))
     write_rows(folder.test_file, make_rows(1))
@@ -74,6 +75,15 @@ def test_steps_may_be_fewer_than_the_epochs_have_and_are_never_more(
 ) -> None:
     recipe = ready(train={"epochs": epochs, "steps": steps})
     assert preflight(recipe, RunFolder.of(recipe)).steps == done
+
+
+def test_steps_that_the_data_do_not_give_are_a_warning_with_both_numbers(ready: MakeRecipe) -> None:
+    recipe = ready(train={"epochs": 3, "steps": 50})
+    warning = preflight(recipe, RunFolder.of(recipe)).warning
+    assert warning is not None
+    assert warning.startswith("train.steps: 50 wanted, and 3 epochs of the data give 6; training ends after step 6")
+    enough = ready(train={"epochs": 3, "steps": 6})
+    assert preflight(enough, RunFolder.of(enough)).warning is None
 
 
 def test_a_batch_may_be_all_rows_that_fit(ready: MakeRecipe) -> None:
