@@ -30,8 +30,9 @@ def files_problems(recipe: Recipe, *, download: bool) -> list[Problem]:
 def input_problems(recipe: Recipe, download: bool) -> Iterator[Problem]:
     """Those of `data`: the source, or pairs that are given instead."""
     if recipe.data.files:
-        yield from _parquet_problems(Path(recipe.data.files.train), "data.files.train: ")
-        yield from _parquet_problems(Path(recipe.data.files.test), "data.files.test: ")
+        folder = RunFolder.of(recipe)
+        yield from _parquet_problems(folder.train_file, "data.files.train: ")
+        yield from _parquet_problems(folder.test_file, "data.files.test: ")
     elif made_with_the_model(recipe.data, recipe) and not Path(recipe.model.path).expanduser().exists():
         yield Problem(f"data.configs.path: {recipe.data.configs.path} is made with the model, by convert", absent=True)
     else:
