@@ -28,7 +28,8 @@ def convert(
         typer.Option(
             "--sniff",
             metavar="FILE",
-            help="Name the source that fits a file's rows, or print a mapping to complete; converts nothing.",
+            help="Name the source that fits the rows of a file, folder or quoted pattern, or print a mapping to "
+            "complete; converts nothing.",
         ),
     ] = None,
 ) -> None:

@@ -15,7 +15,9 @@ def evaluate(
     overrides: Overrides = None,
     model: Annotated[
         list[str] | None,
-        typer.Option("--model", help="A model folder or hub name; given twice, both are compared on the same pairs."),
+        typer.Option(
+            "--model", help="A model folder or hub name instead of the run's; given twice, both are compared."
+        ),
     ] = None,
     data: Annotated[
         Path | None, typer.Option("--data", help="Pairs, or raw rows; default: the run's preference_test.parquet.")
@@ -29,7 +31,7 @@ def evaluate(
         bool, typer.Option("--replace", help="Overwrite an evaluation that had another configuration.")
     ] = False,
 ) -> None:
-    """Evaluate the base model and, once there is a checkpoint, the trained one against it."""
+    """Evaluate the base model and, once there is a checkpoint, the trained one; or any model with --model."""
     from pairwise_rm import pipeline
     from pairwise_rm.cli.console import ConsoleReporter
     from pairwise_rm.recipe.load import load_recipe

@@ -18,7 +18,10 @@ def validate(
     ] = None,
     overrides: Overrides = None,
     files: Annotated[
-        bool, typer.Option("--files", help="Check the source file and converted pairs too; a hub's file is downloaded.")
+        bool,
+        typer.Option(
+            "--files", help="Check the source's first rows, pairs and reward.function too; downloads a hub's file."
+        ),
     ] = False,
     model: Annotated[
         bool, typer.Option("--model", help="Check the model's config, tokenizer and chat template too.")

@@ -45,7 +45,7 @@ class Splitter:
             return "test"
         if self._ratio is None:
             if official is None:
-                message = "split: missing, which `split: official` needs; split_ratio does without"
+                message = "split: missing, which `split: official` needs; or set test_path, or split_ratio"
                 raise RowError("missing_field", message)
             if isinstance(official, RowError):
                 raise official

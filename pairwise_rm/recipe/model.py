@@ -205,7 +205,8 @@ class OutputConfig(Section):
     preserve_structure: bool = True
     """Accepted for compatibility with the RM-Gallery tutorial; the columns are always the row contract."""
     split: Literal["official", "test"] | None = None
-    """`official`: the source's own train and val rows become the train and test files. `test`: all are held out."""
+    """`official`: the source's own split, by file with `test_path`, else by row; null without `split_ratio` means the
+    same. `test`: all are held out."""
     split_ratio: SplitRatio | None = None
     """The RM-Gallery tutorial's random split, by prompt: no prompt is on both sides."""
     split_seed: int = 42

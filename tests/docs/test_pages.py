@@ -123,7 +123,7 @@ def test_the_table_of_platforms_is_what_the_chart_renders() -> None:
 
 
 def test_the_mapping_of_pairs_converts_the_row_below_it(tmp_path: Path) -> None:
-    config, of_files = blocks(DOCS / "pairs.md", "yaml")
+    config, of_files, _values = blocks(DOCS / "pairs.md", "yaml")
     path = tmp_path / "data_config.yaml"
     path.write_text(of_files)
     assert load_data_config(path).configs.test_path == "data/test-*.parquet"
@@ -133,6 +133,11 @@ def test_the_mapping_of_pairs_converts_the_row_below_it(tmp_path: Path) -> None:
     converted = converters.get_converter(configs.source, configs.fields).convert(json.loads(row))
     assert isinstance(converted, converters.Converted)
     assert (converted.pair.preferred, converted.pair.subset, converted.pair.source_id) == ("A", "stem", "7")
+
+
+def test_the_values_of_pairs_render() -> None:
+    _config, _of_files, values = blocks(DOCS / "pairs.md", "yaml")
+    assert "RayJob" in rendered([CHART / "values-a100-1x.yaml"], yaml.safe_load(values))
 
 
 def test_the_table_of_pairs_has_every_source_with_an_example_that_converts() -> None:
