@@ -20,7 +20,7 @@ def validate(
     files: Annotated[
         bool,
         typer.Option(
-            "--files", help="Check the source's first rows, pairs and reward.function too; downloads a hub's file."
+            "--files", help="Check source files, converted pairs and reward.function too; downloads a hub's file."
         ),
     ] = False,
     model: Annotated[
