@@ -42,7 +42,10 @@ class Converted(NamedTuple):
 
 
 class SeveralPairs(NamedTuple):
-    """The pairs of a row that holds several; `left_out`: how many more it has that a limit left out."""
+    """The pairs of a row that holds several, or none of whose answers is worse than another.
+
+    `left_out`: how many more it has that a limit left out.
+    """
 
     pairs: list[Converted]
     left_out: int = 0

@@ -15,7 +15,7 @@ optional    `subset` (text or an integer), `split` (train, or val, validation, t
             `question_id` or `idx`
 
 Several texts in `chosen` and `rejected` are several pairs; a list of ranked answers (a mapping's `answers`) is one pair
-of the best with each worse one.
+of the best with each worse one, and none where no answer is worse.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ class _Response(NamedTuple):
 
 
 def generic_pairs(row: Mapping[str, Any], names: Names, source: str, most: int | None = None) -> tuple[list[Pair], int]:
-    """The row's pairs, at most `most`, and how many more it has; several only where it holds lists of answers.
+    """The row's pairs, at most `most`, and how many more it has; several, or none, only where it holds lists.
 
     Raises RowError for absent fields, labels that contradict each other, and responses to different prompts.
     """
@@ -199,7 +199,7 @@ def _last_turn(key: str, turns: list[Message]) -> _Response:
 
 
 def _ranked(row: Mapping[str, Any], answers: Answers) -> tuple[str, list[str]]:
-    """The text of the best answer, and those of the worse ones from the worst on."""
+    """The text of the best answer (empty where there is none), and those of the worse ones from the worst on."""
     key, held = answers.key, row.get(answers.key)
     if not isinstance(held, list):
         raise fields.wrong_type(key, held, "a list of answers") if key in row else fields.missing(key)
@@ -211,11 +211,10 @@ def _ranked(row: Mapping[str, Any], answers: Answers) -> tuple[str, list[str]]:
         text = fields.text_at(f"{where}.{answers.text}", fields.value_at(answer, answers.text))
         order = _number(f"{where}.{answers.order}", fields.value_at(answer, answers.order))
         ranked.append((order if answers.is_rank else -order, text))
+    if not ranked:
+        return "", []
     ranked.sort(key=lambda item: item[0])
-    worse = [text for order, text in ranked if order > ranked[0][0]]
-    if not worse:
-        raise RowError("no_worse_answer", f"{key}: none of the {len(held)} answers is worse than the best one")
-    return ranked[0][1], worse[::-1]
+    return ranked[0][1], [text for order, text in ranked if order > ranked[0][0]][::-1]
 
 
 def _number(where: str, value: Any) -> float:
