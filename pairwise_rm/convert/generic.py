@@ -53,13 +53,14 @@ class Names(NamedTuple):
     """Under which keys a row has its parts; None where it has no such part.
 
     `responses` None: see `answers`. `decided`: the first response is the preferred one. `labels`: what each value of
-    `preferred` means. `beside`: the prompt once more, as a list of turns. `required`: the optional parts that a row
-    must have, if only as null.
+    `preferred` means. `labelled` False: the label is not looked at, and a tie stands for it. `beside`: the prompt once
+    more, as a list of turns. `required`: the optional parts that a row must have, if only as null.
     """
 
     prompt: str | None
     responses: tuple[str, str] | None
     decided: bool = False
+    labelled: bool = True
     answers: Answers | None = None
     beside: str | None = None
     system: str | None = None
@@ -92,6 +93,11 @@ class Names(NamedTuple):
             ids=fields.ID_FIELDS if mapping.id is None else (mapping.id,),
             required=[key for key in (mapping.strength, mapping.subset, mapping.id) if key is not None and strict],
         )
+
+    def unlabelled(self) -> Names:
+        """The same for rows that are to be judged, whose label need not be there. A rank or score is still needed."""
+        required = [key for key in self.required if key != self.strength]
+        return self._replace(labelled=False, preferred=None, preference_strength=None, strength=None, required=required)
 
     def fit(self, row: Mapping[str, Any]) -> bool:
         """Whether a row has everything that every pair must have."""
@@ -162,7 +168,7 @@ def generic_pairs(row: Mapping[str, Any], names: Names, source: str, most: int |
     sides = _responses(row, first), _responses(row, second)
     if not names.decided and max(map(len, sides)) > 1:
         raise RowError("wrong_type", f"{first} and {second}: several texts, expected one each beside a label")
-    preferred, strength = _decided_label(row, names) if names.decided else _label(row, names)
+    preferred, strength = _label(row, names)
     together = [(one, other) for one in sides[0] for other in sides[1]]
     pairs = [
         Pair(_prompt(row, names, *both), (both[0].text, both[1].text), preferred, strength, source, subset, source_id)
@@ -325,6 +331,10 @@ def _decided_label(row: Mapping[str, Any], names: Names) -> tuple[Preference, in
 
 
 def _label(row: Mapping[str, Any], names: Names) -> tuple[Preference, int | None]:
+    if not names.labelled:
+        return "tie", 0
+    if names.decided:
+        return _decided_label(row, names)
     key, signed_key = names.preferred, names.preference_strength
     if key is None:
         assert signed_key is not None
