@@ -38,6 +38,7 @@ FIELDS = fields.OPTIONAL | {"prompt", "messages", "preferred", "strength", "pref
 )
 """All that the generic converter reads under its own names."""
 _LABELS: dict[str, Preference] = {"A": "A", "B": "B", "tie": "tie"}
+_WORDS = (str, int, float)
 
 
 class Answers(NamedTuple):
@@ -165,11 +166,16 @@ def generic_pairs(row: Mapping[str, Any], names: Names, source: str, most: int |
         return pairs, len(worse) - len(pairs)
     assert names.responses is not None
     first, second = names.responses
-    sides = _responses(row, first), _responses(row, second)
-    if not names.decided and max(map(len, sides)) > 1:
+    ones, others = _responses(row, first), _responses(row, second)
+    several = len(ones) > 1 or len(others) > 1
+    if several and not names.decided:
         raise RowError("wrong_type", f"{first} and {second}: several texts, expected one each beside a label")
     preferred, strength = _label(row, names)
-    together = [(one, other) for one in sides[0] for other in sides[1]]
+    if not several:  # nearly every row, which is spared the lists below
+        one, other = ones[0], others[0]
+        messages = _prompt(row, names, one, other)
+        return [Pair(messages, (one.text, other.text), preferred, strength, source, subset, source_id)], 0
+    together = [(one, other) for one in ones for other in others]
     pairs = [
         Pair(_prompt(row, names, *both), (both[0].text, both[1].text), preferred, strength, source, subset, source_id)
         for both in together[:most]
@@ -182,10 +188,12 @@ def generic_pairs(row: Mapping[str, Any], names: Names, source: str, most: int |
 
 def _responses(row: Mapping[str, Any], key: str) -> list[_Response]:
     value = row.get(key)
+    if isinstance(value, str):
+        return [_response(key, fields.checked(key, value))]
     if isinstance(value, dict):
         return [_last_turn(key, fields.turns_of(key, [value]))]
     if not isinstance(value, list):
-        return [_response(key, fields.text(row, key))]
+        raise fields.not_text(row, key)
     if value and all(isinstance(item, str) for item in value):
         return [
             _response(f"{key}[{index}]", fields.checked(f"{key}[{index}]", item)) for index, item in enumerate(value)
@@ -234,6 +242,11 @@ def _number(where: str, value: Any) -> float:
 
 def _prompt(row: Mapping[str, Any], names: Names, one: _Response, other: _Response) -> list[Message]:
     """The turns before both responses, or the prompt that the row names; the same where it has both."""
+    if not one.before and not other.before:
+        if names.beside is not None:
+            message = f"{names.prompt} and {names.beside}: both present, expected one"
+            raise RowError("ambiguous_fields", message)
+        return _given_prompt(row, names)
     first, second = names.responses or ("", "")
     if one.before != other.before:
         turn = next(
@@ -242,11 +255,6 @@ def _prompt(row: Mapping[str, Any], names: Names, one: _Response, other: _Respon
         )
         message = f"{first} and {second}: differ already in turn {turn + 1}, expected only the last turn to differ"
         raise RowError("different_prompts", message)
-    if not one.before:
-        if names.beside is not None:
-            message = f"{names.prompt} and {names.beside}: both present, expected one"
-            raise RowError("ambiguous_fields", message)
-        return _given_prompt(row, names)
     shared = fields.prompt_checked(f"{first} without its last turn", one.before)
     for key in (names.prompt, names.beside):
         if key is not None and key not in row:
@@ -353,7 +361,7 @@ def _named(row: Mapping[str, Any], key: str, labels: Mapping[str, Preference]) -
     value = row.get(key)
     if value is None:
         raise fields.wrong_type(key, value, _choices(labels)) if key in row else fields.missing(key)
-    word = word_key(value) if isinstance(value, str | int | float) else None
+    word = word_key(value) if isinstance(value, _WORDS) else None
     if word is None or word not in labels:
         raise RowError("unknown_label", f"{key}: {shown(value)}, expected one of {_choices(labels)}")
     return labels[word]
