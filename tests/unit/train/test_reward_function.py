@@ -186,7 +186,7 @@ def test_what_would_fail_for_each_response_is_said_in_one_line_before(write: Wri
         *(
             (
                 f"reward.function={{path: 'pkg://{module}'}}",
-                f"reward.function.path: pkg://{module} is the reward that a recipe has without function; set its options",
+                f"reward.function.path: pkg://{module} is the reward that a recipe has without function",
             )
             for module in ("pairwise_rm", "pairwise_rm.train.reward")
         ),
