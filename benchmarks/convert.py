@@ -50,7 +50,7 @@ ROWS = 9_744
 SHARDS = 20
 UPSTREAM_SECONDS, UPSTREAM_MB, UPSTREAM_PARQUET_MB = 5.25, 968.0, 45.9
 HELPSTEER2_GZIP_BYTES_A_ROW = 15_339_272 / 9_125
-AIM_SPEED, AIM_MEMORY, AIM_PARQUET, AIM_FLOOR = 8.0, 0.25, 0.25, 2.0
+AIM_SPEED, AIM_MEMORY, AIM_PARQUET, AIM_FLOOR = 8.0, 0.25, 0.25, 1.5
 
 PROMPT, RESPONSE, STATEMENT, ELABORATION = 830, 1_460, 30, 80
 """Mean characters of a field."""
@@ -303,8 +303,18 @@ def table(medians: dict[str, Run]) -> Table:
             ratio(run.parquet_mb / UPSTREAM_PARQUET_MB, AIM_PARQUET, float.__le__),
             ratio(run.seconds / medians["floor"].seconds, AIM_FLOOR, float.__le__),
         )
-    shown.add_row("aim", "", f"≥ {AIM_SPEED:.0f}", "", f"≤ {AIM_MEMORY}", "", f"≤ {AIM_PARQUET}", f"≤ {AIM_FLOOR:.0f}")
+    shown.add_row("aim", "", f"≥ {AIM_SPEED:.0f}", "", f"≤ {AIM_MEMORY}", "", f"≤ {AIM_PARQUET}", f"≤ {AIM_FLOOR}")
     return shown
+
+
+def to_floor(runs: dict[str, list[Run]]) -> str:
+    """Each variant's time against the floor's of the same turn, so that a machine that gets slower does not count."""
+    told = []
+    for name in ("ours", "mapped", f"{SHARDS} shards"):
+        ratios = [run.seconds / floor.seconds for run, floor in zip(runs[name], runs["floor"], strict=True)]
+        shown = {"ours": "HelpSteer2"}.get(name, name)
+        told.append(f"{shown} {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
+    return f"× pyarrow's floor, by turn: {', '.join(told)}; aim ≤ {AIM_FLOOR}"
 
 
 def main() -> None:
@@ -338,6 +348,7 @@ def main() -> None:
                     runs[name].append(run)
     medians = {name: median(taken) for name, taken in runs.items()}
     console.print(table(medians))
+    console.print(to_floor(runs))
     if arguments.rows != ROWS:
         console.print(f"upstream's figures are for {ROWS:,} rows: the ratios to it mean nothing here", style="red")
     if arguments.growth > 1:

@@ -153,6 +153,11 @@ MISTAKES: dict[str, Mistake] = {
         {"train.setps": 3},
         "additional properties 'setps' not allowed",
     ),
+    "our own reward as the function": Mistake(
+        "recipe",
+        "reward.function.path: pkg://pairwise_rm.train.reward is the reward that a recipe has without function",
+        {"reward.function": {"path": "pkg://pairwise_rm.train.reward"}},
+    ),
     # ---- files
     "a source that is not there": Mistake(
         "files", "nothing.jsonl does not exist", {"data.configs.path": "FOLDER/nothing.jsonl"}, absent=True

@@ -24,7 +24,10 @@ def evaluate(
     ] = None,
     source: Annotated[
         str | None,
-        typer.Option("--source", help="How raw rows of --data are read; default: the recipe's data.configs.source."),
+        typer.Option(
+            "--source",
+            help="How raw rows are read, as data.configs.source names it; default: the recipe's, or plain names.",
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder; default: the run's evaluation/.")] = None,
     replace: Annotated[

@@ -24,7 +24,11 @@ def judge(
         ),
     ] = None,
     source: Annotated[
-        str | None, typer.Option("--source", help="How the rows of --file are read, as data.configs.source names it.")
+        str | None,
+        typer.Option(
+            "--source",
+            help="How rows of --file are read, as data.configs.source names it; default: the recipe's, or plain names.",
+        ),
     ] = None,
     model: Annotated[
         str | None, typer.Option("--model", help="A model folder or hub name; default: the run's export.")
@@ -46,7 +50,7 @@ def judge(
     if file is not None:
         if given := [name for name, text in texts.items() if text is not None]:
             raise InputError(f"--file and {given[0]} exclude each other")
-        items = read_items(file, source)
+        items = read_items(file, source, loaded.data.configs)
     else:
         if source is not None:
             raise InputError("--source needs --file, whose rows it reads")

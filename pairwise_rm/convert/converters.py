@@ -15,7 +15,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
-from pairwise_rm.contract.rows import Message, Pair
+from pairwise_rm.contract.rows import Message, Pair, Preference
 from pairwise_rm.convert import fields
 from pairwise_rm.convert.fields import RowError
 from pairwise_rm.convert.generic import FIELDS, Names, generic_pairs, plain_names
@@ -29,6 +29,7 @@ GENERIC_SPLITS: Mapping[str, Side] = {"train": "train", "val": "test", "validati
 
 _TURN = re.compile(r"\n?<extra_id_1>(Assistant|User)(?:\n|$)")
 _TURN_START = "<extra_id_1>"
+_NO_LABEL: tuple[Preference, int] = ("tie", 0)
 
 
 class Converted(NamedTuple):
@@ -42,7 +43,10 @@ class Converted(NamedTuple):
 
 
 class SeveralPairs(NamedTuple):
-    """The pairs of a row that holds several; `left_out`: how many more it has that a limit left out."""
+    """The pairs of a row that holds several, or none of whose answers is worse than another.
+
+    `left_out`: how many more it has that a limit left out.
+    """
 
     pairs: list[Converted]
     left_out: int = 0
@@ -88,10 +92,13 @@ class HelpSteer2PairwiseConverter:
     columns: frozenset[str] | None = fields.OPTIONAL | {"prompt", "response_1", "response_2", "preference_strength"}
     _splits: Mapping[str, Side] = {"train": "train", "val": "test"}
 
+    def __init__(self, *, labelled: bool = True) -> None:
+        self._labelled = labelled
+
     def convert(self, row: Mapping[str, Any]) -> Converted:
         turns = marked_turns(fields.text(row, "prompt"))
         responses = fields.two_responses(row, "response_1", "response_2")
-        preferred, strength = fields.signed_strength(row, "preference_strength")
+        preferred, strength = fields.signed_strength(row, "preference_strength") if self._labelled else _NO_LABEL
         subset = fields.category(row, "subset")
         pair = Pair(turns, responses, preferred, strength, self.name, subset, fields.source_id(row))
         return Converted(pair, official_split(row, self._splits))
@@ -113,10 +120,13 @@ class HelpSteer3PreferenceConverter:
     }  # fmt: skip
     _splits: Mapping[str, Side] = {"train": "train", "val": "test", "validation": "test"}
 
+    def __init__(self, *, labelled: bool = True) -> None:
+        self._labelled = labelled
+
     def convert(self, row: Mapping[str, Any]) -> Converted:
         turns = fields.prompt_checked("context", fields.messages(row, "context"))
         responses = fields.two_responses(row, "response1", "response2")
-        preferred, strength = fields.signed_strength(row, "overall_preference")
+        preferred, strength = fields.signed_strength(row, "overall_preference") if self._labelled else _NO_LABEL
         subset = fields.category(row, "domain")
         pair = Pair(turns, responses, preferred, strength, self.name, subset, fields.source_id(row))
         return Converted(pair, official_split(row, self._splits))
@@ -132,11 +142,13 @@ class GenericPairwiseConverter:
     hub: HubFile | None = None
     columns: frozenset[str] | None = FIELDS
 
-    def __init__(self, pairs_per_prompt: int | None = None) -> None:
+    def __init__(self, pairs_per_prompt: int | None = None, *, labelled: bool = True) -> None:
         self._most = pairs_per_prompt
+        self._labelled = labelled
 
     def convert(self, row: Mapping[str, Any]) -> Converted | SeveralPairs:
-        pairs, left_out = generic_pairs(row, plain_names(row), self.name, self._most)
+        names = plain_names(row) if self._labelled else plain_names(row).unlabelled()
+        pairs, left_out = generic_pairs(row, names, self.name, self._most)
         return _one_or_several(pairs, left_out, official_split(row, GENERIC_SPLITS))
 
 
@@ -149,11 +161,21 @@ class MappedConverter:
     hub: HubFile | None = None
 
     def __init__(
-        self, name: str, mappings: Sequence[FieldMapping], pairs_per_prompt: int | None = None, *, strict: bool = False
+        self,
+        name: str,
+        mappings: Sequence[FieldMapping],
+        pairs_per_prompt: int | None = None,
+        *,
+        strict: bool = False,
+        labelled: bool = True,
     ) -> None:
         self.name = name
         self._most = pairs_per_prompt
-        self._readers = [(Names.of(mapping, strict), mapping.split or "split") for mapping in mappings]
+        named = [Names.of(mapping, strict) for mapping in mappings]
+        self._readers = [
+            (names if labelled else names.unlabelled(), mapping.split or "split")
+            for names, mapping in zip(named, mappings, strict=True)
+        ]
         self._keys = [[*names.keys, split] for names, split in self._readers]
         # A name with dots may be a column of its own as well.
         self.columns: frozenset[str] | None = frozenset(
@@ -180,6 +202,11 @@ CONVERTERS: dict[str, Converter] = {
     converter.name: converter
     for converter in (HelpSteer2PairwiseConverter(), HelpSteer3PreferenceConverter(), GenericPairwiseConverter())
 }
+UNLABELLED: dict[str, Converter] = {
+    converter.name: converter
+    for converter in (HelpSteer2PairwiseConverter(labelled=False), HelpSteer3PreferenceConverter(labelled=False))
+}
+"""Those that do not look at the label, for rows that are to be judged."""
 
 
 def known_sources() -> list[str]:
@@ -187,17 +214,22 @@ def known_sources() -> list[str]:
     return [*CONVERTERS, *presets()]
 
 
-def get_converter(name: str, mapping: FieldMapping | None = None, pairs_per_prompt: int | None = None) -> Converter:
-    """The converter or preset of that name; with a mapping, one that reads by it. Raises InputError that lists all."""
+def get_converter(
+    name: str, mapping: FieldMapping | None = None, pairs_per_prompt: int | None = None, *, labelled: bool = True
+) -> Converter:
+    """The converter or preset of that name; with a mapping, one that reads by it. Raises InputError that lists all.
+
+    `labelled` False: the label of a row is not looked at, and a tie stands for it.
+    """
     if mapping is not None:
-        return MappedConverter(name, [mapping], pairs_per_prompt, strict=True)
+        return MappedConverter(name, [mapping], pairs_per_prompt, strict=True, labelled=labelled)
     if name == GenericPairwiseConverter.name:
-        return GenericPairwiseConverter(pairs_per_prompt)
+        return GenericPairwiseConverter(pairs_per_prompt, labelled=labelled)
     if name in CONVERTERS:
-        return CONVERTERS[name]
+        return CONVERTERS[name] if labelled else UNLABELLED.get(name, CONVERTERS[name])
     known = presets()
     if name in known:
-        return MappedConverter(name, known[name].fields, pairs_per_prompt)
+        return MappedConverter(name, known[name].fields, pairs_per_prompt, labelled=labelled)
     raise InputError(
         f"data.configs.source: {name!r} is no known converter, expected one of {', '.join(CONVERTERS)}, "
         f"or a preset: {', '.join(known)}"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pairwise_rm.contract.rows import PREFERENCES, Preference
 from pairwise_rm.convert.converters import Side
 
-DropReason = Literal["duplicate", "contradictory", "identical", "tie", "weak"]
-DROP_REASONS: tuple[DropReason, ...] = ("duplicate", "contradictory", "identical", "tie", "weak")
+DropReason = Literal["no_worse_answer", "duplicate", "contradictory", "identical", "tie", "weak"]
+DROP_REASONS: tuple[DropReason, ...] = get_args(DropReason)
 Limit = Literal["limit", "pairs_per_prompt"]
 LIMITS: tuple[Limit, ...] = ("limit", "pairs_per_prompt")
 
@@ -36,8 +36,9 @@ class SideCounts:
 class Counts:
     """`dropped` and `rejected` by reason; `ties` counts the kept ones; `blank_lines` are not rows.
 
-    `further_pairs`: pairs beyond the first of rows that hold several. `left_out`: what a limit kept from being looked
-    at, rows by data.configs.limit and pairs of a row by the converter's; neither is counted elsewhere.
+    `further_pairs`: pairs beyond the first of rows that hold several; a row that holds none is dropped as one.
+    `left_out`: what a limit kept from being looked at, rows by data.configs.limit and pairs of a row by the
+    converter's; neither is counted elsewhere.
     """
 
     read: int = 0

@@ -29,6 +29,9 @@ class DroppedRows:
         told = {"file": source.name, "line": number, "reason": reason, "pair_id": identity}
         self._write(told | ({"source_id": pair.source_id} if pair.source_id is not None else {}))
 
+    def without_pair(self, source: SourceFile, number: int, reason: DropReason) -> None:
+        self._write({"file": source.name, "line": number, "reason": reason})
+
     def left_out(self, source: SourceFile, number: int, pairs: int) -> None:
         """Further pairs of a row, beyond the converter's limit."""
         self._write({"file": source.name, "line": number, "reason": "pairs_per_prompt", "pairs": pairs})

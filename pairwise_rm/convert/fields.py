@@ -67,8 +67,12 @@ def text(row: Mapping[str, Any], key: str) -> str:
     """The string at `key`, which may be empty."""
     value = row.get(key)
     if not isinstance(value, str):
-        raise wrong_type(key, value, "text") if key in row else missing(key)
+        raise not_text(row, key)
     return checked(key, value)
+
+
+def not_text(row: Mapping[str, Any], key: str) -> RowError:
+    return wrong_type(key, row[key], "text") if key in row else missing(key)
 
 
 def checked(key: str, value: str) -> str:
@@ -90,9 +94,12 @@ def value_at(row: Mapping[str, Any], path: str, absent: Any = None) -> Any:
     """What is at a dotted path, such as `answers.0.text` (-1 is the last); a key with dots in its name goes first."""
     if path in row:
         return row[path]
+    if "." not in path:
+        return absent
     value: Any = row
     for part in path.split("."):
-        if isinstance(value, Mapping) and part in value:
+        # Not Mapping: that check is slow, and what a reader gives is a dict.
+        if isinstance(value, dict) and part in value:
             value = value[part]
         elif isinstance(value, list) and part.removeprefix("-").isdecimal() and -len(value) <= int(part) < len(value):
             value = value[int(part)]
@@ -103,21 +110,32 @@ def value_at(row: Mapping[str, Any], path: str, absent: Any = None) -> Any:
 
 def picked(row: Mapping[str, Any], paths: Sequence[str]) -> dict[str, Any]:
     """A row of only what is at these paths, under the paths as keys."""
-    found = {path: value_at(row, path, _ABSENT) for path in paths}
-    return {path: value for path, value in found.items() if value is not _ABSENT}
+    found: dict[str, Any] = {}
+    for path in paths:
+        value = value_at(row, path, _ABSENT)
+        if value is not _ABSENT:
+            found[path] = value
+    return found
 
 
 def category(row: Mapping[str, Any], key: str) -> str | None:
     """The optional name of a category at `key`; an integer is its text."""
     value = row.get(key)
-    return str(value) if type(value) is int else optional_text(row, key)
+    if value is None:
+        return None
+    return str(value) if type(value) is int else text(row, key)
 
 
 def source_id(row: Mapping[str, Any], keys: Sequence[str] = ID_FIELDS) -> str | None:
     """The row's own id, under the first of `keys` that holds one; what is no text is written as JSON."""
-    value = next((row[key] for key in keys if row.get(key) is not None), None)
-    if value is None:
-        return None
+    for key in keys:
+        value = row.get(key)
+        if value is not None:
+            return _id_text(value)
+    return None
+
+
+def _id_text(value: Any) -> str:
     if type(value) is float and value.is_integer():  # tables with nulls hold integers so
         value = int(value)
     written = value if isinstance(value, str) else json.dumps(value, default=str)

@@ -15,7 +15,7 @@ optional    `subset` (text or an integer), `split` (train, or val, validation, t
             `question_id` or `idx`
 
 Several texts in `chosen` and `rejected` are several pairs; a list of ranked answers (a mapping's `answers`) is one pair
-of the best with each worse one.
+of the best with each worse one, and none where no answer is worse.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ FIELDS = fields.OPTIONAL | {"prompt", "messages", "preferred", "strength", "pref
 )
 """All that the generic converter reads under its own names."""
 _LABELS: dict[str, Preference] = {"A": "A", "B": "B", "tie": "tie"}
+_WORDS = (str, int, float)
 
 
 class Answers(NamedTuple):
@@ -53,13 +54,14 @@ class Names(NamedTuple):
     """Under which keys a row has its parts; None where it has no such part.
 
     `responses` None: see `answers`. `decided`: the first response is the preferred one. `labels`: what each value of
-    `preferred` means. `beside`: the prompt once more, as a list of turns. `required`: the optional parts that a row
-    must have, if only as null.
+    `preferred` means. `labelled` False: the label is not looked at, and a tie stands for it. `beside`: the prompt once
+    more, as a list of turns. `required`: the optional parts that a row must have, if only as null.
     """
 
     prompt: str | None
     responses: tuple[str, str] | None
     decided: bool = False
+    labelled: bool = True
     answers: Answers | None = None
     beside: str | None = None
     system: str | None = None
@@ -92,6 +94,11 @@ class Names(NamedTuple):
             ids=fields.ID_FIELDS if mapping.id is None else (mapping.id,),
             required=[key for key in (mapping.strength, mapping.subset, mapping.id) if key is not None and strict],
         )
+
+    def unlabelled(self) -> Names:
+        """The same for rows that are to be judged, whose label need not be there. A rank or score is still needed."""
+        required = [key for key in self.required if key != self.strength]
+        return self._replace(labelled=False, preferred=None, preference_strength=None, strength=None, required=required)
 
     def fit(self, row: Mapping[str, Any]) -> bool:
         """Whether a row has everything that every pair must have."""
@@ -143,7 +150,7 @@ class _Response(NamedTuple):
 
 
 def generic_pairs(row: Mapping[str, Any], names: Names, source: str, most: int | None = None) -> tuple[list[Pair], int]:
-    """The row's pairs, at most `most`, and how many more it has; several only where it holds lists of answers.
+    """The row's pairs, at most `most`, and how many more it has; several, or none, only where it holds lists.
 
     Raises RowError for absent fields, labels that contradict each other, and responses to different prompts.
     """
@@ -159,11 +166,16 @@ def generic_pairs(row: Mapping[str, Any], names: Names, source: str, most: int |
         return pairs, len(worse) - len(pairs)
     assert names.responses is not None
     first, second = names.responses
-    sides = _responses(row, first), _responses(row, second)
-    if not names.decided and max(map(len, sides)) > 1:
+    ones, others = _responses(row, first), _responses(row, second)
+    several = len(ones) > 1 or len(others) > 1
+    if several and not names.decided:
         raise RowError("wrong_type", f"{first} and {second}: several texts, expected one each beside a label")
-    preferred, strength = _decided_label(row, names) if names.decided else _label(row, names)
-    together = [(one, other) for one in sides[0] for other in sides[1]]
+    preferred, strength = _label(row, names)
+    if not several:  # nearly every row, which is spared the lists below
+        one, other = ones[0], others[0]
+        messages = _prompt(row, names, one, other)
+        return [Pair(messages, (one.text, other.text), preferred, strength, source, subset, source_id)], 0
+    together = [(one, other) for one in ones for other in others]
     pairs = [
         Pair(_prompt(row, names, *both), (both[0].text, both[1].text), preferred, strength, source, subset, source_id)
         for both in together[:most]
@@ -176,10 +188,12 @@ def generic_pairs(row: Mapping[str, Any], names: Names, source: str, most: int |
 
 def _responses(row: Mapping[str, Any], key: str) -> list[_Response]:
     value = row.get(key)
+    if isinstance(value, str):
+        return [_response(key, fields.checked(key, value))]
     if isinstance(value, dict):
         return [_last_turn(key, fields.turns_of(key, [value]))]
     if not isinstance(value, list):
-        return [_response(key, fields.text(row, key))]
+        raise fields.not_text(row, key)
     if value and all(isinstance(item, str) for item in value):
         return [
             _response(f"{key}[{index}]", fields.checked(f"{key}[{index}]", item)) for index, item in enumerate(value)
@@ -199,7 +213,7 @@ def _last_turn(key: str, turns: list[Message]) -> _Response:
 
 
 def _ranked(row: Mapping[str, Any], answers: Answers) -> tuple[str, list[str]]:
-    """The text of the best answer, and those of the worse ones from the worst on."""
+    """The text of the best answer (empty where there is none), and those of the worse ones from the worst on."""
     key, held = answers.key, row.get(answers.key)
     if not isinstance(held, list):
         raise fields.wrong_type(key, held, "a list of answers") if key in row else fields.missing(key)
@@ -211,11 +225,10 @@ def _ranked(row: Mapping[str, Any], answers: Answers) -> tuple[str, list[str]]:
         text = fields.text_at(f"{where}.{answers.text}", fields.value_at(answer, answers.text))
         order = _number(f"{where}.{answers.order}", fields.value_at(answer, answers.order))
         ranked.append((order if answers.is_rank else -order, text))
+    if not ranked:
+        return "", []
     ranked.sort(key=lambda item: item[0])
-    worse = [text for order, text in ranked if order > ranked[0][0]]
-    if not worse:
-        raise RowError("no_worse_answer", f"{key}: none of the {len(held)} answers is worse than the best one")
-    return ranked[0][1], worse[::-1]
+    return ranked[0][1], [text for order, text in ranked if order > ranked[0][0]][::-1]
 
 
 def _number(where: str, value: Any) -> float:
@@ -229,6 +242,11 @@ def _number(where: str, value: Any) -> float:
 
 def _prompt(row: Mapping[str, Any], names: Names, one: _Response, other: _Response) -> list[Message]:
     """The turns before both responses, or the prompt that the row names; the same where it has both."""
+    if not one.before and not other.before:
+        if names.beside is not None:
+            message = f"{names.prompt} and {names.beside}: both present, expected one"
+            raise RowError("ambiguous_fields", message)
+        return _given_prompt(row, names)
     first, second = names.responses or ("", "")
     if one.before != other.before:
         turn = next(
@@ -237,11 +255,6 @@ def _prompt(row: Mapping[str, Any], names: Names, one: _Response, other: _Respon
         )
         message = f"{first} and {second}: differ already in turn {turn + 1}, expected only the last turn to differ"
         raise RowError("different_prompts", message)
-    if not one.before:
-        if names.beside is not None:
-            message = f"{names.prompt} and {names.beside}: both present, expected one"
-            raise RowError("ambiguous_fields", message)
-        return _given_prompt(row, names)
     shared = fields.prompt_checked(f"{first} without its last turn", one.before)
     for key in (names.prompt, names.beside):
         if key is not None and key not in row:
@@ -326,6 +339,10 @@ def _decided_label(row: Mapping[str, Any], names: Names) -> tuple[Preference, in
 
 
 def _label(row: Mapping[str, Any], names: Names) -> tuple[Preference, int | None]:
+    if not names.labelled:
+        return "tie", 0
+    if names.decided:
+        return _decided_label(row, names)
     key, signed_key = names.preferred, names.preference_strength
     if key is None:
         assert signed_key is not None
@@ -344,7 +361,7 @@ def _named(row: Mapping[str, Any], key: str, labels: Mapping[str, Preference]) -
     value = row.get(key)
     if value is None:
         raise fields.wrong_type(key, value, _choices(labels)) if key in row else fields.missing(key)
-    word = word_key(value) if isinstance(value, str | int | float) else None
+    word = word_key(value) if isinstance(value, _WORDS) else None
     if word is None or word not in labels:
         raise RowError("unknown_label", f"{key}: {shown(value)}, expected one of {_choices(labels)}")
     return labels[word]

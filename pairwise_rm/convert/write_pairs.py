@@ -114,6 +114,10 @@ class _Pass:
                 counts.reject(error.reason)
                 rejected.add(file, number, error, reader.text_of(item))
                 continue
+            if not sided:
+                counts.dropped["no_worse_answer"] += 1
+                dropped.without_pair(file, number, "no_worse_answer")
+                continue
             counts.further_pairs += len(sided) - 1
             for pair, side in sided:
                 identity = pair_id(pair.messages, pair.responses)
@@ -129,8 +133,6 @@ class _Pass:
         counts.blank_lines += reader.blank_lines
 
     def _several(self, found: SeveralPairs, file: SourceFile, number: int, dropped: DroppedRows) -> list[Converted]:
-        if not found.pairs:
-            raise RowError("no_pair", "the row holds no two responses of which one is better")
         if found.left_out:
             self._counts.left_out["pairs_per_prompt"] += found.left_out
             dropped.left_out(file, number, found.left_out)

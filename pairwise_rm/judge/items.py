@@ -11,15 +11,17 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pairwise_rm.contract.rows import ROLES, Message, Pair, Row, both_orders
 from pairwise_rm.convert.fields import RowError
 from pairwise_rm.errors import InputError
+from pairwise_rm.recipe.model import SourceConfig
 
-GENERIC = "generic_pairwise"
+if TYPE_CHECKING:
+    from pairwise_rm.convert.converters import Converter
+
 _KEYS = {"id", "prompt", "messages", "response_a", "response_b"}
-_LABELS = {"preferred", "preference_strength", "strength"}
 
 
 @dataclass(frozen=True)
@@ -41,14 +43,15 @@ class Item:
         return both_orders(Pair(self.messages, (self.response_a, self.response_b), "tie", None, "judge"))
 
 
-def read_items(path: Path, source: str | None = None) -> list[Item]:
+def read_items(path: Path, source: str | None = None, recipe: SourceConfig | None = None) -> list[Item]:
     """The items of a file of any kind that `convert` reads; a name without a known end is taken for JSON lines.
 
-    `source` names how rows are read, as `data.configs.source` does; None: under the names above, or those of
-    `generic_pairwise`.
+    `source` names how rows are read, as `data.configs.source` does; None: a row of nothing but the names above is an
+    item, and any other is read as `pairwise_rm.convert.raw_file` says.
 
     Raises InputError with file:line for the first row that is not an item, and for a file without items.
     """
+    from pairwise_rm.convert.raw_file import columns_of, converter_of, fitting, ways_to_read
     from pairwise_rm.convert.source_rows import JsonLinesReader, kind_of, open_rows
 
     path = Path(path).expanduser()
@@ -56,30 +59,40 @@ def read_items(path: Path, source: str | None = None) -> list[Item]:
         raise InputError(f"{path}: no such file")
     if path.is_dir():
         raise InputError(f"{path}: cannot be read: Is a directory")
-    reader = open_rows(path) if kind_of(path) else JsonLinesReader(path)
+    ways = ways_to_read(recipe or SourceConfig(source="generic_pairwise"), source)
+    converters = [converter_of(configs, labelled=False) for configs in ways]
+    kind = kind_of(path)
+    reader = open_rows(path, columns_of(converters)) if kind else JsonLinesReader(path)
     items: list[Item] = []
     for number, raw in reader:
         where = f"{path}:{number}"
         try:
             row = reader.parse(raw)
-            plain = source is None and row.keys() <= _KEYS
-            items += [item_of(row, where, str(number))] if plain else _converted(row, source, where, str(number))
+            # Of a parquet the other columns are not read, so that what is there does not show what the row has.
+            if source is None and kind != ".parquet" and row.keys() <= _KEYS:
+                items.append(item_of(row, where, str(number)))
+                continue
+            converter = converters[fitting(row, converters)]
         except RowError as error:
             raise InputError(f"{where}: {error}") from error
+        try:
+            items += _converted(row, converter, where, str(number))
+        except RowError as error:
+            hint = "" if len(ways) == 1 else f" (read as {converter.name}; --source names how rows are read)"
+            raise InputError(f"{where}: {error}{hint}") from error
     if not items:
         raise InputError(f"{path}: no lines; expected rows with prompt, response_a and response_b")
     return items
 
 
-def _converted(row: dict[str, Any], source: str | None, where: str, name: str) -> list[Item]:
+def _converted(row: dict[str, Any], converter: Converter, where: str, name: str) -> list[Item]:
     """The pairs of a row of a source; several of one row are numbered."""
-    from pairwise_rm.convert.converters import SeveralPairs, get_converter
+    from pairwise_rm.convert.converters import SeveralPairs
 
-    converter = get_converter(source or GENERIC)
-    if converter.name == GENERIC and "chosen" not in row:
-        row = {key: value for key, value in row.items() if key not in _LABELS} | {"preferred": "tie"}
     found = converter.convert(row)
     pairs = [one.pair for one in (found.pairs if isinstance(found, SeveralPairs) else [found])]
+    if not pairs:
+        raise InputError(f"{where}: none of the answers is worse than the best one, so there is no pair to judge")
     items = []
     for index, pair in enumerate(pairs, 1):
         if pair.responses[0] == pair.responses[1]:

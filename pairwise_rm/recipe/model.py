@@ -395,6 +395,8 @@ class TrainConfig(Section):
 
 PACKAGED = "pkg://"
 """Begins the name of a module where a file could stand, as in verl."""
+_OUR_REWARD = ("pairwise_rm", "pairwise_rm.train.reward")
+"""Modules with our own `compute_score`, which as a function of the recipe would not be given its options."""
 
 
 class RewardFunction(Section):
@@ -410,6 +412,8 @@ class RewardFunction(Section):
         named = all(part.isidentifier() for part in module.split("."))
         if not (named if value.startswith(PACKAGED) else value.endswith(".py")):
             raise ValueError(f"expected a .py file, or {PACKAGED} and a module, got {value!r}")
+        if value.startswith(PACKAGED) and module in _OUR_REWARD:
+            raise ValueError(f"{value} is the reward that a recipe has without function; set its options in reward")
         return value
 
 

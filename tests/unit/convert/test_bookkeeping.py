@@ -134,7 +134,7 @@ def test_every_row_that_is_left_out_is_listed_with_its_file_line_and_reason(tmp_
     first = all_rows(output)[0]
     assert (first["source_id"], first["pair_id"]) == ("q0", listed[0]["pair_id"])
     assert manifest(output)["counts"]["dropped"] == {
-        "total": 6, "duplicate": 1, "contradictory": 2, "identical": 1, "tie": 1, "weak": 1,
+        "total": 6, "no_worse_answer": 0, "duplicate": 1, "contradictory": 2, "identical": 1, "tie": 1, "weak": 1,
     }  # fmt: skip
     assert "dropped   6 (duplicate 1, contradictory 2, identical 1, tie 1, weak 1), listed in " in describe(result)
 
@@ -171,12 +171,16 @@ def test_a_row_may_hold_several_pairs_and_those_beyond_its_limit_are_told(
     raws = [{"prompt": "One?", "answers": ["a", "b", "c", "d", "e"]}, {"prompt": "Two?", "answers": ["a", "b"]},
             {"prompt": "None?", "answers": ["a"]}]  # fmt: skip
     source = write_lines(tmp_path / "pairs.jsonl", raws)
-    result = convert(config(source, source="ranked", export=ALL, max_rejected=1), output)
+    result = convert(config(source, source="ranked", export=ALL), output)
     counts = result.counts
     assert [held["responses"] for held in read(output, TEST_FILE)[::2]] == [["a", "b"], ["a", "c"], ["a", "b"]]
-    assert (counts.read, counts.further_pairs, counts.kept, counts.rejected) == (3, 1, 3, {"no_pair": 1})
+    assert (counts.read, counts.further_pairs, counts.kept, counts.rejected) == (3, 1, 3, {})
+    assert manifest(output)["counts"]["dropped"]["no_worse_answer"] == 1
     assert counts.read + counts.further_pairs == counts.kept + counts.dropped_total + counts.rejected_total
-    assert dropped(result) == [{"file": "pairs.jsonl", "line": 1, "reason": "pairs_per_prompt", "pairs": 2}]
+    assert dropped(result) == [
+        {"file": "pairs.jsonl", "line": 1, "reason": "pairs_per_prompt", "pairs": 2},
+        {"file": "pairs.jsonl", "line": 3, "reason": "no_worse_answer"},
+    ]
     assert counts.left_out["pairs_per_prompt"] == 2
 
 

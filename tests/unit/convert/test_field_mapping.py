@@ -347,11 +347,29 @@ def test_the_answer_with_the_lowest_rank_is_the_best() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("row", [ranked(3, 3), ranked(3), ranked()])
+def test_answers_of_which_none_is_worse_are_no_pair_and_no_error(row: dict[str, Any]) -> None:
+    assert mapped(row, RANKED) == []
+
+
+def test_a_published_set_with_equally_good_answers_converts_without_a_rejected_row(tmp_path: Path) -> None:
+    scores = ((4, 2), (3, 3), ())
+    raws = [
+        {
+            "instruction": f"Question {at}?",
+            "source": "sharegpt",
+            "completions": [{"response": f"{at}.{i}", "overall_score": score} for i, score in enumerate(row)],
+        }
+        for at, row in enumerate(scores)
+    ]
+    source = write_lines(tmp_path / "raw.jsonl", raws)
+    counts = convert(config(source, source="ultrafeedback", export={"split": "test"}), tmp_path / "out").counts
+    assert (counts.kept, counts.dropped["no_worse_answer"], counts.rejected_total) == (1, 2, 0)
+
+
 @pytest.mark.parametrize(
     ("row", "reason", "message"),
     [
-        (ranked(3, 3), "no_worse_answer", "list: none of the 2 answers is worse"),
-        (ranked(), "no_worse_answer", "list: none of the 0 answers"),
         (ranked(3, None), "null_field", "list[1].s: null, expected a number"),
         (ranked(3, "2"), "wrong_type", "list[1].s: '2', expected a number"),
         (ranked(3, float("nan")), "wrong_type", "list[1].s: nan, expected a number"),

@@ -13,7 +13,7 @@ import pytest
 from pairwise_rm import pipeline
 from pairwise_rm.cli.console import ConsoleReporter
 from pairwise_rm.contract.rows import arrow_schema, read_rows
-from pairwise_rm.convert.raw_file import is_raw
+from pairwise_rm.convert.raw_file import config_for, is_raw
 from pairwise_rm.errors import InputError
 from pairwise_rm.recipe.load import load_recipe
 from tests.unit.convert.samples import row, rows, write_lines
@@ -39,7 +39,30 @@ def test_the_recipe_says_how_raw_rows_are_read_where_nothing_else_does(tmp_path:
     assert file is not None
     assert len(read_rows([file]).rows) == 16
     with pytest.raises(InputError, match=r"response_1: missing.*\(read as helpsteer2_pairwise; --source names how"):
-        judged(write_lines(tmp_path / "other.jsonl", [PLAIN]), tmp_path)
+        judged(write_lines(tmp_path / "other.jsonl", [{"prompt": "Why?", "answer": "Because."}]), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("raw", "source"),
+    [
+        (PLAIN, "generic_pairwise"),
+        ({"prompt": "Why?", "chosen": "Because.", "rejected": "No."}, "generic_pairwise"),
+        (row(), "helpsteer2_pairwise"),
+        ({**row(), "prompt": 1}, "helpsteer2_pairwise"),
+        ({"question": "Why?"}, "helpsteer2_pairwise"),
+    ],
+)
+def test_rows_without_the_recipes_fields_are_read_under_the_plain_names(
+    tmp_path: Path, raw: dict[str, Any], source: str
+) -> None:
+    recipe = load_recipe("smoke", [])
+    for name in ("bench.jsonl", "bench.parquet"):
+        if name.endswith(".jsonl"):
+            write_lines(tmp_path / name, ["null", raw])
+        else:
+            pq.write_table(pa.Table.from_pylist([{**raw, "prompt": raw.get("prompt")}]), tmp_path / name)
+        assert config_for(tmp_path / name, recipe.data.configs, None).configs.source == source
+    assert config_for(tmp_path / "bench.jsonl", recipe.data.configs, "trl").configs.source == "trl"
 
 
 def test_a_mapping_of_the_recipe_goes_with_the_recipes_source(tmp_path: Path) -> None:

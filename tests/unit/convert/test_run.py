@@ -17,6 +17,7 @@ import pytest
 from pairwise_rm.contract.prompt_identity import normalised_prompt
 from pairwise_rm.contract.rows import TEST_FILE, TRAIN_FILE, Message, Pair, Row, arrow_schema, both_orders, pair_id
 from pairwise_rm.convert import row_writer
+from pairwise_rm.convert.counts import DROP_REASONS
 from pairwise_rm.convert.run import convert
 from pairwise_rm.convert.summary import describe
 from pairwise_rm.errors import InputError
@@ -114,7 +115,7 @@ def test_duplicates_and_contradictions_are_dropped_and_counted_in_whatever_order
         row(preference_strength=-1, response_2="A third answer."),
     ]
     counts = convert(config(write_lines(tmp_path / "pairs.jsonl", lines), conflicts="first"), output).counts
-    assert counts.dropped == {"duplicate": 2, "contradictory": 3, "identical": 0, "tie": 0, "weak": 0}
+    assert counts.dropped == dict.fromkeys(DROP_REASONS, 0) | {"duplicate": 2, "contradictory": 3}
     assert (counts.read, counts.kept) == (14, 9)
     assert all_rows(output)[0]["preferred"] == "A"
 
@@ -128,7 +129,7 @@ def test_ties_and_weak_preferences_can_be_dropped(tmp_path: Path, output: Path) 
         2, {"A": 2, "B": 2, "tie": 2}, {"A": 0, "B": 2, "tie": 0},
     )  # fmt: skip
     counts = convert(config(source, ties="drop", min_strength=2), tmp_path / "strong").counts
-    assert counts.dropped == {"duplicate": 0, "contradictory": 0, "identical": 0, "tie": 2, "weak": 2}
+    assert counts.dropped == dict.fromkeys(DROP_REASONS, 0) | {"tie": 2, "weak": 2}
     assert sorted(line["strength"] for line in all_rows(tmp_path / "strong")) == [2, 2, 2, 2, 3, 3, 3, 3]
     weak = convert(config(source, ties="keep", min_strength=2), tmp_path / "ties").counts
     assert (weak.ties, weak.kept) == (2, 6)

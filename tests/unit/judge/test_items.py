@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from pairwise_rm.evaluate.row_verdicts import RowVerdict
 from pairwise_rm.judge.items import Item, read_items
 from pairwise_rm.judge.run import Judgement, judgement_of
 from pairwise_rm.judge.show import as_json_lines, print_judgements
+from pairwise_rm.recipe.model import SourceConfig
 
 GOOD = {"prompt": "Why?", "response_a": "Because.", "response_b": "No."}
 
@@ -100,6 +102,64 @@ def test_rows_of_a_source_are_read_by_its_name(tmp_path: Path) -> None:
     assert [item.name for item in items] == ["x.1", "x.2"]
     with pytest.raises(InputError, match=r"i\.jsonl:1: .*missing"):
         read_items(tmp_path / "i.jsonl")
+
+
+MAPPING = {"prompt": "question", "response_a": "left", "response_b": "right"}
+MAPPED = {"question": "Why?", "left": "Because.", "right": "No."}
+
+
+@pytest.mark.parametrize(
+    ("source", "raw", "label"),
+    [
+        (
+            "helpsteer2_pairwise",
+            {"prompt": "Why?", "response_1": "Because.", "response_2": "No."},
+            "preference_strength",
+        ),
+        (
+            "helpsteer3_preference",
+            {"context": [{"role": "user", "content": "Why?"}], "response1": "Because.", "response2": "No."},
+            "overall_preference",
+        ),
+        ("generic_pairwise", {**GOOD, "subset": "x"}, "preferred"),
+        ("generic_pairwise", {"prompt": "Why?", "chosen": "Because.", "rejected": "No."}, "strength"),
+        ("judge_bench", {"question": "Why?", "response_A": "Because.", "response_B": "No."}, "label"),
+        ("safe_rlhf", {"prompt": "Why?", "response_0": "Because.", "response_1": "No."}, "better_response_id"),
+    ],
+)
+def test_no_source_needs_a_label_to_be_judged_or_looks_at_one(
+    tmp_path: Path, source: str, raw: dict[str, Any], label: str
+) -> None:
+    for name, row in (("without.jsonl", raw), ("with.jsonl", {**raw, label: "no label"})):
+        (item,) = read_items(write(tmp_path / name, json.dumps(row)), source)
+        assert (item.messages[0]["content"], item.response_a, item.response_b) == ("Why?", "Because.", "No.")
+
+
+@pytest.mark.parametrize("label", [{"preferred": {"from": "votes.winner", "A": ["l"], "B": ["r"]}},
+                                   {"preference_strength": "votes.by", "strength": "votes.how"}])  # fmt: skip
+def test_the_recipes_mapping_reads_what_is_judged_without_its_label(tmp_path: Path, label: dict[str, Any]) -> None:
+    recipe = SourceConfig.model_validate({"source": "generic_pairwise", "fields": {**MAPPING, **label}})
+    rows = [MAPPED, {**MAPPED, "votes": {"winner": "nobody", "by": 9}}, GOOD, {**GOOD, "subset": "x"}]
+    items = read_items(write(tmp_path / "i.jsonl", *map(json.dumps, rows)), None, recipe)
+    assert [(item.response_a, item.response_b) for item in items] == [("Because.", "No.")] * 4
+    for source in ("generic_pairwise", None):
+        with pytest.raises(InputError, match=r"bad\.jsonl:1: .*missing"):
+            read_items(write(tmp_path / "bad.jsonl", json.dumps({"question": "Why?"})), source, recipe)
+
+
+def test_turns_in_a_prompt_are_those_of_the_recipes_source(tmp_path: Path) -> None:
+    marked = "Hi\n<extra_id_1>Assistant\nYes?\n<extra_id_1>User\nWhy?"
+    raw = {"prompt": marked, "response_1": "Because.", "response_2": "No."}
+    file = write(tmp_path / "i.jsonl", json.dumps(raw))
+    (item,) = read_items(file, None, SourceConfig())
+    assert [turn["content"] for turn in item.messages] == ["Hi", "Yes?", "Why?"]
+
+
+def test_a_row_of_which_no_answer_is_worse_has_no_pair_to_judge(tmp_path: Path) -> None:
+    answers = [{"response": text, "overall_score": 4} for text in ("a", "b")]
+    file = write(tmp_path / "i.jsonl", json.dumps({"instruction": "Why?", "completions": answers}))
+    with pytest.raises(InputError, match=r"i\.jsonl:1: none of the answers is worse than the best one"):
+        read_items(file, "ultrafeedback")
 
 
 def test_a_file_without_lines_and_a_missing_file_are_refused(tmp_path: Path) -> None:

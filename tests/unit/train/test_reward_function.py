@@ -183,6 +183,13 @@ def test_what_would_fail_for_each_response_is_said_in_one_line_before(write: Wri
         ),
         ("reward.function={path: 'pkg://a b'}", "expected a .py file, or pkg:// and a module"),
         ("reward.function={name: pay}", "reward.function.path is missing"),
+        *(
+            (
+                f"reward.function={{path: 'pkg://{module}'}}",
+                f"reward.function.path: pkg://{module} is the reward that a recipe has without function",
+            )
+            for module in ("pairwise_rm", "pairwise_rm.train.reward")
+        ),
         (
             "reward={function: {path: mine.py}, tie_credit: 0.5}",
             "reward: tie_credit does nothing beside function, which gives the whole reward; keep one",
