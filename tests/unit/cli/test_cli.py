@@ -47,6 +47,21 @@ def test_the_module_runs_as_the_command_does() -> None:
     assert (done.returncode, done.stdout.strip()) == (0, f"pairwise-rm {__version__}")
 
 
+@pytest.mark.parametrize("override", ["train.steps=3", "train.verl.trainer.balance_batch=true"])
+def test_a_recipe_is_validated_without_torch(override: str) -> None:
+    code = f"""
+import sys
+from pairwise_rm.cli.app import main
+try:
+    main(["validate", "smoke", {override!r}])
+except SystemExit as ended:
+    print(ended.code)
+print([name for name in ("torch", "vllm", "ray", "transformers") if name in sys.modules])
+"""
+    done = python("-c", code)
+    assert done.stdout.splitlines()[1:] == ["0", "[]"], done.stdout + done.stderr
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_a_help_text(capsys: pytest.CaptureFixture[str], command: str) -> None:
     code, out, _ = call(capsys, command, "--help")
