@@ -95,6 +95,11 @@ def test_a_resolved_recipe_that_was_shown_is_a_valid_recipe(capsys: pytest.Captu
         (("train", "smoke", "train.setps=3", "--dry-run"), "unknown key train.setps"),
         (("train", "smoke", "train.verl.trainer.nnodes=3", "--dry-run"), "set train.nodes in the recipe instead"),
         (("train", "smoke", "--dry-run", "--verl", "trainer.total_epochs"), "expected key=value"),
+        (("train", "smoke", "data.export={split: test}", "--dry-run"), "split: test leaves no rows for training"),
+        (
+            ("train", "smoke", "data.export={split_ratio: {train: 1.0}}", "train.validate_every=5", "--dry-run"),
+            "data.export.split_ratio: holds no rows out for train.validate_every 5; set that to null",
+        ),
         (("run", "no/such.yaml"), "no/such.yaml: no such file"),
         (("validate",), "expected a recipe or a data config"),
         (("validate", "smoke", "train.steps=0"), "train.steps: expected greater than or equal to 1"),
