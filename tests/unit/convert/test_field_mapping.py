@@ -318,6 +318,15 @@ def test_an_answer_that_shows_a_list_of_turns_is_text() -> None:
 # ---- transcripts ---------------------------------------------------------------------------------
 
 
+def test_a_transcript_may_have_the_line_ends_of_windows() -> None:
+    text = "\r\n\r\nHuman: Why?\r\n\r\nAssistant: So.\r\n\r\nHuman: And?\r\n\r\nAssistant:"
+    assert [turn["content"] for turn in plain(prompt=text, chosen="x", rejected="y").messages] == [
+        "Why?",
+        "So.",
+        "And?",
+    ]
+
+
 @pytest.mark.parametrize("prompt", ["\n\nHuman: Why?\n\nAssistant:", "Human: Why?\n\nAssistant: ", "\n\nHuman: Why?"])
 def test_a_transcript_as_the_prompt_becomes_turns(prompt: str) -> None:
     assert plain(prompt=prompt, response_a="x", response_b="y", preferred="A").messages == ASKED
