@@ -110,6 +110,20 @@ def size_problems(recipe: Recipe) -> Iterator[Problem]:
         )
 
 
+def training_problems(recipe: Recipe) -> Iterator[Problem]:
+    """A split that leaves training without rows; no mistake in a recipe that is only converted or evaluated."""
+    export, every = recipe.data.export, recipe.train.validate_every
+    if recipe.data.files:
+        return
+    if export.split == "test":
+        yield Problem("data.export.split: test leaves no rows for training", ("data.export.split", "data.export"))
+    elif export.split_ratio and export.split_ratio.train == 1 and every is not None:
+        yield Problem(
+            f"data.export.split_ratio: holds no rows out for train.validate_every {every}; set that to null",
+            ("data.export.split_ratio", "data.export", "train.validate_every"),
+        )
+
+
 def verl_problems(recipe: Recipe) -> Iterator[Problem]:
     """Keys of `train.verl` that are ours or, where verl is installed, unknown to it."""
     from pairwise_rm.train.run import resolve_keys

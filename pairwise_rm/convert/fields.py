@@ -30,6 +30,8 @@ OPTIONAL = frozenset({"subset", "split", *ID_FIELDS})
 
 _SHOWN = 60
 _ABSENT = object()
+# By json.dumps, by Python's str, or by that of a list of numpy, as pandas writes lists into a CSV.
+_TURNS_AS_TEXT = re.compile(r"""\s*\[\s*\{\s*["'](role|content|from|value)["']\s*:\s*["'\[]""")
 _NUMBER = re.compile(r"\s*[+-]?[0-9]{1,9}(\.[0-9]{1,9})?\s*")
 
 
@@ -119,8 +121,10 @@ def picked(row: Mapping[str, Any], paths: Sequence[str]) -> dict[str, Any]:
 
 
 def category(row: Mapping[str, Any], key: str) -> str | None:
-    """The optional name of a category at `key`; an integer is its text."""
+    """The optional name of a category at `key`; an integer is its text, 2.0 included."""
     value = row.get(key)
+    if type(value) is float and value.is_integer():  # tables with nulls hold integers so
+        value = int(value)
     if value is None:
         return None
     return str(value) if type(value) is int else text(row, key)
@@ -130,7 +134,8 @@ def source_id(row: Mapping[str, Any], keys: Sequence[str] = ID_FIELDS) -> str | 
     """The row's own id, under the first of `keys` that holds one; what is no text is written as JSON."""
     for key in keys:
         value = row.get(key)
-        if value is not None:
+        # NaN is what tables make of a missing value; as an id it would join rows that have nothing in common.
+        if value is not None and value == value:
             return _id_text(value)
     return None
 
@@ -212,6 +217,13 @@ def text_at(where: str, value: Any) -> str:
     if not isinstance(value, str):
         raise wrong_type(where, value, "text")
     return checked(where, value)
+
+
+def refuse_turns_as_text(key: str, value: str) -> None:
+    """Raises RowError for a list of turns that was written into a text, as a table does that cannot hold lists."""
+    if _TURNS_AS_TEXT.match(value) and value.rstrip().endswith("}]"):
+        message = f"{key}: a list of turns written as text ({shown(value)}), expected text, or the list itself"
+        raise RowError("turns_as_text", message)
 
 
 def prompt_checked(key: str, turns: list[Message]) -> list[Message]:

@@ -202,6 +202,7 @@ def _responses(row: Mapping[str, Any], key: str) -> list[_Response]:
 
 
 def _response(key: str, text: str) -> _Response:
+    fields.refuse_turns_as_text(key, text)
     return _last_turn(key, transcript_turns(text)) if is_transcript(text) else _Response(text, [])
 
 
@@ -275,6 +276,7 @@ def _turns(row: Mapping[str, Any], key: str) -> list[Message]:
         return fields.messages(row, key)
     text = fields.text(row, key)
     if not is_transcript(text):
+        fields.refuse_turns_as_text(key, text)
         return [{"role": "user", "content": text}]
     turns = transcript_turns(text)
     # A marker at the end asks for the answer and is not a turn.

@@ -83,7 +83,8 @@ def _field(values: Sequence[Any]) -> Field:
 
 
 def _lines(fields: dict[str, Field]) -> Iterator[str]:
-    texts = [path for path, field in fields.items() if field.texts]
+    # Conversations and other texts before words that repeat, such as the models' names in `model_a` and `model_b`.
+    texts = sorted((path for path, field in fields.items() if field.texts), key=lambda path: bool(fields[path].values))
     better = _couple(texts, _BETTER)
     sides = better or _couple(texts, _SIDES)
     prompt = _named([path for path in texts if path not in (sides or ()) and ".0." not in path], _PROMPT)

@@ -47,6 +47,9 @@ class CsvReader(RowReader):
         if len(set(self._columns)) < len(self._columns):
             twice = next(name for name in self._columns if self._columns.count(name) > 1)
             raise InputError(f"{self.path}:1: the header names {twice!r} twice")
+        if len(self._columns) == 1 and (other := next((mark for mark in ";\t|," if mark in self._columns[0]), None)):
+            expected = "a comma" if self._delimiter == "," else "a tab"
+            raise InputError(f"{self.path}:1: the columns are separated by {other!r}, expected {expected}")
         number = records.line_num + 1
         for cells in records:
             if cells:

@@ -10,7 +10,8 @@ import re
 
 from pairwise_rm.contract.rows import Message
 
-_MARKER = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):[ ]?")
+_MARKER = re.compile(r"(?:\A\s*|\r?\n\r?\n)(Human|Assistant):[ ]?")
+_ANSWER = re.compile(r"\r?\n\r?\nAssistant:")
 _ROLES = {"Human": "user", "Assistant": "assistant"}
 
 
@@ -18,7 +19,9 @@ def is_transcript(text: str) -> bool:
     """Whether a text is a conversation: one that merely begins with the word "Human:" has no answer's marker."""
     if "Human:" not in text[:64]:
         return False
-    return text.startswith("\n\nHuman:") or (text.lstrip().startswith("Human:") and "\n\nAssistant:" in text)
+    if text.startswith(("\n\nHuman:", "\r\n\r\nHuman:")):
+        return True
+    return text.lstrip().startswith("Human:") and _ANSWER.search(text) is not None
 
 
 def transcript_turns(text: str) -> list[Message]:

@@ -129,6 +129,11 @@ class FieldMapping(Section):
             raise ValueError("preferred and preference_strength go with response_a and response_b")
         if self.answers is not None and (self.prompt is None or self.strength is not None):
             raise ValueError("answers need a prompt, and take no strength")
+        parts = ("prompt", "system", "response_a", "response_b", "chosen", "rejected")
+        given = [(name, path) for name in parts if (path := getattr(self, name)) is not None]
+        for at, (name, path) in enumerate(given):
+            if first := next((earlier for earlier, same in given[:at] if same == path), None):
+                raise ValueError(f"{first} and {name} are the same field {path}")
         return self
 
 

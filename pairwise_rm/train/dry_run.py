@@ -13,7 +13,7 @@ from typing import NamedTuple
 from pairwise_rm.checks.files import files_problems
 from pairwise_rm.checks.model import look_at_model, model_problems
 from pairwise_rm.checks.problem import Problem, refuse
-from pairwise_rm.checks.recipe import recipe_problems
+from pairwise_rm.checks.recipe import recipe_problems, training_problems
 from pairwise_rm.errors import PairwiseError
 from pairwise_rm.recipe.load import Origin
 from pairwise_rm.recipe.model import Recipe
@@ -32,7 +32,7 @@ class DryRun(NamedTuple):
 
 def dry_run(recipe: Recipe, origin: Origin) -> DryRun:
     """Raises InputError with a line for each problem of the recipe, of a file that is here, or of the model."""
-    refuse(recipe_problems(recipe), origin)
+    refuse([*recipe_problems(recipe), *training_problems(recipe)], origin)
     overrides, by_verl = verl_overrides(recipe)
     files, model = files_problems(recipe, download=False), model_problems(recipe)
     refuse((problem for problem in (*files, *model) if not problem.absent), origin)

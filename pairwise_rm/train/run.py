@@ -89,7 +89,17 @@ def pinned(recipe: Recipe) -> str:
 
 def resolve_keys(recipe: Recipe) -> None:
     """Raises InputError for a key under `train.verl` that is refused or, where verl is installed, unknown to it."""
-    dry_run(recipe)
+    given = user_settings(recipe, settings(recipe, RunFolder.of(recipe), "response"))
+    if not given:
+        return
+    # Not the launcher's own keys: one is a field of a dataclass of verl's, and asking for those imports torch.
+    try:
+        from pairwise_rm.train.verl_schema import check_keys, load_tree
+
+        tree = load_tree()
+    except ImportError:
+        return
+    check_keys(given, tree)
 
 
 def dry_run(recipe: Recipe) -> tuple[list[str], bool]:

@@ -47,6 +47,21 @@ def test_the_module_runs_as_the_command_does() -> None:
     assert (done.returncode, done.stdout.strip()) == (0, f"pairwise-rm {__version__}")
 
 
+@pytest.mark.parametrize("override", ["train.steps=3", "train.verl.trainer.balance_batch=true"])
+def test_a_recipe_is_validated_without_torch(override: str) -> None:
+    code = f"""
+import sys
+from pairwise_rm.cli.app import main
+try:
+    main(["validate", "smoke", {override!r}])
+except SystemExit as ended:
+    print(ended.code)
+print([name for name in ("torch", "vllm", "ray", "transformers") if name in sys.modules])
+"""
+    done = python("-c", code)
+    assert done.stdout.splitlines()[1:] == ["0", "[]"], done.stdout + done.stderr
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_a_help_text(capsys: pytest.CaptureFixture[str], command: str) -> None:
     code, out, _ = call(capsys, command, "--help")
@@ -80,6 +95,11 @@ def test_a_resolved_recipe_that_was_shown_is_a_valid_recipe(capsys: pytest.Captu
         (("train", "smoke", "train.setps=3", "--dry-run"), "unknown key train.setps"),
         (("train", "smoke", "train.verl.trainer.nnodes=3", "--dry-run"), "set train.nodes in the recipe instead"),
         (("train", "smoke", "--dry-run", "--verl", "trainer.total_epochs"), "expected key=value"),
+        (("train", "smoke", "data.export={split: test}", "--dry-run"), "split: test leaves no rows for training"),
+        (
+            ("train", "smoke", "data.export={split_ratio: {train: 1.0}}", "train.validate_every=5", "--dry-run"),
+            "data.export.split_ratio: holds no rows out for train.validate_every 5; set that to null",
+        ),
         (("run", "no/such.yaml"), "no/such.yaml: no such file"),
         (("validate",), "expected a recipe or a data config"),
         (("validate", "smoke", "train.steps=0"), "train.steps: expected greater than or equal to 1"),

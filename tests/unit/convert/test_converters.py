@@ -38,7 +38,7 @@ def test_the_validation_rows_of_helpsteer2_are_the_test_side() -> None:
 
 
 def test_a_subset_is_taken_over_where_there_is_one_and_an_integer_is_its_text() -> None:
-    assert convert(row(subset=4)).pair.subset == "4"
+    assert convert(row(subset=4)).pair.subset == convert(row(subset=4.0)).pair.subset == "4"
     assert convert(row(subset="natural")).pair.subset == "natural"
     assert convert(row()).pair.subset is None
 
@@ -61,6 +61,8 @@ def test_two_responses_of_the_same_text_are_a_pair_which_the_stage_may_drop() ->
         ({"idx": 7}, "7"),
         ({"id": None, "question_id": 7.0}, "7"),
         ({"id": "q1", "idx": 7}, "q1"),
+        ({"id": float("nan")}, None),
+        ({"id": float("nan"), "idx": 7}, "7"),
         ({"pair_id": {"$oid": "5f"}}, '{"$oid": "5f"}'),
         ({"id": "half \ud83d"}, "half \\ud83d"),
         ({}, None),

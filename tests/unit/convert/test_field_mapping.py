@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +157,8 @@ def test_a_mapped_converter_names_the_columns_that_it_reads() -> None:
         ({**MAPPING, "preferred": {"from": "w", "A": [], "B": ["1"]}}, "at least 1 item"),
         ({"answers": {"from": "a", "score": "s"}}, "answers need a prompt"),
         ({"prompt": "q", "answers": {"from": "a"}}, "expected one of rank and score"),
+        ({**MAPPING, "response_b": MAPPING["response_a"]}, "response_a and response_b are the same field"),
+        ({"prompt": "c", "chosen": "c", "rejected": "r"}, "prompt and chosen are the same field c"),
         ({**MAPPING, "promt": "q"}, "Extra inputs"),
     ],
 )
@@ -298,7 +302,29 @@ def test_text_parts_are_joined_and_other_parts_reject_the_row() -> None:
     assert (reason, message[:48]) == ("not_text", "prompt[0].content[0].type: 'image_url', expected")
 
 
+@pytest.mark.parametrize("written", [json.dumps, str])
+@pytest.mark.parametrize("part", ["prompt", "chosen"])
+def test_a_list_of_turns_that_a_table_wrote_as_text_is_no_text(part: str, written: Callable[[Any], str]) -> None:
+    row = {"prompt": "Why?", "chosen": "Because.", "rejected": "No."}
+    reason, message = plainly_refused(**(row | {part: written([{"role": "user", "content": "Why?"}])}))
+    assert (reason, message.partition(" (")[0]) == ("turns_as_text", f"{part}: a list of turns written as text")
+
+
+def test_an_answer_that_shows_a_list_of_turns_is_text() -> None:
+    text = '[{"role": "user", "content": "Hi"}] is how an API takes them.'
+    assert plain(prompt="How?", chosen=text, rejected="y").responses == (text, "y")
+
+
 # ---- transcripts ---------------------------------------------------------------------------------
+
+
+def test_a_transcript_may_have_the_line_ends_of_windows() -> None:
+    text = "\r\n\r\nHuman: Why?\r\n\r\nAssistant: So.\r\n\r\nHuman: And?\r\n\r\nAssistant:"
+    assert [turn["content"] for turn in plain(prompt=text, chosen="x", rejected="y").messages] == [
+        "Why?",
+        "So.",
+        "And?",
+    ]
 
 
 @pytest.mark.parametrize("prompt", ["\n\nHuman: Why?\n\nAssistant:", "Human: Why?\n\nAssistant: ", "\n\nHuman: Why?"])

@@ -116,6 +116,14 @@ def test_a_list_of_scored_answers_is_suggested_as_answers(tmp_path: Path) -> Non
     assert "answers: {from: outputs, text: body, score: score}" in said
 
 
+def test_conversations_are_suggested_as_responses_before_the_names_of_their_models(tmp_path: Path) -> None:
+    asked = [{"role": "user", "content": "?"}]
+    odd = [{"model_a": "x", "model_b": "y", "talk_a": [*asked, {"role": "user", "content": "!"}], "talk_b": asked}] * 3
+    said = sniffed(tmp_path, odd)
+    assert "response_a: talk_a\n" in said
+    assert "response_b: talk_b\n" in said
+
+
 def test_rows_without_anything_to_go_by_still_print_a_mapping(tmp_path: Path) -> None:
     odd: list[dict[str, Any]] = [{}, {"a": 1}, {"a": None}, {"a": {"b": {}}}, {"a": []}]
     for row in odd:

@@ -111,6 +111,7 @@ def test_a_row_is_numbered_by_the_line_on_which_it_begins(
         ("pairs.csv", b"prompt\ncaf\xe9\n", "not UTF-8 (invalid continuation byte)"),
         ("pairs.csv", b'prompt\n"never closed', ":2: not CSV: unexpected end of data"),
         ("pairs.csv", b"prompt,prompt\n", ":1: the header names 'prompt' twice"),
+        ("pairs.csv", b"prompt;chosen;rejected\nq;a;b\n", ":1: the columns are separated by ';', expected a comma"),
         ("pairs.csv", b"prompt,response_1\n", "holds no rows"),
         ("pairs.csv", b"prompt,response_1\nx\n", ":2: the row has 1 cells, expected 2 as the header"),
         ("pairs.jsonl.zst", b"no zstd", "not a sound zstd file"),
