@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pairwise_rm.convert.source_file import Source
 
 _ROWS_LOOKED_AT = 20
-"""Of a source, where the first ones are bad; convert reads all."""
+"""Rows at the start of a source; convert reads all."""
 
 
 def files_problems(recipe: Recipe, *, download: bool) -> list[Problem]:
@@ -96,7 +96,7 @@ def source_file_problems(data: DatasetConfig, *, download: bool) -> Iterator[Pro
     try:
         converter = get_converter(configs.source, configs.fields, configs.pairs_per_prompt)
         source = locate(configs, converter.hub, data.export.is_official)
-        yield from _split_problems(data, converter, source)
+        yield from _row_problems(data, converter, source)
     except InputError as error:
         there = configs.type != "local" or all(_exists(place) for place in _places(configs))
         yield Problem(str(error), keys, absent=not there)
@@ -109,25 +109,32 @@ def _exists(place: str) -> bool:
     return Path(path).exists() or bool(glob.glob(path, recursive=True))
 
 
-def _split_problems(data: DatasetConfig, converter: Converter, source: Source) -> Iterator[Problem]:
-    """Where the rows are to say which of them are held out: whether the first sound one does."""
+def _row_problems(data: DatasetConfig, converter: Converter, source: Source) -> Iterator[Problem]:
+    """Whether the first rows are pairs for this converter, and say which are held out where they have to."""
     from pairwise_rm.convert.converters import SeveralPairs
     from pairwise_rm.convert.fields import RowError
     from pairwise_rm.convert.source_rows import open_rows
 
-    if not data.export.is_official or any(file.side for file in source.files):
-        return
-    reader = open_rows(source.files[0].path, converter.columns)
-    for _, item in itertools.islice(reader, _ROWS_LOOKED_AT):
+    first = source.files[0].path
+    reader = open_rows(first, converter.columns)
+    refused = None
+    for number, item in itertools.islice(reader, _ROWS_LOOKED_AT):
         try:
             found = converter.convert(reader.parse(item))
-        except RowError:
+        except RowError as error:
+            refused = refused or f"{first}:{number}: {error}"
             continue
         pairs = found.pairs if isinstance(found, SeveralPairs) else [found]
-        if pairs and pairs[0].split is None:
+        said_by_file = not data.export.is_official or any(file.side for file in source.files)
+        if pairs and pairs[0].split is None and not said_by_file:
             yield Problem(
                 f"data.export.split: official, but the rows of {source.shown} name no split; "
                 "give data.configs.test_path, or set it to null and data.export.split_ratio",
                 ("data.export.split", "data.export", "data.configs.path", "data.configs"),
             )
         return
+    if refused:
+        yield Problem(
+            f"data.configs: none of the first rows is a pair for {data.configs.source}: {refused}",
+            ("data.configs.fields", "data.configs.source", "data.configs"),
+        )

@@ -36,8 +36,22 @@ def test_rows_that_name_no_split_need_a_ratio_a_test_side_or_files_of_their_own(
 def test_the_first_sound_row_says_whether_the_rows_name_a_split(tmp_path: Path) -> None:
     path = write(tmp_path / "pairs.jsonl", {"prompt": "?"}, {**ROW, "split": "train"})
     assert said(str(path)) == []
-    path.write_text("no JSON\n")
-    assert said(str(path)) == []
+
+
+def test_a_source_of_which_none_of_the_first_rows_is_a_pair_is_refused_with_the_first_reason(tmp_path: Path) -> None:
+    path = write(tmp_path / "pairs.jsonl", {"prompt": "?"}, {"prompt": "!"})
+    assert said(str(path)) == [
+        f"data.configs: none of the first rows is a pair for generic_pairwise: {path}:1: "
+        "responses: missing, expected one of response_1/response_2, response_a/response_b, chosen/rejected"
+    ]
+    mapped = {
+        "prompt": "prompt",
+        "response_a": "a",
+        "response_b": "b",
+        "preferred": {"from": "winner", "A": [1], "B": [2]},
+    }
+    [problem] = said(str(path), fields=mapped)
+    assert problem.endswith(f"{path}:1: a: missing")
 
 
 def test_a_mapped_source_is_read_under_its_own_names(tmp_path: Path) -> None:
