@@ -156,9 +156,8 @@ def room_problems(recipe: Recipe, folder: RunFolder) -> Iterator[Problem]:
     wanted = trained_weights(location, recipe.model.lora) * checkpoints.BYTES_OF_A_WEIGHT * count
     free = shutil.disk_usage(there).free + sum(map(checkpoints.size_of, checkpoints.unfinished(folder.checkpoints)))
     if wanted > free:
-        yield Problem(
-            f"{folder.root}: {wanted / GIB:.1f} GiB wanted for {count} checkpoints, {free / GIB:.1f} GiB free"
-        )
+        some = f"{count} checkpoints" if count > 1 else "a checkpoint"
+        yield Problem(f"{folder.root}: {wanted / GIB:.1f} GiB wanted for {some}, {free / GIB:.1f} GiB free")
     weights = trained_weights(location, lora=None)
     if recipe.device == "cpu" and not cluster_address():
         wanted, available = _CPU_RUN_BASE + weights * _CPU_RUN_BYTES, _available_memory()

@@ -7,7 +7,6 @@ an exception from a reward and fills the hole with padding.
 
 from __future__ import annotations
 
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,11 @@ from verl.trainer.ppo.checkpoint_callback import CheckpointCallback
 from verl.trainer.ppo.v1 import PPOTrainerSync
 from verl.trainer.ppo.v1.trainer_base import TRAINER_REGISTRY
 
-from pairwise_rm.errors import InputError, StageError
+from pairwise_rm.errors import StageError
 from pairwise_rm.train import checkpoints
 from pairwise_rm.train.metrics_file import append_step, with_tutorial_names
 from pairwise_rm.train.preflight import trained_weights
+from pairwise_rm.train.read_back import ReadBack
 from pairwise_rm.train.stale_weights import check_fresh
 from pairwise_rm.train.verl_settings import TASK_KEY
 
@@ -43,7 +43,7 @@ class JudgeTrainer(PPOTrainerSync):
         append_step(Path(self.config[TASK_KEY].metrics_file), global_steps, metrics)
 
     def _save_checkpoint(self) -> None:
-        self.checkpoint_callback.wait()
+        self.checkpoint_callback.read_back.wait()
         folder = Path(self.config.trainer.default_local_dir) / f"global_step_{self.global_steps}"
         weights = trained_weights(
             self.config.actor_rollout_ref.model.path, self.config.actor_rollout_ref.model.lora_rank
@@ -80,44 +80,16 @@ def task_runner() -> Any:
 
 
 class LatestCheckpoint(CheckpointCallback):
-    """After each save: seal the checkpoint, read it back, point `latest` and `actor_latest` at it, prune what is older.
+    """Called on the driver after each save, once all ranks have written: the checkpoint is sealed and read back.
 
-    verl calls it once all ranks have saved. A thread reads the checkpoint back while training goes on, except after the
-    last step. One that is damaged already is set aside; after two in a row training stops.
+    That takes no time of a step, except of the last one.
     """
 
     def __init__(self, config: Any = None) -> None:
         super().__init__(config)
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
-        self._reading: Future[None] | None = None
-        self._damaged = 0
+        self.read_back = ReadBack(self.config[TASK_KEY].keep_checkpoints)
 
     def on_save(self, trainer: Any, global_step: int, checkpoint_dir: str, async_save: bool = False, **_: Any) -> None:
-        folder = Path(checkpoint_dir)
-        # Before it is read back, so that a run that ends meanwhile resumes from it.
-        checkpoints.seal(folder)
-        self._reading = self._thread.submit(self._read_back, folder)
+        self.read_back.begin(Path(checkpoint_dir))
         if global_step >= trainer.total_training_steps:
-            self.wait()
-            if self._damaged:
-                raise StageError(f"{folder}: the last checkpoint was damaged when it was read back; see train.log")
-
-    def wait(self) -> None:
-        """Waits for the checkpoint before to be read back. Raises StageError when the last two were damaged."""
-        if self._reading is not None:
-            self._reading.result()
-        self._reading = None
-        if self._damaged > 1:
-            folder = self.config.trainer.default_local_dir
-            raise StageError(f"{folder}: two checkpoints in a row were damaged when they were read back; see train.log")
-
-    def _read_back(self, folder: Path) -> None:
-        try:
-            checkpoints.seal_with_checksums(folder)
-        except InputError as error:
-            self._damaged += 1
-            print(f"warning: {error}; set aside as {checkpoints.set_aside(folder, 'damaged').name}", flush=True)
-            return
-        self._damaged = 0
-        checkpoints.point_latest_at(folder)
-        checkpoints.prune(folder.parent, self.config[TASK_KEY].keep_checkpoints)
+            self.read_back.wait(last=True)
