@@ -136,6 +136,7 @@ def train(
     start = None if fresh else checkpoints.newest(folder.checkpoints, warn)
     step = checkpoints.step_of(start) if start else 0
     if start and step >= facts.steps:
+        metrics_file.add_missing(folder.metrics, step, start)
         return Trained(start, step, step, skipped=True)
     if facts.warning and warn:
         warn(facts.warning)
@@ -151,6 +152,8 @@ def train(
     _open_folder(recipe, folder, found, facts)
     checkpoints.set_aside_unfinished(folder.checkpoints)
     metrics_file.drop_after(folder.metrics, step)
+    if start:
+        metrics_file.add_missing(folder.metrics, step, start)
     environment = {**os.environ, **(cpu.environment() if recipe.device == "cpu" else {})}
     run_driver(recipe, folder, environment, first=step + 1, last=facts.steps, watch=watch)
     written = checkpoints.sealed(folder.checkpoints)  # and read back by verl's driver

@@ -7,6 +7,7 @@ an exception from a reward and fills the hole with padding.
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,10 @@ from verl.trainer.ppo.checkpoint_callback import CheckpointCallback
 from verl.trainer.ppo.v1 import PPOTrainerSync
 from verl.trainer.ppo.v1.trainer_base import TRAINER_REGISTRY
 
+from pairwise_rm.atomic_io import write_json
 from pairwise_rm.errors import StageError
 from pairwise_rm.train import checkpoints
-from pairwise_rm.train.metrics_file import append_step, with_tutorial_names
+from pairwise_rm.train.metrics_file import OF_CHECKPOINT, append_step, numbers, with_tutorial_names
 from pairwise_rm.train.preflight import trained_weights
 from pairwise_rm.train.read_back import ReadBack
 from pairwise_rm.train.stale_weights import check_fresh
@@ -34,6 +36,11 @@ class JudgeTrainer(PPOTrainerSync):
         check_fresh(metrics, self.config[TASK_KEY].max_probs_diff, self.global_steps)
         return batch
 
+    def step(self, metrics: dict[str, Any], timing_raw: Any) -> Any:
+        batch = super().step(metrics, timing_raw)
+        self._trained_on = batch, metrics
+        return batch
+
     def _compute_metrics(
         self, batch: Any, metrics: dict[str, Any], timing_raw: Any, global_steps: int, epoch: int
     ) -> None:
@@ -41,6 +48,8 @@ class JudgeTrainer(PPOTrainerSync):
         metrics.update(self._verdicts(batch))
         metrics.update(with_tutorial_names(metrics))
         append_step(Path(self.config[TASK_KEY].metrics_file), global_steps, metrics)
+        if global_steps >= self.total_training_steps:
+            self.checkpoint_callback.read_back.wait(last=True)
 
     def _save_checkpoint(self) -> None:
         self.checkpoint_callback.read_back.wait()
@@ -49,7 +58,16 @@ class JudgeTrainer(PPOTrainerSync):
             self.config.actor_rollout_ref.model.path, self.config.actor_rollout_ref.model.lora_rank
         )
         with checkpoints.room_for(folder, checkpoints.expected_bytes(folder.parent, weights)):
+            write_json(folder / OF_CHECKPOINT, self._metrics_so_far())
             super()._save_checkpoint()
+
+    def _metrics_so_far(self) -> dict[str, float]:
+        """verl syncs weights and validates before it hands over the metrics of a step, and a run may end there."""
+        batch, metrics = self._trained_on
+        found = {"time": time.time(), **metrics, **self._verdicts(batch)}
+        if "rollout/score" in found:
+            found["critic/score/mean"] = found["rollout/score"]
+        return numbers({**found, **with_tutorial_names(found)})
 
     def _verdicts(self, batch: Any) -> dict[str, float]:
         """Means of what the reward returns, over this step's rollouts."""
@@ -80,10 +98,7 @@ def task_runner() -> Any:
 
 
 class LatestCheckpoint(CheckpointCallback):
-    """Called on the driver after each save, once all ranks have written: the checkpoint is sealed and read back.
-
-    That takes no time of a step, except of the last one.
-    """
+    """Called on the driver after each save, once all ranks have written: the checkpoint is sealed and read back."""
 
     def __init__(self, config: Any = None) -> None:
         super().__init__(config)
@@ -91,5 +106,3 @@ class LatestCheckpoint(CheckpointCallback):
 
     def on_save(self, trainer: Any, global_step: int, checkpoint_dir: str, async_save: bool = False, **_: Any) -> None:
         self.read_back.begin(Path(checkpoint_dir))
-        if global_step >= trainer.total_training_steps:
-            self.read_back.wait(last=True)

@@ -6,6 +6,7 @@ import json
 import subprocess
 from pathlib import Path
 
+import pytest
 import torch
 
 from tests.train.conftest import STEPS, Run
@@ -132,6 +133,16 @@ def test_each_checkpoint_is_sealed_with_checksums(run: Run) -> None:
         record = json.loads((path / "checkpoint.json").read_text())
         assert set(record["crc32"]) == set(record["files"])
         assert "actor/optim_world_size_1_rank_0.pt" in record["files"]
+
+
+def test_a_checkpoint_knows_the_metrics_of_its_step(run: Run) -> None:
+    for path in (run.root / "train" / "checkpoints").glob("global_step_*"):
+        known = json.loads((path / "metrics.json").read_text())
+        (line,) = [line for line in run.metrics if line["step"] == int(path.name.rpartition("_")[2])]
+        assert {"reward/mean", "accuracy", "kl_loss", "rollout/valid"} <= set(known)
+        assert {name: known[name] for name in known if name != "time"} == pytest.approx(
+            {name: line[name] for name in known if name != "time"}
+        )
 
 
 def test_the_run_folder_can_be_run_again(run: Run) -> None:
