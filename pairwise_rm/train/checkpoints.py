@@ -203,7 +203,9 @@ def room_for(folder: Path, wanted: int) -> Iterator[None]:
         yield
     except Exception as error:
         free = _free(folder)
-        if folder.exists() and not (folder / SEAL).is_file() and free + size_of(folder) < wanted:
+        # Without a known size (a model of the hub, first save) the disk is full when nothing more can be written.
+        full = folder.exists() and free < max(wanted - size_of(folder), _BLOCK)
+        if full and not (folder / SEAL).is_file():
             shutil.rmtree(folder, ignore_errors=True)
             raise StageError(_no_room(folder, wanted, free)) from error
         raise
@@ -212,7 +214,11 @@ def room_for(folder: Path, wanted: int) -> Iterator[None]:
 def _no_room(folder: Path, wanted: int, free: int) -> str:
     last = sealed(folder.parent)
     kept = f"{last[-1].name} is the newest checkpoint" if last else "there is no checkpoint yet"
-    return f"{folder}: {wanted / GIB:.2f} GiB wanted for this checkpoint, {free / GIB:.2f} GiB free; {kept}"
+    return f"{folder}: {_amount(wanted)} wanted for this checkpoint, {_amount(free)} free; {kept}"
+
+
+def _amount(size: int) -> str:
+    return f"{size / GIB:.1f} GiB" if size >= GIB else f"{size / (1 << 20):.1f} MiB"
 
 
 def _free(folder: Path) -> int:

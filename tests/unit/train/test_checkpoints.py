@@ -388,7 +388,7 @@ def test_no_save_begins_without_room_for_it(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(StageError) as caught, room_for(tmp_path / "global_step_20", 3 * GIB):
         pytest.fail("the save began")
     assert str(caught.value) == (
-        f"{tmp_path}/global_step_20: 3.00 GiB wanted for this checkpoint, 1.00 GiB free; "
+        f"{tmp_path}/global_step_20: 3.0 GiB wanted for this checkpoint, 1.0 GiB free; "
         "global_step_10 is the newest checkpoint"
     )
     assert newest(tmp_path) == tmp_path / "global_step_10"
@@ -398,7 +398,7 @@ def test_the_first_save_without_room_says_that_there_is_no_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk(monkeypatch, lambda: 0)
-    words = "0.00 GiB free; there is no checkpoint yet"
+    words = "1.0 GiB wanted for this checkpoint, 0.0 MiB free; there is no checkpoint yet"
     with pytest.raises(StageError, match=words), room_for(tmp_path / "checkpoints" / "global_step_20", GIB):
         pytest.fail("the save began")
 
@@ -419,7 +419,7 @@ def test_a_disk_that_fills_up_during_the_save_is_named_and_the_part_is_removed(
 ) -> None:
     checkpoint(tmp_path, 10, checksums=True)
     disk(monkeypatch, lambda: 10 if (tmp_path / "global_step_20").exists() else GIB)
-    words = "global_step_20: 1.00 GiB wanted .*, 0.00 GiB free; global_step_10 is the newest"
+    words = "global_step_20: 1.0 GiB wanted .*, 0.0 MiB free; global_step_10 is the newest"
     with pytest.raises(StageError, match=words), room_for(tmp_path / "global_step_20", GIB):
         save_that_fails(tmp_path, "PytorchStreamWriter failed writing file data/0: file write failed")
     assert names(tmp_path) == ["global_step_10"]
