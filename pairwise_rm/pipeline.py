@@ -207,7 +207,7 @@ def evaluate(
     if gpus:
         _read_pairs(pairs)
         gpus.acquire()
-    trained = not models and checkpoints.newest(folder.checkpoints) is not None
+    trained = not models and checkpoints.has_any(folder.checkpoints)
     if models:
         chosen = [model_location(model) for model in models]
     else:
@@ -294,8 +294,8 @@ def merge(recipe: Recipe, reporter: Reporter) -> Path:
     """The newest checkpoint as a Hugging Face folder, for evaluation and export."""
     from pairwise_rm.export.run import merge as merge_checkpoint
 
-    with reporter.part("merge", str(RunFolder.of(recipe).latest)):
-        return merge_checkpoint(recipe)
+    with reporter.part("merge", str(RunFolder.of(recipe).latest)) as part:
+        return merge_checkpoint(recipe, warn=lambda text: part.say(f"warning: {text}"))
 
 
 def refresh_card(recipe: Recipe, reporter: Reporter) -> None:
@@ -311,6 +311,6 @@ def export(recipe: Recipe, reporter: Reporter, checkpoint: Path | None = None, o
     from pairwise_rm.export.run import export as export_judge
 
     with reporter.part("export", str(out or RunFolder.of(recipe).export)) as part:
-        target = export_judge(recipe, checkpoint=checkpoint, out=out)
+        target = export_judge(recipe, checkpoint=checkpoint, out=out, warn=lambda text: part.say(f"warning: {text}"))
         part.say(f"{target}: ready to serve, `vllm serve {target}`")
     return target

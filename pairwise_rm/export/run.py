@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,17 +29,20 @@ CARD = "README.md"
 _RAY_DEADLINE = 600.0
 
 
-def merge(recipe: Recipe, *, checkpoint: Path | None = None) -> Path:
-    """Merges a checkpoint (the run's newest) into `<run>/merged`; returns that folder. Each checkpoint is merged once.
+def merge(recipe: Recipe, *, checkpoint: Path | None = None, warn: Callable[[str], None] | None = None) -> Path:
+    """Merges a checkpoint (the run's newest whole one) into `<run>/merged`; returns that folder.
 
-    Raises InputError when there is no finished checkpoint or it is cut short, StageError when merging fails.
+    Each checkpoint is checked and merged once. `warn` is called with a line for each that is damaged, and set aside.
+
+    Raises InputError when there is no finished checkpoint or the given one is damaged, StageError when merging fails.
     """
     folder = RunFolder.of(recipe)
-    chosen = _chosen(folder, checkpoint)
-    record = {"checkpoint": str(chosen), "step": checkpoints.step_of(chosen), "dtype": _dtype(recipe)}
-    record["sealed"] = (chosen / checkpoints.SEAL).stat().st_mtime_ns
-    if _read(folder.merged / RECORD).get("merge") == record:
+    there = [checkpoint] if checkpoint else checkpoints.sealed(folder.checkpoints)
+    merged = _read(folder.merged / RECORD).get("merge")
+    if merged and there and merged == _record(recipe, there[-1].absolute()):
         return folder.merged
+    chosen = _chosen(folder, checkpoint, warn)
+    record = _record(recipe, chosen)
     with atomic_folder(folder.merged) as temporary:
         written = _merge_in_ray(recipe, chosen / "actor", temporary)
         write_json(temporary / RECORD, {"merge": record, **written})
@@ -46,7 +50,13 @@ def merge(recipe: Recipe, *, checkpoint: Path | None = None) -> Path:
     return folder.merged
 
 
-def export(recipe: Recipe, *, checkpoint: Path | None = None, out: Path | None = None) -> Path:
+def export(
+    recipe: Recipe,
+    *,
+    checkpoint: Path | None = None,
+    out: Path | None = None,
+    warn: Callable[[str], None] | None = None,
+) -> Path:
     """Writes the judge, ready to serve, and returns its folder.
 
     The card has the metrics of `<run>/evaluation` that exist. Raises as `merge` does.
@@ -55,7 +65,7 @@ def export(recipe: Recipe, *, checkpoint: Path | None = None, out: Path | None =
     target = out or folder.export
     if target.exists() and not (target / RECORD).is_file():
         raise InputError(f"{target}: is there already and no export of pairwise-rm; it is left alone")
-    merged = merge(recipe, checkpoint=checkpoint)
+    merged = merge(recipe, checkpoint=checkpoint, warn=warn)
     with atomic_folder(target) as temporary:
         for path in sorted(merged.iterdir()):
             _link(path, temporary / path.name)
@@ -80,11 +90,18 @@ def refresh_card(recipe: Recipe) -> Path | None:
     return folder.export / CARD
 
 
-def _chosen(folder: RunFolder, checkpoint: Path | None) -> Path:
+def _record(recipe: Recipe, chosen: Path) -> dict[str, Any]:
+    """What a merge is of."""
+    step, sealed = checkpoints.step_of(chosen), chosen / checkpoints.SEAL
+    at = sealed.stat().st_mtime_ns if sealed.is_file() else None
+    return {"checkpoint": str(chosen), "step": step, "dtype": _dtype(recipe), "sealed": at}
+
+
+def _chosen(folder: RunFolder, checkpoint: Path | None, warn: Callable[[str], None] | None) -> Path:
     if checkpoint is not None:
-        checkpoints.check_seal(checkpoint)
+        checkpoints.check(checkpoint)
         return checkpoint.absolute()
-    newest = checkpoints.newest(folder.checkpoints)
+    newest = checkpoints.newest(folder.checkpoints, warn)
     if newest is None:
         raise InputError(f"{folder.checkpoints}: no finished checkpoint; `pairwise-rm train` writes them")
     return newest

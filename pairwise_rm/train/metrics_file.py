@@ -18,6 +18,8 @@ from typing import Any
 from pairwise_rm.atomic_io import write_text
 from pairwise_rm.errors import InputError
 
+OF_CHECKPOINT = "metrics.json"
+"""In a checkpoint: the metrics of its step as far as they are known when it is saved."""
 TUTORIAL_NAMES = {"reward/mean": "critic/score/mean", "accuracy": "rollout/acc", "kl_loss": "actor/kl_loss"}
 """The RM-Gallery tutorial's metric names, and where verl and our trainer keep their values."""
 
@@ -29,10 +31,14 @@ def with_tutorial_names(metrics: Mapping[str, Any]) -> dict[str, float]:
 
 def append_step(path: Path, step: int, metrics: Mapping[str, Any]) -> None:
     """Adds a line; values that are not finite numbers are left out, since JSON has no NaN."""
-    numbers = {key: float(value) for key, value in metrics.items() if _is_number(value)}
-    line = json.dumps({"step": step, "time": round(time.time(), 3), **numbers})
+    line = json.dumps({"step": step, "time": round(time.time(), 3), **numbers(metrics)})
     with open(path, "a", encoding="utf-8") as handle:
         handle.write(line + "\n")
+
+
+def numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Those of the metrics that are finite numbers."""
+    return {key: float(value) for key, value in metrics.items() if _is_number(value)}
 
 
 def read_steps(path: Path) -> list[dict[str, Any]]:
@@ -65,6 +71,16 @@ def drop_after(path: Path, step: int) -> None:
     cut_short = path.is_file() and not path.read_bytes().endswith(b"\n")
     if len(kept) != len(steps) or cut_short:
         write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
+
+
+def add_missing(path: Path, step: int, checkpoint: Path) -> None:
+    """Adds the line of a checkpoint's own step, where the run ended between the save and the end of the step.
+
+    What was known at the save is in the checkpoint; those of earlier versions have none.
+    """
+    known = checkpoint / OF_CHECKPOINT
+    if known.is_file() and all(line["step"] != step for line in read_steps(path)):
+        append_step(path, step, json.loads(known.read_text(encoding="utf-8")))
 
 
 def _is_number(value: Any) -> bool:

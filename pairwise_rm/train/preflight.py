@@ -29,12 +29,12 @@ from pairwise_rm.hf_model import model_location
 from pairwise_rm.ray_session import cluster_address, ray_session
 from pairwise_rm.recipe.model import Recipe
 from pairwise_rm.run_folder import RunFolder
+from pairwise_rm.train import checkpoints
 from pairwise_rm.train.verl_settings import storage_units
 
 GIB = 1 << 30
-# Bytes a weight: of a checkpoint (fp32 weight and two Adam moments), and of a CPU run in memory (weight,
-# gradient, moments, the reference's copy and vLLM's).
-_CHECKPOINT_BYTES, _CPU_RUN_BYTES = 12, 24
+# Bytes a weight of a CPU run in memory: weight, gradient, moments, the reference's copy and vLLM's.
+_CPU_RUN_BYTES = 24
 _CPU_RUN_BASE = 5 * GIB  # verl's, Ray's and vLLM's processes, measured with a model of 0.5 M weights
 
 
@@ -138,21 +138,27 @@ def parameter_count(path: Path) -> int:
     return total
 
 
+def trained_weights(model: str, lora: object) -> int:
+    """About how many weights a checkpoint holds with their moments; 0 when the model is no folder here."""
+    path = Path(model)
+    weights = parameter_count(path) if path.is_dir() else 0
+    return weights // 10 if lora else weights
+
+
 def room_problems(recipe: Recipe, folder: RunFolder) -> Iterator[Problem]:
     """Disk and memory of this machine."""
-    path = Path(model_location(recipe.model.path))
-    weights = parameter_count(path) if path.is_dir() else 0
-    trained = weights if not recipe.model.lora else weights // 10
+    location = model_location(recipe.model.path)
     there = folder.root
     while not there.exists():
         there = there.parent
-    wanted = trained * _CHECKPOINT_BYTES * (recipe.train.keep_checkpoints + 1)
-    free = shutil.disk_usage(there).free
+    # Of a run that goes on, those that are there are removed as new ones come.
+    count = max(1, recipe.train.keep_checkpoints + 1 - len(checkpoints.sealed(folder.checkpoints)))
+    wanted = trained_weights(location, recipe.model.lora) * checkpoints.BYTES_OF_A_WEIGHT * count
+    free = shutil.disk_usage(there).free + sum(map(checkpoints.size_of, checkpoints.unfinished(folder.checkpoints)))
     if wanted > free:
-        yield Problem(
-            f"{folder.root}: {wanted / GIB:.1f} GiB wanted for {recipe.train.keep_checkpoints + 1} checkpoints, "
-            f"{free / GIB:.1f} GiB free"
-        )
+        some = f"{count} checkpoints" if count > 1 else "a checkpoint"
+        yield Problem(f"{folder.root}: {wanted / GIB:.1f} GiB wanted for {some}, {free / GIB:.1f} GiB free")
+    weights = trained_weights(location, lora=None)
     if recipe.device == "cpu" and not cluster_address():
         wanted, available = _CPU_RUN_BASE + weights * _CPU_RUN_BYTES, _available_memory()
         if available is not None and wanted > available:

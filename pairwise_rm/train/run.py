@@ -2,7 +2,7 @@
 
 Resolve the recipe into verl's keys, check what can be checked in seconds, open the run folder, start the
 driver process, follow its metrics, and end it when it hangs. A second call with the same recipe resumes from the newest
-checkpoint, or has nothing to do.
+checkpoint that is whole, or has nothing to do.
 """
 
 from __future__ import annotations
@@ -135,17 +135,18 @@ def train(
         recipe: the resolved recipe.
         fresh: throw away an earlier run of this folder.
         watch: called with each new step's metrics and with what the driver is doing.
-        warn: called with a line about what is allowed and hardly meant.
+        warn: called with a line about what is allowed and hardly meant, and about a checkpoint that is damaged.
         acquire: called once everything was checked that needs no GPU, and there is something to train; waits for GPUs.
 
     Raises InputError when preflight fails or the folder holds another run, StageError when training fails.
     """
     folder = RunFolder.of(recipe)
     _refuse_not_a_run(folder) if fresh else _refuse_other_run(recipe, folder)
-    start = None if fresh else checkpoints.newest(folder.checkpoints)
-    step = checkpoints.step_of(start) if start else 0
     facts = preflight(recipe, folder)
+    start = None if fresh else checkpoints.newest(folder.checkpoints, warn)
+    step = checkpoints.step_of(start) if start else 0
     if start and step >= facts.steps:
+        metrics_file.add_missing(folder.metrics, step, start)
         return Trained(start, step, step, skipped=True)
     if facts.warning and warn:
         warn(facts.warning)
@@ -159,14 +160,16 @@ def train(
         # Only now: a recipe that cannot start must not cost the run that is there.
         _forget(folder)
     _open_folder(recipe, folder, found, facts)
-    _set_aside_unfinished(folder)
+    checkpoints.set_aside_unfinished(folder.checkpoints)
     metrics_file.drop_after(folder.metrics, step)
+    if start:
+        metrics_file.add_missing(folder.metrics, step, start)
     environment = {**os.environ, **(cpu.environment() if recipe.device == "cpu" else {})}
     run_driver(recipe, folder, environment, first=step + 1, last=facts.steps, watch=watch)
-    newest = checkpoints.newest(folder.checkpoints)
-    if newest is None or checkpoints.step_of(newest) < facts.steps:
+    written = checkpoints.sealed(folder.checkpoints)  # and read back by verl's driver
+    if not written or checkpoints.step_of(written[-1]) < facts.steps:
         raise StageError(f"{folder.checkpoints}: verl ended without a checkpoint of step {facts.steps}; see train.log")
-    return Trained(newest, checkpoints.step_of(newest), step, skipped=False)
+    return Trained(written[-1], checkpoints.step_of(written[-1]), step, skipped=False)
 
 
 def _check_with_verl(found: list[Setting]) -> None:
@@ -260,17 +263,6 @@ def _open_folder(recipe: Recipe, folder: RunFolder, found: list[Setting], facts:
         with atomic_path(folder.train / "reward_function.py") as copy:
             shutil.copyfile(source(function["path"]), copy)
     folder.checkpoints.mkdir(parents=True, exist_ok=True)
-
-
-def _set_aside_unfinished(folder: RunFolder) -> None:
-    """A checkpoint that was being written when the run ended is renamed, so that nothing takes it for one."""
-    finished = set(checkpoints.sealed(folder.checkpoints))
-    for path in folder.checkpoints.glob("global_step_*"):
-        if path not in finished and not path.name.endswith(".unfinished"):
-            target = path.with_name(f"{path.name}.unfinished")
-            if target.exists():
-                shutil.rmtree(target)
-            path.rename(target)
 
 
 def versions() -> dict[str, str]:

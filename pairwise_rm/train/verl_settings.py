@@ -252,7 +252,8 @@ def _trainer(recipe: Recipe, folder: RunFolder) -> list[Setting]:
         Setting("trainer.default_local_dir", str(folder.checkpoints), "output_dir"),
         Setting("trainer.rollout_data_dir", str(folder.train / "rollouts"), "output_dir"),
         Setting("trainer.validation_data_dir", str(folder.train / "validations"), "output_dir"),
-        Setting("trainer.max_actor_ckpt_to_keep", train.keep_checkpoints, "train.keep_checkpoints"),
+        # verl removes an old checkpoint before the new one is written; we do once the new one was read back.
+        Setting("trainer.max_actor_ckpt_to_keep", None, "train.keep_checkpoints"),
         Setting("trainer.checkpoint_callback_class", "pairwise_rm.train.verl_trainer.LatestCheckpoint"),
     ]
 

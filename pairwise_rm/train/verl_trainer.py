@@ -7,8 +7,7 @@ an exception from a reward and fills the hole with padding.
 
 from __future__ import annotations
 
-import re
-import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +18,12 @@ from verl.trainer.ppo.checkpoint_callback import CheckpointCallback
 from verl.trainer.ppo.v1 import PPOTrainerSync
 from verl.trainer.ppo.v1.trainer_base import TRAINER_REGISTRY
 
-from pairwise_rm.atomic_io import atomic_symlink
+from pairwise_rm.atomic_io import write_json
 from pairwise_rm.errors import StageError
-from pairwise_rm.train.checkpoints import seal
-from pairwise_rm.train.metrics_file import append_step, with_tutorial_names
+from pairwise_rm.train import checkpoints
+from pairwise_rm.train.metrics_file import OF_CHECKPOINT, append_step, numbers, with_tutorial_names
+from pairwise_rm.train.preflight import trained_weights
+from pairwise_rm.train.read_back import ReadBack
 from pairwise_rm.train.stale_weights import check_fresh
 from pairwise_rm.train.verl_settings import TASK_KEY
 
@@ -35,6 +36,11 @@ class JudgeTrainer(PPOTrainerSync):
         check_fresh(metrics, self.config[TASK_KEY].max_probs_diff, self.global_steps)
         return batch
 
+    def step(self, metrics: dict[str, Any], timing_raw: Any) -> Any:
+        batch = super().step(metrics, timing_raw)
+        self._trained_on = batch, metrics
+        return batch
+
     def _compute_metrics(
         self, batch: Any, metrics: dict[str, Any], timing_raw: Any, global_steps: int, epoch: int
     ) -> None:
@@ -42,6 +48,26 @@ class JudgeTrainer(PPOTrainerSync):
         metrics.update(self._verdicts(batch))
         metrics.update(with_tutorial_names(metrics))
         append_step(Path(self.config[TASK_KEY].metrics_file), global_steps, metrics)
+        if global_steps >= self.total_training_steps:
+            self.checkpoint_callback.read_back.wait(last=True)
+
+    def _save_checkpoint(self) -> None:
+        self.checkpoint_callback.read_back.wait()
+        folder = Path(self.config.trainer.default_local_dir) / f"global_step_{self.global_steps}"
+        weights = trained_weights(
+            self.config.actor_rollout_ref.model.path, self.config.actor_rollout_ref.model.lora_rank
+        )
+        with checkpoints.room_for(folder, checkpoints.expected_bytes(folder.parent, weights)):
+            write_json(folder / OF_CHECKPOINT, self._metrics_so_far())
+            super()._save_checkpoint()
+
+    def _metrics_so_far(self) -> dict[str, float]:
+        """verl syncs weights and validates before it hands over the metrics of a step, and a run may end there."""
+        batch, metrics = self._trained_on
+        found = {"time": time.time(), **metrics, **self._verdicts(batch)}
+        if "rollout/score" in found:
+            found["critic/score/mean"] = found["rollout/score"]
+        return numbers({**found, **with_tutorial_names(found)})
 
     def _verdicts(self, batch: Any) -> dict[str, float]:
         """Means of what the reward returns, over this step's rollouts."""
@@ -72,22 +98,11 @@ def task_runner() -> Any:
 
 
 class LatestCheckpoint(CheckpointCallback):
-    """After each save: seal the checkpoint, point `latest` and `actor_latest` at it, prune what is older."""
+    """Called on the driver after each save, once all ranks have written: the checkpoint is sealed and read back."""
+
+    def __init__(self, config: Any = None) -> None:
+        super().__init__(config)
+        self.read_back = ReadBack(self.config[TASK_KEY].keep_checkpoints)
 
     def on_save(self, trainer: Any, global_step: int, checkpoint_dir: str, async_save: bool = False, **_: Any) -> None:
-        folder = Path(checkpoint_dir)
-        seal(folder)
-        train = folder.parent.parent
-        atomic_symlink(train / "latest", f"{folder.parent.name}/{folder.name}")
-        atomic_symlink(train / "actor_latest", f"{folder.parent.name}/{folder.name}/actor")
-        self._prune(folder.parent, global_step)
-
-    def _prune(self, checkpoints: Path, newest: int) -> None:
-        # verl keeps the newest actors but leaves the older folders with their data.pt behind.
-        steps = sorted(
-            int(match.group(1))
-            for entry in checkpoints.iterdir()
-            if (match := re.fullmatch(r"global_step_(\d+)", entry.name)) and int(match.group(1)) <= newest
-        )
-        for step in steps[: -self.config[TASK_KEY].keep_checkpoints]:
-            shutil.rmtree(checkpoints / f"global_step_{step}")
+        self.read_back.begin(Path(checkpoint_dir))

@@ -6,6 +6,7 @@ import json
 import subprocess
 from pathlib import Path
 
+import pytest
 import torch
 
 from tests.train.conftest import STEPS, Run
@@ -127,20 +128,21 @@ def test_the_export_holds_the_weights_of_the_checkpoint(run: Run) -> None:
         assert torch.equal(tensor, getattr(whole, "_local_tensor", whole)), name
 
 
-def test_a_checkpoint_that_was_cut_short_is_refused_by_name(run: Run) -> None:
-    weights = run.root / "train" / "latest" / "actor" / "model_world_size_1_rank_0.pt"
-    whole = weights.read_bytes()
-    try:
-        weights.write_bytes(whole[:-100])
-        done = subprocess.run(
-            run.command("train", "smoke", *run.options), env=run.environment, capture_output=True, text=True
+def test_each_checkpoint_is_sealed_with_checksums(run: Run) -> None:
+    for path in (run.root / "train" / "checkpoints").glob("global_step_*"):
+        record = json.loads((path / "checkpoint.json").read_text())
+        assert set(record["crc32"]) == set(record["files"])
+        assert "actor/optim_world_size_1_rank_0.pt" in record["files"]
+
+
+def test_a_checkpoint_knows_the_metrics_of_its_step(run: Run) -> None:
+    for path in (run.root / "train" / "checkpoints").glob("global_step_*"):
+        known = json.loads((path / "metrics.json").read_text())
+        (line,) = [line for line in run.metrics if line["step"] == int(path.name.rpartition("_")[2])]
+        assert {"reward/mean", "accuracy", "kl_loss", "rollout/valid"} <= set(known)
+        assert {name: known[name] for name in known if name != "time"} == pytest.approx(
+            {name: line[name] for name in known if name != "time"}
         )
-    finally:
-        weights.write_bytes(whole)
-    assert done.returncode == 2
-    assert "cut short" in done.stderr
-    assert weights.name in done.stderr
-    assert len(done.stderr.splitlines()) == 1
 
 
 def test_the_run_folder_can_be_run_again(run: Run) -> None:
@@ -150,3 +152,23 @@ def test_the_run_folder_can_be_run_again(run: Run) -> None:
     assert saved == load_recipe("smoke", run.options)
     assert json.loads((run.root / "train" / "versions.json").read_text())["verl"]
     assert Path(run.root / "train" / "overrides.txt").read_text().count("\n") > 50
+
+
+def test_a_checkpoint_with_a_flipped_byte_is_set_aside_and_training_goes_on_from_the_one_before_it(run: Run) -> None:
+    # The last test of this file: it trains the last steps again.
+    checkpoints = run.root / "train" / "checkpoints"
+    weights = checkpoints / f"global_step_{STEPS}" / "actor" / "model_world_size_1_rank_0.pt"
+    with open(weights, "r+b") as handle:
+        handle.seek(weights.stat().st_size // 2)
+        byte = handle.read(1)[0]
+        handle.seek(-1, 1)
+        handle.write(bytes([byte ^ 1]))
+    said = run.run("train", "smoke").stdout
+    (warning,) = [line for line in said.splitlines() if "warning: " in line]
+    assert f"damaged: actor/{weights.name} is not what was written" in warning
+    assert f"set aside as global_step_{STEPS}.damaged, the one before it is used" in warning
+    assert f"resumed after step {STEPS - 2}" in said
+    assert [line["step"] for line in run.metrics] == list(range(1, STEPS + 1))
+    assert sorted(path.name for path in checkpoints.glob("global_step_*")) == [
+        f"global_step_{STEPS - 2}", f"global_step_{STEPS}", f"global_step_{STEPS}.damaged"
+    ]  # fmt: skip

@@ -11,6 +11,7 @@ import pytest
 
 from pairwise_rm.errors import InputError
 from pairwise_rm.train.metrics_file import (
+    add_missing,
     append_step,
     drop_after,
     read_steps,
@@ -72,6 +73,20 @@ def test_a_damaged_line_is_named_by_its_number(file: Path, line: str) -> None:
     file.write_text(file.read_text() + line + "\n")
     with pytest.raises(InputError, match=r"metrics\.jsonl:4: "):
         read_steps(file)
+
+
+def test_a_checkpoint_whose_step_has_no_line_yet_brings_what_was_known_at_the_save(file: Path, tmp_path: Path) -> None:
+    known = {"time": 1760000000.5, "accuracy": 0.4}
+    (tmp_path / "metrics.json").write_text(json.dumps(known))
+    add_missing(file, 4, tmp_path)
+    add_missing(file, 4, tmp_path)
+    assert steps(file) == [1, 2, 3, 4]
+    assert read_steps(file)[-1] == {"step": 4, **known}
+
+
+def test_a_checkpoint_of_an_earlier_version_brings_no_line(file: Path, tmp_path: Path) -> None:
+    add_missing(file, 4, tmp_path)
+    assert steps(file) == [1, 2, 3]
 
 
 def test_dropping_nothing_leaves_the_file_untouched(file: Path) -> None:

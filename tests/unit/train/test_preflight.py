@@ -230,6 +230,25 @@ def test_the_disk_has_room_for_the_checkpoints(ready: MakeRecipe, monkeypatch: p
     assert problem(recipe) == f"{RunFolder.of(recipe).root}: 4.2 GiB wanted for 3 checkpoints, 1.0 GiB free"
 
 
+def test_checkpoints_that_are_there_need_no_room_but_the_next_one_does(
+    ready: MakeRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Disk(1 << 40, 0, 1 << 30))
+    monkeypatch.setattr(checks, "parameter_count", lambda _: 125_000_000)
+    recipe = ready(train={"keep_checkpoints": 2})
+    folder = RunFolder.of(recipe)
+    for step in (1, 2, 3, 4):
+        seal_of = folder.checkpoints / f"global_step_{step}" / "checkpoint.json"
+        seal_of.parent.mkdir(parents=True)
+        seal_of.write_text('{"files": {}}')
+    assert problem(recipe) == f"{folder.root}: 1.4 GiB wanted for a checkpoint, 1.0 GiB free"
+    left = folder.checkpoints / "global_step_5.unfinished"
+    left.mkdir()
+    with open(left / "weights", "wb") as weights:
+        weights.truncate(1 << 30)  # takes no room
+    assert preflight(recipe, folder).train_rows == 8
+
+
 def test_of_an_adapter_the_disk_needs_a_tenth(ready: MakeRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Disk(1 << 40, 0, 0))
     monkeypatch.setattr(checks, "parameter_count", lambda _: 1_250_000_000)
