@@ -126,5 +126,9 @@ def _interrupt_after_third_step(this: Run) -> None:
         code = process.wait(60)
     finally:
         if process.poll() is None:
-            process.kill()
+            process.terminate()  # killed, it would leave its driver and Ray running
+            try:
+                process.wait(60)
+            except subprocess.TimeoutExpired:
+                process.kill()
     this.first_attempt = {"code": code, "metrics": this.metrics, "prompts": this.prompts_of_step(3)}
