@@ -18,6 +18,7 @@ pytest.importorskip("httpx")
 
 from starlette.testclient import TestClient
 
+from pairwise_rm.contract.escaping import control_tokens
 from pairwise_rm.contract.prompt import PairwiseComparisonTemplate
 from pairwise_rm.contract.prompt_fit import PromptFitter
 from pairwise_rm.evaluate.row_verdicts import PromptMaker
@@ -50,7 +51,7 @@ class Serving:
 
 
 def served_judge(recipe: Recipe, tokenizer: Any, record: Path) -> ServedJudge:
-    template = PairwiseComparisonTemplate(special_tokens=tokenizer.all_special_tokens)
+    template = PairwiseComparisonTemplate(special_tokens=control_tokens(tokenizer))
     prompt = recipe.prompt
     fitter = PromptFitter(tokenizer, template, prompt.max_prompt_length, prompt.overlong)
     server = ServerProcess(
