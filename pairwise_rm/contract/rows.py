@@ -270,7 +270,7 @@ def _from_upstream(row: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(value, str):
             try:
                 value = json.loads(value)
-            except json.JSONDecodeError:
+            except (ValueError, RecursionError):  # a number of thousands of digits is no JSONDecodeError
                 raise UnreadableRow(f"{name} is not JSON") from None
         parts[name] = value
     metadata = parts["metadata"]
