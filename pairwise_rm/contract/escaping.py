@@ -1,9 +1,8 @@
 """Escapes markup in the text of a row, so that it stays text in the prompt of a judge.
 
-Markup is what has a meaning in a prompt: our own tags, the control tokens of a tokenizer, and the lines and tags by which
-the template tells its parts apart. A tag or token loses its first character's meaning (`<think>` becomes `&lt;think>`,
-`[INST]` becomes `[\\INST]`), a line gets a backslash before it. All the rest of a text is left as it is, down to the
-last code point.
+Markup is what has a meaning in a prompt: our own tags, the control tokens of a tokenizer, and the lines and tags by
+which the template tells its parts apart. A tag or token is broken after its first character (`<think>` becomes
+`&lt;think>`, `[INST]` becomes `[\\INST]`), a line gets a backslash before it. All the rest of a text stays as it is.
 
 Text is compared as it looks, and as a tokenizer's normaliser may change it: without characters that are invisible, with
 look-alike brackets, bars and letters as their ASCII forms, and with every kind of line break.

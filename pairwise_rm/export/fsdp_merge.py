@@ -64,7 +64,7 @@ def _load_ranks(actor: Path) -> list[dict[str, Any]]:
     except (FileNotFoundError, RuntimeError, EOFError) as error:
         raise StageError(f"{actor}: cut short: {str(error).splitlines()[0]}") from error
     except pickle.UnpicklingError as error:
-        raise StageError(f"{actor}: holds something else than weights, which is not loaded: a pickle runs code") from error
+        raise StageError(f"{actor}: holds something else than weights, and is not loaded") from error
 
 
 def _merged_names(state: dict[str, Any], lora: bool) -> dict[str, str]:

@@ -20,7 +20,7 @@ KeyPath = tuple[str | int, ...]
 class _Loader(yaml.SafeLoader):
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
-            return super().construct_object(node, deep)  # type: ignore[no-untyped-call]
+            return super().construct_object(node, deep)
         except (ValueError, OverflowError, TypeError, AttributeError, LookupError) as error:
             # Of a date in month 13, or a number of thousands of digits, PyYAML passes on what Python says.
             raise yaml.constructor.ConstructorError(None, None, first_line(error), node.start_mark) from error
@@ -57,17 +57,17 @@ def _parsed(text: str) -> tuple[yaml.Node | None, Any]:
     """The tree of nodes, and the value. Raises yaml.YAMLError, and nothing else, for any text."""
     loader = _Loader(text)
     try:
-        node = loader.get_single_node()  # type: ignore[no-untyped-call]
+        node = loader.get_single_node()
         if node is None:
             return None, None
         if _expanded(node, {}, _MOST_LEVELS) > _MOST_VALUES:
             problem = f"with its aliases it has more than {_MOST_VALUES} values"
             raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
-        return node, loader.construct_document(node)  # type: ignore[no-untyped-call]
+        return node, loader.construct_document(node)
     except RecursionError as error:
         raise yaml.YAMLError("nested too deeply") from error
     finally:
-        loader.dispose()  # type: ignore[no-untyped-call]
+        loader.dispose()
 
 
 def _expanded(node: yaml.Node, known: dict[int, int], levels: int) -> int:

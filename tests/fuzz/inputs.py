@@ -28,13 +28,18 @@ _JSON_WORDS = [
     *(json.dumps(word).encode() for row in [*_ROWS, _ITEM] for word in row),
 ]
 _YAML_WORDS = [
-    *(b": ", b"\n", b"  ", b"- ", b"&a ", b"*a", b"<<: ", b"[", b"]", b"{", b"}", b"!!int ", b"!!timestamp ", b"!!set "),
-    *(b"!!binary ", b"!!python/name:os.system ", b"2001-99-99", b"0b_", b"0x_", b"190:20:30", b"9" * 5000, b"|\n", b"'"),
-    *(b"[" * 1000, b"a: &a [*a]", b"\x00", b"\xc2\x85", b"\xe2\x80\xa8", b"---\n", b"...", b"%YAML 9.9\n", b"? ", b".inf"),
-    *(b"model:", b"path:", b"train:", b"steps:", b"dataset:", b"configs:", b"fields:", b"prompt:", b"template:", b"null"),
+    *b": |  |- |&a |*a |<<: |[|]|{|}|!!int |!!timestamp |!!set |!!binary |!!python/name:os.system |? |'|null".split(
+        b"|"
+    ),
+    *b"2001-99-99|0b_|0x_|190:20:30|a: &a [*a]|...|.inf|%YAML 9.9|model:|path:|train:|steps:|dataset:|name:".split(
+        b"|"
+    ),
+    *b"configs:|export:|fields:|prompt:|template:|output_dir:".split(b"|"),
+    *(b"\n", b"|\n", b"---\n", b"9" * 5000, b"[" * 1000, b"\x00", b"\xc2\x85", b"\xe2\x80\xa8"),
 ]
 _BOMB = b"a: &a [x, x, x, x, x, x, x, x, x, x]\n" + b"".join(
-    b"%c: &%c [%s]\n" % (letter, letter, b", ".join([b"*%c" % (letter - 1)] * 10)) for letter in range(ord("b"), ord("k"))
+    b"%c: &%c [%s]\n" % (letter, letter, b", ".join([b"*%c" % (letter - 1)] * 10))
+    for letter in range(ord("b"), ord("k"))
 )
 _TEXT_WORDS = [
     *(text.encode("utf-8", "replace") for text in ATTACKS.values()),
@@ -42,14 +47,16 @@ _TEXT_WORDS = [
     *("# Response B,\u200b,\uff1c,\uff1e,\uff5c,\u2028,\r,\\,|>,<|,im_end,#,\u0301,&lt;".encode().split(b",")),
 ]
 _HTTP_WORDS = [
-    *(b"v1/", b"judge", b"healthz", b"v1/models", b"..", b"%2e%2e", b"%2F", b"%00", b"%0a", b"%3f", b"%23", b"?", b"/"),
-    *(b"//evil.example/", b"@evil.example", b"%", b"\xff", b"%ff", b"%c3%28", b"\n", b"#", b"a=b", b"%25", b"\\", b";", b":"),
+    *b"v1/ judge healthz v1/models .. %2e%2e %2F %00 %0a %3f %23 ? /  //evil.example @evil.example % %ff %c3%28".split(),
+    *(b"\xff", b"\n", b"#", b"a=b", b"%25", b"\\", b";", b":"),
     json.dumps(_ITEM).encode(),
 ]
+_TABLE_WORDS = [b",", b"\t", b'"', b'""', b"\r", b"\n", b"prompt", b"id", b"\x00", b"\xff", b"1e9"]
+_PARQUET_WORDS = [b"PAR1", b"\x00" * 8, b"\xff" * 4]
 _WORDS = {
     **dict.fromkeys(("jsonl", "json", "gzip", "zstd", "request"), _JSON_WORDS),
-    **dict.fromkeys(("csv", "tsv"), [b",", b"\t", b'"', b'""', b"\r", b"\n", b"prompt", b"id", b"\x00", b"\xff", b"1e9"]),
-    **dict.fromkeys(("parquet", "pairs"), [b"PAR1", b"\x00" * 8, b"\xff" * 4]),
+    **dict.fromkeys(("csv", "tsv"), _TABLE_WORDS),
+    **dict.fromkeys(("parquet", "pairs"), _PARQUET_WORDS),
     **dict.fromkeys(("verdict", "escaping"), _TEXT_WORDS),
     **dict.fromkeys(("recipe", "data_config", "override"), _YAML_WORDS),
     "http": [*_HTTP_WORDS, *_JSON_WORDS],
@@ -111,6 +118,7 @@ def _changed(draw: st.DrawFn, sound: Sequence[bytes], words: Sequence[bytes]) ->
 
 
 def inputs_for(target: str, corpus: Sequence[bytes] = ()) -> st.SearchStrategy[bytes]:
-    words = _WORDS[target]
+    """Bytes for a target; `corpus` is changed as its sound inputs are."""
+    words, sound = _WORDS[target], _sound(target)
     any_order = st.lists(st.sampled_from(words), max_size=12).map(b"".join)
-    return st.binary(max_size=200) | any_order | _changed([*_sound(target), *corpus], words) | st.sampled_from(_sound(target))
+    return st.binary(max_size=200) | any_order | _changed([*sound, *corpus], words) | st.sampled_from(sound)

@@ -11,7 +11,7 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple, cast
@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, cast
 import pytest
 
 pytest.importorskip("transformers")
-httpx = pytest.importorskip("httpx")
+pytest.importorskip("httpx")
 
 from pairwise_rm.contract.escaping import control_tokens
 from pairwise_rm.contract.prompt import OUR_TAGS, PairwiseComparisonTemplate
@@ -48,14 +48,14 @@ class Judged(NamedTuple):
 
 
 @pytest.fixture(params=TOKENIZERS)
-def judged(request: pytest.FixtureRequest, make_recipe: MakeRecipe, tmp_path: Path) -> Iterator[Judged]:
+def judged(request: pytest.FixtureRequest, make_recipe: MakeRecipe, tmp_path: Path) -> Judged:
     tokenizer = TOKENIZERS[request.param]()
     if tokenizer is None:
         pytest.skip("the model is not here; `pairwise-rm models smollm2 --out models/smollm2` makes it")
     folder = tmp_path / "model"
     tokenizer.save_pretrained(folder)
     recipe = make_recipe(prompt={"max_prompt_length": MOST_TOKENS})
-    yield Judged(tokenizer, recipe, folder)
+    return Judged(tokenizer, recipe, folder)
 
 
 def pairs_with(text: str) -> list[Pair]:
@@ -77,7 +77,8 @@ def as_trained(judged: Judged, texts: list[str], write_rows: WriteRows) -> list[
 
     from pairwise_rm.train.dataset import HelpfulnessPairwiseTrainDataset
 
-    file = write_rows(judged.folder.parent / "preference_train.parquet", [row for text in texts for row in rows_with(text)])
+    rows = [row for text in texts for row in rows_with(text)]
+    file = write_rows(judged.folder.parent / "preference_train.parquet", rows)
     config = OmegaConf.create({"max_prompt_length": MOST_TOKENS, "seed": 1, "shuffle": False, "pairwise": {}})
     dataset = HelpfulnessPairwiseTrainDataset([str(file)], judged.tokenizer, config, None)
     # As verl's agent loop does.
@@ -93,11 +94,14 @@ def as_evaluated(judged: Judged, texts: list[str], write_rows: WriteRows) -> lis
 
 def as_served(judged: Judged, texts: list[str], write_rows: WriteRows) -> list[list[int]]:
     """What reaches vLLM for a request to /judge."""
+    import httpx
+
     asked: list[list[int]] = []
 
     def answer(request: Any) -> Any:
-        asked.extend(json.loads(request.content)["prompt"])
-        choices = [{"index": at, "text": "", "token_ids": []} for at in range(len(json.loads(request.content)["prompt"]))]
+        prompts = json.loads(request.content)["prompt"]
+        asked.extend(prompts)
+        choices = [{"index": at, "text": "", "token_ids": []} for at in range(len(prompts))]
         return httpx.Response(200, json={"choices": choices})
 
     async def ask() -> None:
