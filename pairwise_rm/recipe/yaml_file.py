@@ -7,6 +7,7 @@ an error.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,12 @@ def _expanded(node: yaml.Node, known: dict[int, int], levels: int) -> int:
     return known[id(node)]
 
 
+def key_path(keys: Iterable[str | int]) -> str:
+    """Keys with dots between them, as a message names them: on one line, whatever is in them."""
+    path = ".".join(map(str, keys))
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in path)
+
+
 class _Dumper(yaml.SafeDumper):
     """Quotes what `_Loader` would read as something else than text."""
 
@@ -144,10 +151,10 @@ def _collect(node: Any, prefix: KeyPath, lines: dict[KeyPath, int], path: Path) 
         for key, value in node.value:
             line = key.start_mark.line + 1
             if key.tag not in _TEXT_KEYS:
-                raise InputError(f"{path}:{line}: expected text as a key, got {key.value}; quote it")
+                raise InputError(f"{path}:{line}: expected text as a key, got {key_path([key.value])}; quote it")
             where: KeyPath = (*prefix, key.value)
             if where in lines:
-                name = ".".join(map(str, where))
+                name = key_path(where)
                 raise InputError(f"{path}:{line}: {name} is given twice (also in line {lines[where]})")
             lines[where] = line
             _collect(value, where, lines, path)

@@ -42,7 +42,7 @@ async def forward(client: httpx.AsyncClient, scope: Scope, receive: Receive, sen
         raise HTTPException(404)
     try:
         # The path is decoded: a %3F in it is no query.
-        url = httpx.URL(f"/v1{quote(path)}", query=scope["query_string"])
+        url = httpx.URL(f"/v1{quote(path)}", query=scope["query_string"] or None)
     except (httpx.InvalidURL, UnicodeError) as error:
         raise HTTPException(400, f"not a URL: {error}") from error
     upstream = await client.send(

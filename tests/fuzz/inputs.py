@@ -47,7 +47,7 @@ _TEXT_WORDS = [
     *("# Response B,\u200b,\uff1c,\uff1e,\uff5c,\u2028,\r,\\,|>,<|,im_end,#,\u0301,&lt;".encode().split(b",")),
 ]
 _HTTP_WORDS = [
-    *b"v1/ judge healthz v1/models .. %2e%2e %2F %00 %0a %3f %23 ? /  //evil.example @evil.example % %ff %c3%28".split(),
+    *b"v1/ judge healthz v1/models .. %2e%2e %2F %00 %0a %3f %23 ? /  //evil.example @evil.example % %ff %c3".split(),
     *(b"\xff", b"\n", b"#", b"a=b", b"%25", b"\\", b";", b":"),
     json.dumps(_ITEM).encode(),
 ]

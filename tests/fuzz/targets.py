@@ -89,8 +89,9 @@ def _pairs(data: bytes) -> None:
 
 def _verdict(data: bytes) -> None:
     text = data.decode("utf-8", "surrogateescape")
-    for thinking in ("response", "prompt", "closed"):
-        verdict = extract_preference_from_response(text, cast(Thinking, thinking))
+    modes: tuple[Thinking, ...] = ("response", "prompt", "closed")
+    for thinking in modes:
+        verdict = extract_preference_from_response(text, thinking)
         assert (verdict.preference is None) == (verdict.reason is not None)
         if verdict.preference:
             assert verdict.preference in PREFERENCES
@@ -153,8 +154,14 @@ def _http(data: bytes) -> None:
     raw_path, _, query = target.partition(b"?")
     status: list[int] = []
 
+    said = iter([{"type": "http.request", "body": body, "more_body": False}])
+
     async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": body, "more_body": False}
+        for message in said:
+            return message
+        # The client stays.
+        await asyncio.Event().wait()
+        raise AssertionError
 
     async def send(message: Any) -> None:
         if message["type"] == "http.response.start":
@@ -167,7 +174,7 @@ def _http(data: bytes) -> None:
 
         def answer(request: Any) -> Any:
             upstream.append(request)
-            return httpx.Response(200, json={})
+            return httpx.Response(200, stream=httpx.ByteStream(b"{}"))
 
         async with httpx.AsyncClient(transport=httpx.MockTransport(answer), base_url="http://vllm") as client:
             scope = {
@@ -185,6 +192,7 @@ def _http(data: bytes) -> None:
             await application(lambda: cast(ServedJudge, _Judge(client)))(scope, receive, send)
         for request in upstream:
             assert request.url.host == "vllm"
+            assert (b"?" in request.url.raw_path) == bool(query), request.url
             assert request.url.raw_path.startswith(b"/v1"), request.url
             assert b".." not in request.url.raw_path.partition(b"?")[0].split(b"/"), request.url
 

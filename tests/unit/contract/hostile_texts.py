@@ -89,7 +89,7 @@ def _made(
     plain: Sequence[str] = (),
     normalizer: str | None = None,
     normalized: bool = False,
-    **named: str,
+    **named: Any,
 ) -> Any:
     """A byte-level BPE whose control tokens are those of a model, marked special (or not) as the model has them."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
@@ -110,8 +110,7 @@ def _made(
 def _qwen() -> Any:
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>"]
     plain = ["<tool_call>", "</tool_call>", "<|fim_prefix|>", "<|fim_suffix|>", "<think>", "</think>"]
-    named = {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"}
-    return _made(_CHATML, special, plain, normalizer="NFC", **named)
+    return _made(_CHATML, special, plain, "NFC", eos_token="<|im_end|>", pad_token="<|endoftext|>")
 
 
 def _llama3() -> Any:
@@ -138,8 +137,7 @@ def _gemma() -> Any:
 def _normalising() -> Any:
     """The worst case: control tokens are looked for after NFKC, so that full-width brackets make one as well."""
     special = ["<s>", "</s>", "<|im_end|>", "<|im_start|>", "<|user|>", "<|assistant|>"]
-    named = {"bos_token": "<s>", "eos_token": "</s>"}
-    return _made(_ZEPHYR, special, ["<think>", "</think>"], normalizer="NFKC", normalized=True, **named)
+    return _made(_ZEPHYR, special, ["<think>", "</think>"], "NFKC", True, bos_token="<s>", eos_token="</s>")
 
 
 def _smoke() -> Any:

@@ -170,6 +170,12 @@ def test_only_v1_is_forwarded(serve: Callable[..., Serving]) -> None:
         assert serving.http.get(path).status_code == 404
 
 
+def test_an_encoded_question_mark_is_a_part_of_the_path_and_no_query(serve: Callable[..., Serving]) -> None:
+    serving = serve()
+    for path in ("/v1/models%3Fx=1", "/v1/models%00", "/v1/models%23x?y=%ff"):
+        assert serving.http.get(path).json()["path"] == path
+
+
 def stream(app: Any, sent: Callable[[MutableMapping[str, Any]], None]) -> Any:
     """A streaming completion, asked as a server asks an ASGI application."""
     scope = {
