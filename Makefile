@@ -47,7 +47,14 @@ test: lint unit chart-test train-test ## Lint, unit and chart tests, and one sho
 
 .PHONY: unit
 unit: install ## Unit tests alone
-	@$(BIN)/python -m pytest tests/unit tests/release tests/docs -q -n auto
+	@$(BIN)/python -m pytest tests/unit tests/release tests/docs tests/fuzz -q -n auto
+
+# Seconds of fuzzing, for all targets together
+BUDGET ?= 600
+
+.PHONY: fuzz
+fuzz: install ## Bytes of any kind into the readers, the parsers and the endpoint (BUDGET=600 seconds in all)
+	@BUDGET=$(BUDGET) $(BIN)/python -m pytest tests/fuzz -q -s
 
 .PHONY: chart-test
 chart-test: install tools ## Chart, manifests, GitOps, skaffold and workflows, rendered and held to their schemas

@@ -193,7 +193,7 @@ def _check_safetensors(file: Path) -> None:
 def _read_json(file: Path) -> dict[str, Any]:
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{file}: not readable JSON: {error}") from error
     if not isinstance(value, dict):
         raise InputError(f"{file}: expected a JSON object")

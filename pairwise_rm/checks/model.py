@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pairwise_rm.checks.problem import Problem
+from pairwise_rm.contract.escaping import control_tokens
 from pairwise_rm.contract.prompt import PairwiseComparisonTemplate, chat_prompt, chat_tokens, thinking_of
 from pairwise_rm.contract.rows import Message
 from pairwise_rm.contract.verdict import THINK_CLOSE, THINK_OPEN, Thinking, extract_preference_from_response
@@ -188,7 +189,7 @@ def _length_problems(recipe: Recipe, tokenizer: Any) -> Iterator[Problem]:
     """Limits that no pair can keep to, whatever it says."""
     prompt = recipe.prompt
     try:
-        template = PairwiseComparisonTemplate(prompt.rubric, prompt.template, tokenizer.all_special_tokens)
+        template = PairwiseComparisonTemplate(prompt.rubric, prompt.template, control_tokens(tokenizer))
     except InputError:
         return  # the recipe's own layer says it
     row = {"messages": [{"role": "user", "content": "?"}], "responses": ["", ""]}

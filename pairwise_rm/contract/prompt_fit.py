@@ -42,8 +42,16 @@ class TokenEstimate:
 
     def may_exceed(self, text: str, limit: int) -> bool:
         """Whether the text may have more than `limit` tokens; False is certain, True is not."""
+        text = self._normalised(text)
         size = len(text.encode())
         return size > limit and self._bound(text, size) > limit
+
+    def _normalised(self, text: str) -> str:
+        # Composing (Qwen's NFC) makes some characters longer, a musical note three times as long.
+        if text.isascii():
+            return text
+        normalizer = getattr(getattr(self.tokenizer, "backend_tokenizer", None), "normalizer", None)
+        return str(normalizer.normalize_str(text)) if normalizer else text
 
     def _bound(self, text: str, size: int) -> int:
         words = [word for word in _WORD.findall(text) if len(word) <= _LONGEST_WORD]
@@ -139,32 +147,35 @@ class PromptFitter:
         return None
 
     def _text(self, text: str) -> _Text:
+        # What is one token before it is escaped may be ten after.
+        shown = self.template.defuse(text)
         if not self.tokenizer.is_fast:
-            count = len(self.tokenizer.encode(text, add_special_tokens=False))
-            return _Text(text, [len(text) * number // count for number in range(1, count + 1)])
-        encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        return _Text(text, [end for _, end in encoded["offset_mapping"]])
+            count = len(self.tokenizer.encode(shown, add_special_tokens=False))
+            return _Text(text, shown, [len(shown) * number // count for number in range(1, count + 1)])
+        encoded = self.tokenizer(shown, add_special_tokens=False, return_offsets_mapping=True)
+        return _Text(text, shown, [end for _, end in encoded["offset_mapping"]])
 
 
 @dataclass(frozen=True)
 class _Text:
-    """A text and where each of its tokens ends, in characters."""
+    """A text, how it is shown, and where each token of that ends, in characters."""
 
     whole: str
+    shown: str
     ends: Sequence[int]
 
     def beginning(self, keep: int) -> str:
         """Its first `keep` tokens."""
         if keep >= len(self.ends):
             return self.whole
-        return self.whole[: self.ends[keep - 1] if keep else 0].rstrip() + CUT_MARK
+        return self.shown[: self.ends[keep - 1] if keep else 0].rstrip() + CUT_MARK
 
     def without_middle(self, keep: int) -> str:
         """`keep` of its tokens, from both its ends: a question may stand before or after what it is about."""
         if keep >= len(self.ends):
             return self.whole
         last = keep // 2
-        rest = self.whole[self.ends[-last - 1] :].lstrip() if last else ""
+        rest = self.shown[self.ends[-last - 1] :].lstrip() if last else ""
         return f"{self.beginning(keep - last)} {rest}".rstrip()
 
 

@@ -188,7 +188,7 @@ def _read_file(path: Path, result: Rows) -> None:
                     result.rows.append(normalize_row(row))
                 except UnreadableRow as reason:
                     result.unreadable[str(reason)] += 1
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:  # bytes that are no UTF-8, say
         raise InputError(f"{path}: not a readable parquet file: {str(error).splitlines()[0]}") from error
 
 
@@ -199,7 +199,7 @@ def is_row_file(path: Path) -> bool:
 
     try:
         columns = set(parquet.read_schema(path).names)
-    except (pyarrow.ArrowException, OSError):
+    except (pyarrow.ArrowException, OSError, ValueError):
         return True
     return columns >= _NEEDED or columns >= _UPSTREAM_NEEDED
 
@@ -211,7 +211,7 @@ def is_without_rows(path: Path) -> bool:
 
     try:
         return bool(path.is_file() and parquet.read_metadata(path).num_rows == 0)
-    except (pyarrow.ArrowException, OSError):
+    except (pyarrow.ArrowException, OSError, ValueError):
         return False
 
 
@@ -270,7 +270,7 @@ def _from_upstream(row: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(value, str):
             try:
                 value = json.loads(value)
-            except json.JSONDecodeError:
+            except (ValueError, RecursionError):  # a number of thousands of digits is no JSONDecodeError
                 raise UnreadableRow(f"{name} is not JSON") from None
         parts[name] = value
     metadata = parts["metadata"]

@@ -22,6 +22,7 @@ from __future__ import annotations
 import re
 from typing import Literal, NamedTuple, cast
 
+from pairwise_rm.contract.escaping import is_visible
 from pairwise_rm.contract.rows import PREFERENCES, Preference
 
 THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
@@ -41,8 +42,7 @@ InvalidReason = Literal[
 ]
 INVALID_REASONS: tuple[InvalidReason, ...] = InvalidReason.__args__  # type: ignore[attr-defined]
 
-_VERDICT = re.compile(r"<preference>(.*?)</preference>", re.DOTALL)
-_TAG = re.compile(r"</?preference>")
+_VERDICT = re.compile(r"<preference>(.*)</preference>", re.DOTALL)
 
 
 class Verdict(NamedTuple):
@@ -64,8 +64,7 @@ def extract_preference_from_response(response: str, thinking: Thinking = "respon
     Never raises on any string.
     """
     body = response.strip()
-    tags = _TAG.findall(body)
-    verdicts = _VERDICT.findall(body)
+    opened = body.find(VERDICT_OPEN)
     reasoning, closed, answer = body.partition(THINK_CLOSE)
     if thinking == "closed":
         reasoning, closed, answer = "", THINK_CLOSE, body
@@ -73,9 +72,10 @@ def extract_preference_from_response(response: str, thinking: Thinking = "respon
     def invalid(reason: InvalidReason) -> Verdict:
         return Verdict(None, reason, reasoning.removeprefix(THINK_OPEN).strip())
 
-    if not verdicts:
+    # Tags are counted, not matched in pairs: that would take quadratic time on thousands of opening ones.
+    if opened < 0 or body.find(VERDICT_CLOSE, opened) < 0:
         return invalid("no_verdict")
-    if len(verdicts) > 1 or len(tags) != 2:
+    if body.count(VERDICT_OPEN) != 1 or body.count(VERDICT_CLOSE) != 1:
         return invalid("several_verdicts")
     if thinking == "response" and not reasoning.startswith(THINK_OPEN):
         return invalid("reasoning_not_opened")
@@ -85,14 +85,14 @@ def extract_preference_from_response(response: str, thinking: Thinking = "respon
         reasoning = reasoning.removeprefix(THINK_OPEN)
     if THINK_OPEN in reasoning or THINK_OPEN in answer or THINK_CLOSE in answer:
         return invalid("extra_text")
-    if thinking != "closed" and not reasoning.strip():
+    if thinking != "closed" and not is_visible(reasoning):
         return invalid("no_reasoning")
     if _VERDICT.search(answer) is None:
         # The only verdict stands inside the reasoning; none follows it.
         return invalid("no_verdict")
-    if _VERDICT.fullmatch(answer.strip()) is None:
+    if (found := _VERDICT.fullmatch(answer.strip())) is None:
         return invalid("extra_text")
-    value = verdicts[0].strip()
+    value = found.group(1).strip()
     if value not in PREFERENCES:
         return invalid("unknown_value")
     return Verdict(cast(Preference, value), None, reasoning.strip())

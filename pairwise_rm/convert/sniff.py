@@ -60,7 +60,9 @@ def sniff(path: str) -> str:
     if set(sample.columns) >= _OWN_ROWS or set(sample.columns) >= _UPSTREAM_ROWS:
         return f"{path}: pairs that are converted already; name them as data.files in a recipe, or evaluate --data"
     fit = best_fit(sample)
-    return "\n".join(_fitting(path, sample, fit) if fit else _mapping(path, sample))
+    text = "\n".join(_fitting(path, sample, fit) if fit else _mapping(path, sample))
+    # A row that is refused, and its columns, may hold half a surrogate pair, which no terminal takes.
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _sample(path: str) -> Sample:

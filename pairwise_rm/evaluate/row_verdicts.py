@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from pairwise_rm.contract.escaping import control_tokens
 from pairwise_rm.contract.prompt import PairwiseComparisonTemplate, thinking_of
 from pairwise_rm.contract.prompt_fit import TOO_LONG, PromptFitter
 from pairwise_rm.contract.rows import Preference, Row
@@ -60,7 +61,7 @@ class PromptMaker:
         tokenizer = load_tokenizer(
             model, revision=revision_of(recipe, model), trust_remote_code=recipe.model.trust_remote_code
         )
-        template = PairwiseComparisonTemplate(prompt.rubric, prompt.template, tokenizer.all_special_tokens)
+        template = PairwiseComparisonTemplate(prompt.rubric, prompt.template, control_tokens(tokenizer))
         fitter = PromptFitter(
             tokenizer=tokenizer,
             template=template,

@@ -8,6 +8,7 @@ needs a few GiB. A LoRA adapter is added to its base weight, W + alpha/r * B A, 
 from __future__ import annotations
 
 import json
+import pickle
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,13 +55,16 @@ def merge_weights(actor: Path, target: Path, dtype: str, lora_scale: float | Non
 
 def _load_ranks(actor: Path) -> list[dict[str, Any]]:
     import torch
+    import torch.distributed.tensor  # makes DTensor known to weights_only
 
     world = json.loads((actor / "fsdp_config.json").read_text())["world_size"]
     paths = [actor / f"model_world_size_{world}_rank_{rank}.pt" for rank in range(world)]
     try:
-        return [torch.load(path, map_location="cpu", mmap=True, weights_only=False) for path in paths]
+        return [torch.load(path, map_location="cpu", mmap=True, weights_only=True) for path in paths]
     except (FileNotFoundError, RuntimeError, EOFError) as error:
         raise StageError(f"{actor}: cut short: {str(error).splitlines()[0]}") from error
+    except pickle.UnpicklingError as error:
+        raise StageError(f"{actor}: holds something else than weights, and is not loaded") from error
 
 
 def _merged_names(state: dict[str, Any], lora: bool) -> dict[str, str]:

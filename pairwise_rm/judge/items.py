@@ -112,6 +112,8 @@ def decoded(text: bytes, where: str) -> Any:
         raise InputError(f"{where}: not JSON: {error.msg} at column {error.colno}") from error
     except RecursionError as error:
         raise InputError(f"{where}: nested too deeply") from error
+    except ValueError as error:
+        raise InputError(f"{where}: not JSON: a number has too many digits") from error
 
 
 def item_of(value: Any, where: str, name: str) -> Item:
@@ -130,7 +132,9 @@ def item_of(value: Any, where: str, name: str) -> Item:
     first, second = (_text(value.get(key), key, where) for key in ("response_a", "response_b"))
     if first == second:
         raise InputError(f"{where}: response_a and response_b are identical")
-    return Item(str(value.get("id", name)), messages, first, second)
+    # As in the output of convert: an id that cannot be written is no reason to refuse a pair.
+    own = str(value.get("id", name)).encode("utf-8", "backslashreplace").decode()
+    return Item(own, messages, first, second)
 
 
 def _messages(value: Any, where: str) -> list[Message]:

@@ -20,8 +20,8 @@ _COMBINED = {
     "inconsistent": ("inconsistent: the verdict depends on the order of the responses", "bold yellow"),
     "invalid": ("invalid: no verdict could be read in at least one order", "bold red"),
 }
-# A model's output must not control the terminal.
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+# A model's output must not control the terminal, nor the direction in which it is read.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _TITLES = {"original": "A shown first", "swapped": "B shown first"}
 
 

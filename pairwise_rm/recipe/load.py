@@ -21,7 +21,7 @@ from pydantic.fields import FieldInfo
 
 from pairwise_rm.errors import InputError
 from pairwise_rm.recipe.model import DataConfigFile, DatasetConfig, Recipe
-from pairwise_rm.recipe.yaml_file import KeyPath, dump_yaml, parse_value, read_yaml
+from pairwise_rm.recipe.yaml_file import KeyPath, dump_yaml, key_path, parse_value, read_yaml
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -179,9 +179,9 @@ def _check_key(path: tuple[str, ...], model: type[BaseModel], override: str) -> 
         if path[:depth] in _OPEN:
             return
         if current is None or not part:
-            raise InputError(f"override {override!r}: {'.'.join(path[:depth])} has no keys of its own")
+            raise InputError(f"override {override!r}: {key_path(path[:depth])} has no keys of its own")
         if part not in fields_by_key(current):
-            name = ".".join(path[: depth + 1])
+            name = key_path(path[: depth + 1])
             raise InputError(f"override {override!r}: unknown key {name}{_suggest(part, current)}")
         current = _section_of(fields_by_key(current)[part].annotation)
 
@@ -244,7 +244,7 @@ def _sentence(problem: Any, model: type[BaseModel]) -> tuple[KeyPath, str]:
         elif isinstance(part, str) and ((section is None and part in _UNION_MEMBERS) or not _is_key(part)):
             continue
         named.append(part)
-    key = ".".join(map(str, named))
+    key = key_path(named)
     if kind == "extra_forbidden":
         return tuple(named), f"unknown key {key}{_suggest(str(where[-1]), section)}"
     if kind == "missing":

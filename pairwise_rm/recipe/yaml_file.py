@@ -7,18 +7,24 @@ an error.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from pairwise_rm.errors import InputError
+from pairwise_rm.errors import InputError, first_line
 
 KeyPath = tuple[str | int, ...]
 
 
 class _Loader(yaml.SafeLoader):
-    pass
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, OverflowError, TypeError, AttributeError, LookupError) as error:
+            # Of a date in month 13, or a number of thousands of digits, PyYAML passes on what Python says.
+            raise yaml.constructor.ConstructorError(None, None, first_line(error), node.start_mark) from error
 
 
 _REPLACED = ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:float")
@@ -39,9 +45,47 @@ _Loader.add_implicit_resolver(
 _TEXT_KEYS = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge")
 
 
+_MOST_VALUES = 100_000
+_MOST_LEVELS = 50
+
+
 def parse_value(text: str) -> Any:
     """The value of a `key=value` override, read as YAML. Raises yaml.YAMLError."""
-    return yaml.load(text, Loader=_Loader)
+    return _parsed(text)[1]
+
+
+def _parsed(text: str) -> tuple[yaml.Node | None, Any]:
+    """The tree of nodes, and the value. Raises yaml.YAMLError, and nothing else, for any text."""
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None, None
+        if _expanded(node, {}, _MOST_LEVELS) > _MOST_VALUES:
+            problem = f"with its aliases it has more than {_MOST_VALUES} values"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
+        return node, loader.construct_document(node)
+    except RecursionError as error:
+        raise yaml.YAMLError("nested too deeply") from error
+    finally:
+        loader.dispose()
+
+
+def _expanded(node: yaml.Node, known: dict[int, int], levels: int) -> int:
+    """How many values a node has when each alias is written out; ten lines of aliases can stand for billions."""
+    if not levels:
+        raise yaml.MarkedYAMLError(problem="nested too deeply", problem_mark=node.start_mark)
+    if id(node) not in known:
+        below = node.value if isinstance(node, yaml.CollectionNode) else []
+        children = [part for entry in below for part in (entry if isinstance(entry, tuple) else (entry,))]
+        known[id(node)] = 1 + sum(_expanded(child, known, levels - 1) for child in children)
+    return known[id(node)]
+
+
+def key_path(keys: Iterable[str | int]) -> str:
+    """Keys with dots between them, as a message names them: on one line, whatever is in them."""
+    path = ".".join(map(str, keys))
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in path)
 
 
 class _Dumper(yaml.SafeDumper):
@@ -87,13 +131,12 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], dict[KeyPath, int]]:
     path = path.expanduser()
     text = read_text(path)
     try:
-        node = yaml.compose(text, Loader=_Loader)
-        value = parse_value(text)
+        node, value = _parsed(text)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise InputError(f"{path}:{line}: not valid YAML: {error.problem}") from error
     except yaml.YAMLError as error:
-        raise InputError(f"{path}: not valid YAML: {error}") from error
+        raise InputError(f"{path}: not valid YAML: {first_line(error)}") from error
     if value is None:
         raise InputError(f"{path}: is empty")
     if not isinstance(value, dict):
@@ -108,10 +151,10 @@ def _collect(node: Any, prefix: KeyPath, lines: dict[KeyPath, int], path: Path) 
         for key, value in node.value:
             line = key.start_mark.line + 1
             if key.tag not in _TEXT_KEYS:
-                raise InputError(f"{path}:{line}: expected text as a key, got {key.value}; quote it")
+                raise InputError(f"{path}:{line}: expected text as a key, got {key_path([key.value])}; quote it")
             where: KeyPath = (*prefix, key.value)
             if where in lines:
-                name = ".".join(map(str, where))
+                name = key_path(where)
                 raise InputError(f"{path}:{line}: {name} is given twice (also in line {lines[where]})")
             lines[where] = line
             _collect(value, where, lines, path)

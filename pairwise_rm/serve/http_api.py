@@ -59,6 +59,9 @@ def application(served: Callable[[], ServedJudge]) -> Starlette:
             return _error(error.status_code, "invalid_request_error", error.detail, JSONResponse)
         if isinstance(error, InputError):
             return _error(422, "invalid_request_error", str(error), JSONResponse)
+        if isinstance(error, UnicodeDecodeError):
+            # Starlette's, of a query that is no UTF-8.
+            return _error(400, "invalid_request_error", f"the URL is not UTF-8: {error.reason}", JSONResponse)
         return _error(503, "service_unavailable", str(error), JSONResponse)
 
     return Starlette(
@@ -67,7 +70,7 @@ def application(served: Callable[[], ServedJudge]) -> Starlette:
             Route("/healthz", healthz),
             Mount("/v1", v1),
         ],
-        exception_handlers={HTTPException: refused, InputError: refused, StageError: refused},
+        exception_handlers=dict.fromkeys((HTTPException, InputError, StageError, UnicodeDecodeError), refused),
     )
 
 

@@ -7,6 +7,7 @@ and vLLM stops generating.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 if TYPE_CHECKING:
     import httpx
@@ -39,10 +40,15 @@ async def forward(client: httpx.AsyncClient, scope: Scope, receive: Receive, sen
     if ".." in path.split("/"):
         # It would lead out of /v1, to vLLM's administrative endpoints.
         raise HTTPException(404)
+    try:
+        # The path is decoded: a %3F in it is no query.
+        url = httpx.URL(f"/v1{quote(path)}", query=scope["query_string"] or None)
+    except (httpx.InvalidURL, UnicodeError) as error:
+        raise HTTPException(400, f"not a URL: {error}") from error
     upstream = await client.send(
         client.build_request(
             request.method,
-            httpx.URL(f"/v1{path}", query=scope["query_string"]),
+            url,
             headers=_passed(request.headers.raw),
             content=await request.body(),
         ),

@@ -18,6 +18,7 @@ import torch
 from omegaconf import OmegaConf
 from verl.utils.dataset.rl_dataset import RLHFDataset
 
+from pairwise_rm.contract.escaping import control_tokens
 from pairwise_rm.contract.prompt import BaseHelpfulnessPairWiseReward, PairwiseComparisonTemplate
 from pairwise_rm.contract.prompt_fit import TOO_LONG, PromptFitter
 from pairwise_rm.contract.rows import Message, Preference, Row, normalize_row, read_rows
@@ -47,7 +48,7 @@ class HelpfulnessPairwiseTrainDataset(RLHFDataset):
         prompt = self._prompt_config()
         read = read_rows([Path(path) for path in self.data_files])
         self.dropped, self.cut = read.unreadable, set()
-        self.template = PairwiseComparisonTemplate(prompt.rubric, prompt.template, self.tokenizer.all_special_tokens)
+        self.template = PairwiseComparisonTemplate(prompt.rubric, prompt.template, control_tokens(self.tokenizer))
         self.judge = BaseHelpfulnessPairWiseReward(self.template, prompt.system)
         rows = self._sample(read.rows)
         self.dataframe = self._fitting(rows, prompt)

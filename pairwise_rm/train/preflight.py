@@ -20,6 +20,7 @@ from pairwise_rm.checks.files import reward_problems
 from pairwise_rm.checks.model import look_at_model
 from pairwise_rm.checks.problem import Problem, refuse
 from pairwise_rm.checks.recipe import shape_problems
+from pairwise_rm.contract.escaping import control_tokens
 from pairwise_rm.contract.prompt import PairwiseComparisonTemplate, thinking_of
 from pairwise_rm.contract.prompt_fit import PromptFitter
 from pairwise_rm.contract.rows import is_without_rows, read_rows
@@ -99,7 +100,7 @@ def data_facts(recipe: Recipe, folder: RunFolder, tokenizer: Any) -> Facts:
     """Reads the pairs and renders their prompts. Raises InputError where none can be trained on."""
     prompt = recipe.prompt
     thinking = thinking_of(tokenizer, prompt.chat_template_kwargs, prompt.system)
-    template = PairwiseComparisonTemplate(prompt.rubric, prompt.template, tokenizer.all_special_tokens)
+    template = PairwiseComparisonTemplate(prompt.rubric, prompt.template, control_tokens(tokenizer))
     fitter = PromptFitter(
         tokenizer, template, prompt.max_prompt_length, prompt.overlong, prompt.system, prompt.chat_template_kwargs
     )

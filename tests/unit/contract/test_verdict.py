@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -64,6 +66,7 @@ REJECTED: list[tuple[Thinking, str, str]] = [
     ("response", "<think></think><preference>A</preference>", "no_reasoning"),
     ("response", "<think> \n </think><preference>A</preference>", "no_reasoning"),
     ("prompt", "</think><preference>A</preference>", "no_reasoning"),
+    ("response", "<think>\u200b\u2060</think><preference>A</preference>", "no_reasoning"),  # nothing to see
     # The three values, spelled so.
     ("response", "<think>x</think><preference>C</preference>", "unknown_value"),
     ("response", "<think>x</think><preference>a</preference>", "unknown_value"),
@@ -161,3 +164,10 @@ def test_white_space_around_the_value_changes_no_verdict(
 def test_what_is_rendered_in_the_format_is_parsed_back(reasoning: str, value: str) -> None:
     verdict = extract_preference_from_response(f"<think>x{reasoning}</think><preference>{value}</preference>")
     assert (verdict.preference, verdict.reasoning) == (value, f"x{reasoning}".strip())
+
+
+@pytest.mark.parametrize("piece", ["<preference>", "</preference>", "<think>", "</think>", "<", "\n", "<preference>A"])
+def test_a_response_of_megabytes_is_parsed_in_linear_time(piece: str) -> None:
+    start = time.process_time()
+    assert not extract_preference_from_response(piece * (4_000_000 // len(piece))).valid
+    assert time.process_time() - start < 5

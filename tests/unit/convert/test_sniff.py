@@ -154,3 +154,9 @@ def test_a_file_without_rows_is_an_error(text: str, message: str, tmp_path: Path
     path.write_text(text)
     with pytest.raises(InputError, match=message):
         sniff(str(path))
+
+
+def test_half_a_surrogate_pair_in_a_row_is_shown_escaped(tmp_path: Path) -> None:
+    source = tmp_path / "rows.jsonl"
+    source.write_text('{"a\\ud800": "x\\ud800", "b": "y"}\n')
+    assert "a\\ud800" in sniff(str(source)).encode().decode()

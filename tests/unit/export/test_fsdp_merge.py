@@ -123,6 +123,18 @@ def test_a_rank_file_that_was_cut_short_is_one_line(tmp_path: Path, cut: int) ->
     assert "\n" not in str(caught.value)
 
 
+def test_a_rank_file_that_would_run_code_is_not_loaded(tmp_path: Path) -> None:
+    class Runs:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (tmp_path / "ran").touch, ()
+
+    actor = frame(tmp_path / "actor", 1)
+    torch.save({"w": Runs()}, actor / "model_world_size_1_rank_0.pt")
+    with pytest.raises(StageError, match="actor: holds something else than weights"):
+        merge_weights(actor, tmp_path, "float32", None)
+    assert not (tmp_path / "ran").exists()
+
+
 def test_a_missing_rank_is_named(tmp_path: Path) -> None:
     actor = frame(tmp_path / "actor", 2)
     torch.save({"w": torch.ones(4)}, actor / "model_world_size_2_rank_0.pt")

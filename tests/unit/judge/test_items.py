@@ -12,7 +12,7 @@ import pytest
 from pairwise_rm.contract.verdict import Verdict, extract_preference_from_response
 from pairwise_rm.errors import InputError
 from pairwise_rm.evaluate.row_verdicts import RowVerdict
-from pairwise_rm.judge.items import Item, read_items
+from pairwise_rm.judge.items import Item, decoded, item_of, read_items
 from pairwise_rm.judge.run import Judgement, judgement_of
 from pairwise_rm.judge.show import as_json_lines, print_judgements
 from pairwise_rm.recipe.model import SourceConfig
@@ -43,6 +43,7 @@ def test_a_file_of_prompts_and_conversations_is_read_line_by_line(tmp_path: Path
     ("line", "message"),
     [
         ("{", "not JSON"),
+        ('{"prompt": ' + "9" * 5000 + "}", "not JSON: number is infinity"),
         ("[]", r"the row is \[\], expected an object"),
         (json.dumps({"prompt": "Why?", "response_a": "Because.", "extra": 1}), "response_b: missing"),
         (json.dumps({**GOOD, "response_b": "Because.", "extra": 1}), "identical"),
@@ -227,3 +228,13 @@ def test_the_json_output_holds_both_orders() -> None:
 def test_an_item_of_plain_texts_refuses_an_empty_response() -> None:
     with pytest.raises(InputError, match="judge: response_a: expected a text"):
         Item.of("Why?", "", "No.")
+
+
+def test_an_id_that_utf8_cannot_hold_comes_back_escaped() -> None:
+    value = {"prompt": "p", "response_a": "a", "response_b": "b", "id": "x\ud800"}
+    assert item_of(value, "body", "1").name == "x\\ud800"
+
+
+def test_a_number_of_thousands_of_digits_is_refused_with_one_line() -> None:
+    with pytest.raises(InputError, match="body: not JSON: a number has too many digits"):
+        decoded(b"9" * 5000, "body")

@@ -109,6 +109,29 @@ def test_a_missing_file_and_a_folder_are_told_apart(tmp_path: Path) -> None:
     assert message(tmp_path / "folder.yaml").endswith("is a folder, expected a YAML file")
 
 
+ALIASES = "a: &a [x]\n" + "".join(
+    f"{key}: &{key} [{f'*{below}, ' * 20}]\n" for key, below in zip("bcdef", "abcde", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a: 2001-13-40\n", ":4: not valid YAML: month must be in 1..12"),
+        (f"a: {'9' * 5000}\n", ":4: not valid YAML: Exceeds the limit"),
+        ("a: &a [*a]\n", ":4: not valid YAML: nested too deeply"),
+        (f"a: {'[' * 2000}\n", "not valid YAML: "),
+        (ALIASES, "with its aliases it has more than 100000 values"),
+        ('"a\\nb": 1\n', r":4: unknown key a\nb"),
+        ("a: \0\n", "not valid YAML: unacceptable character"),
+    ],
+)
+def test_yaml_that_overwhelms_its_reader_is_refused_with_one_line(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(HEAD + text)
+    assert words in message(path)
+
+
 def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "r.yaml"
     path.write_bytes(b"name: \xff\xfe\n")

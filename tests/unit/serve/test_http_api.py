@@ -18,6 +18,7 @@ pytest.importorskip("httpx")
 
 from starlette.testclient import TestClient
 
+from pairwise_rm.contract.escaping import control_tokens
 from pairwise_rm.contract.prompt import PairwiseComparisonTemplate
 from pairwise_rm.contract.prompt_fit import PromptFitter
 from pairwise_rm.evaluate.row_verdicts import PromptMaker
@@ -50,7 +51,7 @@ class Serving:
 
 
 def served_judge(recipe: Recipe, tokenizer: Any, record: Path) -> ServedJudge:
-    template = PairwiseComparisonTemplate(special_tokens=tokenizer.all_special_tokens)
+    template = PairwiseComparisonTemplate(special_tokens=control_tokens(tokenizer))
     prompt = recipe.prompt
     fitter = PromptFitter(tokenizer, template, prompt.max_prompt_length, prompt.overlong)
     server = ServerProcess(
@@ -167,6 +168,12 @@ def test_only_v1_is_forwarded(serve: Callable[..., Serving]) -> None:
     serving = serve()
     for path in ("/health", "/v1/%2e%2e/health", "/collective_rpc", "/v1/x/%2E./../health"):
         assert serving.http.get(path).status_code == 404
+
+
+def test_an_encoded_question_mark_is_a_part_of_the_path_and_no_query(serve: Callable[..., Serving]) -> None:
+    serving = serve()
+    for path in ("/v1/models%3Fx%3D1", "/v1/models%00", "/v1/models%23x?y=1"):
+        assert serving.http.get(path).json()["path"] == path
 
 
 def stream(app: Any, sent: Callable[[MutableMapping[str, Any]], None]) -> Any:
