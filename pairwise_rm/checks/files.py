@@ -16,7 +16,7 @@ from pairwise_rm.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from pairwise_rm.convert.converters import Converter
-    from pairwise_rm.convert.source_file import Source
+    from pairwise_rm.convert.source import Source
 
 _ROWS_LOOKED_AT = 20
 """Rows at the start of a source; convert reads all."""

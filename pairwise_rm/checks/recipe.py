@@ -126,7 +126,7 @@ def training_problems(recipe: Recipe) -> Iterator[Problem]:
 
 def verl_problems(recipe: Recipe) -> Iterator[Problem]:
     """Keys of `train.verl` that are ours or, where verl is installed, unknown to it."""
-    from pairwise_rm.train.run import resolve_keys
+    from pairwise_rm.train.verl_arguments import resolve_keys
 
     try:
         resolve_keys(recipe)

@@ -8,7 +8,7 @@ from types import TracebackType
 
 from pairwise_rm.contract.rows import Pair
 from pairwise_rm.convert.counts import DropReason
-from pairwise_rm.convert.source_file import SourceFile
+from pairwise_rm.convert.source import SourceFile
 
 
 class DroppedRows:

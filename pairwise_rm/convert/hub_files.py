@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from pairwise_rm.convert.converters import HubFile
-from pairwise_rm.convert.source_file import Source, in_folder, sided
+from pairwise_rm.convert.source import Source, in_folder, sided
 from pairwise_rm.convert.source_rows import KINDS, SUFFIXES
 from pairwise_rm.errors import InputError, StageError
 from pairwise_rm.recipe.model import SourceConfig

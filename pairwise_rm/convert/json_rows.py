@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pairwise_rm.convert.source_rows import MAX_LINE, RowReader
+from pairwise_rm.convert.row_reader import MAX_LINE, RowReader
 from pairwise_rm.convert.text_file import TextFile
 from pairwise_rm.errors import InputError
 

@@ -19,7 +19,7 @@ from pairwise_rm.atomic_io import sha256_of
 from pairwise_rm.contract.rows import MANIFEST_FILE
 from pairwise_rm.convert.counts import Counts
 from pairwise_rm.convert.output_folder import OUTPUT_FILES
-from pairwise_rm.convert.source_file import Source
+from pairwise_rm.convert.source import Source
 from pairwise_rm.errors import InputError
 from pairwise_rm.recipe.load import flatten
 from pairwise_rm.recipe.model import DatasetConfig

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 
 from pairwise_rm.convert.fields import RowError
-from pairwise_rm.convert.source_file import SourceFile
+from pairwise_rm.convert.source import SourceFile
 from pairwise_rm.errors import InputError
 
 TEXT_KEPT = 500

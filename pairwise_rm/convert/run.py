@@ -18,7 +18,8 @@ from pairwise_rm.convert import manifest as manifests
 from pairwise_rm.convert.converters import get_converter
 from pairwise_rm.convert.counts import Counts
 from pairwise_rm.convert.output_folder import staged
-from pairwise_rm.convert.source_file import Source, locate
+from pairwise_rm.convert.source import Source
+from pairwise_rm.convert.source_file import locate
 from pairwise_rm.convert.write_pairs import Progress, write_pairs
 from pairwise_rm.errors import InputError, StageError
 from pairwise_rm.recipe.model import DatasetConfig

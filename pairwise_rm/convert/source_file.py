@@ -9,35 +9,13 @@ import glob
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
-from pairwise_rm.convert.converters import HubFile, Side
-from pairwise_rm.convert.source_rows import KINDS, SUFFIXES, kind_of
+from pairwise_rm.convert.converters import HubFile
+from pairwise_rm.convert.hub_files import from_hub
+from pairwise_rm.convert.source import Source, SourceFile, in_folder, sided
+from pairwise_rm.convert.source_rows import KINDS, SUFFIXES
 from pairwise_rm.errors import InputError
 from pairwise_rm.recipe.model import SourceConfig
-
-
-class SourceFile(NamedTuple):
-    """A file to read. `name`: what the outputs call it; `side`: that of all its rows, or None where they say."""
-
-    path: Path
-    name: str
-    side: Side | None = None
-
-
-class Source(NamedTuple):
-    """The files in their order; `sha256`: the expected one of a single file; `repo`, `revision`: of hub files."""
-
-    files: list[SourceFile]
-    sha256: str | None = None
-    repo: str | None = None
-    revision: str | None = None
-
-    @property
-    def shown(self) -> str:
-        """The files as a message names them."""
-        more = len(self.files) - 1
-        return f"{self.files[0].path}" + (f" and {more} more file{'s'[: more > 1]}" if more else "")
 
 
 def locate(config: SourceConfig, hub: HubFile | None, official: bool = True) -> Source:
@@ -48,8 +26,6 @@ def locate(config: SourceConfig, hub: HubFile | None, official: bool = True) -> 
     Raises InputError if a file does not exist or is of no known kind, StageError if the hub is unreachable.
     """
     if config.type == "huggingface":
-        from pairwise_rm.convert.hub_files import from_hub
-
         return _checked(from_hub(config, hub, official), config)
     for key in ("repo", "revision"):
         if getattr(config, key) is not None:
@@ -93,29 +69,12 @@ def _at(place: str, key: str) -> list[Path]:
     raise InputError(f"{key}: no file matches {path}")
 
 
-def in_folder(files: Sequence[Path], where: str) -> list[Path]:
-    """The files of a folder that hold rows. Raises InputError if there are none, or of two kinds."""
-    kinds = {path: kind for path in files if not path.name.startswith(".") and (kind := kind_of(path))}
-    if not kinds:
-        raise InputError(f"{where} is a folder without a file of a known kind, expected {KINDS}")
-    if len(set(kinds.values())) > 1:
-        both = " and ".join(sorted(set(kinds.values())))
-        raise InputError(f"{where} is a folder with {both} files; give a pattern, such as *{min(kinds.values())}")
-    return list(kinds)
-
-
 def _named(train: Sequence[Path], test: Sequence[Path]) -> list[SourceFile]:
     """The files with names that tell them apart, relative to the folder that they share."""
     absolute = [Path(os.path.abspath(path)) for path in (*train, *test)]
     base = Path(os.path.commonpath([path.parent for path in absolute]))
     names = [path.relative_to(base).as_posix() for path in absolute]
     return sided(list(zip(train, names, strict=False)), list(zip(test, names[len(train) :], strict=True)))
-
-
-def sided(train: Sequence[tuple[Path, str]], test: Sequence[tuple[Path, str]]) -> list[SourceFile]:
-    """Files and their names with the side of each: where there are test files, the others are for training."""
-    side: Side | None = "train" if test else None
-    return [SourceFile(*file, side) for file in train] + [SourceFile(*file, "test") for file in test]
 
 
 def _checked(source: Source, config: SourceConfig) -> Source:

@@ -12,7 +12,6 @@ pass for the whole; a row that cannot be is a RowError, which the caller counts.
 
 from __future__ import annotations
 
-import abc
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +19,9 @@ from typing import Any
 
 import orjson
 
-from pairwise_rm.convert.fields import RowError, shown
+from pairwise_rm.convert import json_rows, table_rows
+from pairwise_rm.convert.fields import RowError
+from pairwise_rm.convert.row_reader import MAX_LINE, RowReader
 from pairwise_rm.convert.text_file import TextFile
 from pairwise_rm.errors import InputError
 
@@ -28,8 +29,6 @@ _TEXT_KINDS = (".jsonl", ".json", ".csv", ".tsv")
 _COMPRESSED = ("", ".gz", ".zst")
 SUFFIXES = (*(kind + end for kind in _TEXT_KINDS for end in _COMPRESSED), ".parquet")
 KINDS = ".jsonl, .json, .csv, .tsv (also .gz or .zst) or .parquet"
-MAX_LINE = 64 << 20
-"""Bytes. A longer line is no row but another format (one JSON array, say)."""
 
 _BOM = b"\xef\xbb\xbf"
 
@@ -41,34 +40,6 @@ def kind_of(path: Path) -> str | None:
 
 def _ends(kind: str) -> tuple[str, ...]:
     return tuple(kind + end for end in (_COMPRESSED if kind in _TEXT_KINDS else ("",)))
-
-
-class RowReader(abc.ABC):
-    """Iterates over `(number, item)`; `number` is the line (or parquet row) from 1, `parse` turns an item into a row.
-
-    `blank_lines` counts lines without any text, which are not rows.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.blank_lines = 0
-
-    @abc.abstractmethod
-    def __iter__(self) -> Iterator[tuple[int, Any]]: ...
-
-    @abc.abstractmethod
-    def progress(self) -> tuple[int, int]:
-        """How much was read, and of how much: bytes of the file, or rows of a parquet."""
-
-    def parse(self, item: Any) -> dict[str, Any]:
-        if not isinstance(item, dict):
-            raise RowError("not_an_object", f"the row is {shown(item)}, expected an object")
-        return item
-
-    @staticmethod
-    def text_of(item: Any) -> str:
-        """An item as text, for rejected.jsonl."""
-        return item.decode("utf-8", "replace").rstrip("\r\n") if isinstance(item, bytes) else repr(item)
 
 
 class JsonLinesReader(RowReader):
@@ -115,8 +86,6 @@ def _leniently(line: bytes, error: orjson.JSONDecodeError) -> Any:
 
 def open_rows(path: Path, columns: frozenset[str] | None = None) -> RowReader:
     """The reader for a file of a known kind. `columns`: those that are needed; None: all."""
-    from pairwise_rm.convert import json_rows, table_rows
-
     kind = kind_of(path)
     if kind == ".parquet":
         return table_rows.ParquetReader(path, columns)

@@ -21,7 +21,7 @@ from pairwise_rm.convert.duplicates import SeenPairs
 from pairwise_rm.convert.fields import RowError
 from pairwise_rm.convert.rejected_rows import RejectedRows
 from pairwise_rm.convert.row_writer import PairWriter
-from pairwise_rm.convert.source_file import Source, SourceFile
+from pairwise_rm.convert.source import Source, SourceFile
 from pairwise_rm.convert.source_rows import open_rows
 from pairwise_rm.convert.split import Splitter
 from pairwise_rm.errors import InputError

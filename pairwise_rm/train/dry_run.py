@@ -19,7 +19,7 @@ from pairwise_rm.recipe.load import Origin
 from pairwise_rm.recipe.model import Recipe
 from pairwise_rm.run_folder import RunFolder
 from pairwise_rm.train.preflight import check_cluster, check_installed, data_facts, install_problems, room_problems
-from pairwise_rm.train.run import dry_run as verl_overrides
+from pairwise_rm.train.verl_arguments import dry_run as verl_overrides
 
 
 class DryRun(NamedTuple):

@@ -21,7 +21,6 @@ import pairwise_rm
 from pairwise_rm import cpu
 from pairwise_rm.atomic_io import atomic_path, write_json, write_text
 from pairwise_rm.errors import InputError, StageError
-from pairwise_rm.hf_model import is_hub_name, model_location
 from pairwise_rm.ray_session import cluster_address
 from pairwise_rm.recipe.load import first_difference, flatten, recipe_yaml
 from pairwise_rm.recipe.model import Recipe
@@ -29,8 +28,9 @@ from pairwise_rm.recipe.yaml_file import read_yaml
 from pairwise_rm.run_folder import RunFolder
 from pairwise_rm.train import checkpoints, metrics_file
 from pairwise_rm.train.preflight import Facts, check_cluster, preflight, ray_cpus_needed
-from pairwise_rm.train.reward_function import checksum, source
-from pairwise_rm.train.verl_settings import Setting, as_overrides, reward_location, settings, user_settings
+from pairwise_rm.train.reward_function import source
+from pairwise_rm.train.verl_arguments import resolve, resolve_keys, reward_function
+from pairwise_rm.train.verl_settings import Setting, as_overrides
 from pairwise_rm.train.watchdog import Watch, run_driver
 
 # A run resumes with other values of these; any other change makes it another run.
@@ -52,73 +52,6 @@ class Trained:
     step: int
     resumed_from: int
     skipped: bool
-
-
-def resolve(recipe: Recipe, folder: RunFolder, facts: Facts | None = None) -> list[Setting]:
-    """All of verl's keys for this recipe, the user's included. Raises InputError for a key that is refused."""
-    owned = settings(recipe, folder, facts.thinking if facts else "response")
-    given = user_settings(recipe, owned)
-    if facts:
-        # verl stops at the end of the last epoch without a checkpoint, so the number of steps is what the data has.
-        known = {"trainer.total_training_steps": facts.steps, "actor_rollout_ref.model.path": pinned(recipe)}
-        if function := _reward_function(recipe):
-            options = {"thinking": facts.thinking, "function": function}
-            known["reward.custom_reward_function.reward_kwargs"] = options
-        owned = [setting._replace(value=known.get(setting.key, setting.value)) for setting in owned]
-    return [*owned, *given]
-
-
-def _reward_function(recipe: Recipe) -> dict[str, str] | None:
-    """The recipe's own reward with the checksum of its source."""
-    function = recipe.reward.function
-    if function is None:
-        return None
-    path = reward_location(function)
-    return {"path": path, "name": function.name, "sha256": checksum(path)}
-
-
-def pinned(recipe: Recipe) -> str:
-    """The model for verl, which knows no revision: the snapshot of a pinned hub model, else the path as it is."""
-    model = recipe.model
-    if model.revision and is_hub_name(model.path):
-        from huggingface_hub import snapshot_download
-
-        return str(snapshot_download(model.path, revision=model.revision))
-    return model_location(model.path)
-
-
-def resolve_keys(recipe: Recipe) -> None:
-    """Raises InputError for a key under `train.verl` that is refused or, where verl is installed, unknown to it."""
-    given = user_settings(recipe, settings(recipe, RunFolder.of(recipe), "response"))
-    if not given:
-        return
-    # Not the launcher's own keys: one is a field of a dataclass of verl's, and asking for those imports torch.
-    try:
-        from pairwise_rm.train.verl_schema import check_keys, load_tree
-
-        tree = load_tree()
-    except ImportError:
-        return
-    check_keys(given, tree)
-
-
-def dry_run(recipe: Recipe) -> tuple[list[str], bool]:
-    """The full list of verl overrides, and whether verl is installed, which checks them.
-
-    Raises InputError for a key that verl does not know.
-    """
-    folder = RunFolder.of(recipe)
-    found = resolve(recipe, folder)
-    try:
-        from pairwise_rm.train.verl_schema import check_keys, load_tree
-
-        tree = load_tree()
-    except ImportError:
-        return as_overrides(found), False
-    from omegaconf import OmegaConf
-
-    check_keys(found, tree)
-    return as_overrides(found, OmegaConf.to_container(tree, resolve=False)), True
 
 
 def train(
@@ -154,7 +87,7 @@ def train(
     if acquire:
         acquire()
     check_cluster(recipe)
-    found = [*resolve(recipe, folder, facts), *_resume(start), *_local_ray(recipe)]
+    found = [*resolve(recipe, folder, facts.thinking, facts.steps), *_resume(start), *_local_ray(recipe)]
     _check_with_verl(found)
     if fresh:
         # Only now: a recipe that cannot start must not cost the run that is there.
@@ -228,7 +161,7 @@ def _refuse_other_run(recipe: Recipe, folder: RunFolder) -> None:
             f"{folder.train}: holds a run with another recipe ({difference}); "
             "set output_dir to another folder, or start over with --fresh"
         )
-    if function := _reward_function(recipe):
+    if function := reward_function(recipe):
         record = folder.train / REWARD_RECORD
         before = json.loads(record.read_text())["sha256"] if record.is_file() else None
         if before and before != function["sha256"]:
@@ -258,7 +191,7 @@ def _open_folder(recipe: Recipe, folder: RunFolder, found: list[Setting], facts:
     write_text(folder.train / "overrides.txt", "\n".join(as_overrides(found)) + "\n")
     write_json(folder.train / "launch.json", {"settings": {setting.key: setting.value for setting in found}})
     write_json(folder.train / "versions.json", versions())
-    if function := _reward_function(recipe):
+    if function := reward_function(recipe):
         write_json(folder.train / REWARD_RECORD, function)
         with atomic_path(folder.train / "reward_function.py") as copy:
             shutil.copyfile(source(function["path"]), copy)

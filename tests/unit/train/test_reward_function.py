@@ -15,7 +15,7 @@ from pairwise_rm.errors import InputError
 from pairwise_rm.recipe.load import load_recipe
 from pairwise_rm.recipe.model import Recipe
 from pairwise_rm.run_folder import RunFolder
-from pairwise_rm.train import run
+from pairwise_rm.train import run, verl_arguments
 from pairwise_rm.train.preflight import Facts
 from pairwise_rm.train.reward import compute_score
 from pairwise_rm.train.reward_check import check_reward_function
@@ -210,7 +210,10 @@ FACTS = Facts("prompt", train_rows=8, test_rows=2, steps=3)
 def test_verl_gets_our_wrapper_with_the_functions_file_and_checksum(write: Write, make_recipe: MakeRecipe) -> None:
     path = write("return 1")
     recipe = make_recipe(reward={"function": {"path": str(path), "name": "pay"}})
-    found = {setting.key: setting.value for setting in run.resolve(recipe, RunFolder.of(recipe), FACTS)}
+    found = {
+        setting.key: setting.value
+        for setting in verl_arguments.resolve(recipe, RunFolder.of(recipe), "prompt", steps=3)
+    }
     reward = "reward.custom_reward_function"
     assert found[f"{reward}.path"] == "pkg://pairwise_rm.train.reward_function"
     assert found[f"{reward}.name"] == "compute_custom_score"
@@ -224,7 +227,10 @@ def test_a_relative_file_is_that_of_the_working_directory(
     path = write("return 1")
     monkeypatch.chdir(path.parent)
     recipe = make_recipe(reward={"function": {"path": "mine.py", "name": "pay"}})
-    options = {setting.key: setting.value for setting in run.resolve(recipe, RunFolder.of(recipe), FACTS)}
+    options = {
+        setting.key: setting.value
+        for setting in verl_arguments.resolve(recipe, RunFolder.of(recipe), "prompt", steps=3)
+    }
     assert options["reward.custom_reward_function.reward_kwargs"]["function"]["path"] == str(path)
 
 
@@ -232,7 +238,7 @@ def test_a_run_folder_holds_the_function_and_refuses_a_changed_one(write: Write,
     path = write("return 1")
     recipe = make_recipe(reward={"function": {"path": str(path), "name": "pay"}})
     folder = RunFolder.of(recipe)
-    run._open_folder(recipe, folder, run.resolve(recipe, folder, FACTS), FACTS)
+    run._open_folder(recipe, folder, verl_arguments.resolve(recipe, folder, "prompt", steps=3), FACTS)
     record = json.loads((folder.train / "reward_function.json").read_text())
     assert record == {"path": str(path), "name": "pay", "sha256": sha256_of(path)}
     assert (folder.train / "reward_function.py").read_bytes() == path.read_bytes()

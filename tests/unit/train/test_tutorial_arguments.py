@@ -17,7 +17,7 @@ import pytest
 import pairwise_rm.train
 from pairwise_rm.errors import InputError
 from pairwise_rm.recipe.load import load_recipe
-from pairwise_rm.train.run import dry_run
+from pairwise_rm.train.verl_arguments import dry_run
 from pairwise_rm.train.verl_settings import to_recipe_overrides
 
 RECIPE = "qwen3-14b-8x80g"

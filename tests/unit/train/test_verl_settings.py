@@ -19,7 +19,7 @@ from pairwise_rm.errors import InputError
 from pairwise_rm.recipe.load import load_recipe, shipped_recipes
 from pairwise_rm.recipe.model import Recipe
 from pairwise_rm.run_folder import RunFolder
-from pairwise_rm.train.run import dry_run, resolve
+from pairwise_rm.train.verl_arguments import dry_run, resolve
 from pairwise_rm.train.verl_settings import Setting, as_overrides, recipe_key_for, to_recipe_overrides
 from tests.unit.conftest import MakeRecipe
 
