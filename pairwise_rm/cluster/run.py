@@ -15,7 +15,7 @@ from pairwise_rm import pipeline
 from pairwise_rm.checks.files import input_problems, reward_problems
 from pairwise_rm.checks.model import model_problems
 from pairwise_rm.checks.problem import refuse
-from pairwise_rm.checks.recipe import recipe_problems, shape_problems, source_problems
+from pairwise_rm.checks.recipe import recipe_problems, shape_problems, source_problems, training_problems
 from pairwise_rm.cluster.gpu_request import GpuRequest, demand_of
 from pairwise_rm.cluster.input_wait import EarlierStage, await_stage
 from pairwise_rm.cluster.recipe_mount import await_recipe
@@ -91,7 +91,8 @@ def _check(stage: str, recipe: Recipe, origin: Origin, reporter: ClusterReporter
     """
     if stage != "convert":
         # verl's keys are not looked up again: that loads verl, and torch with it, in stages that wait for hours.
-        refuse([*source_problems(recipe.data), *shape_problems(recipe)], origin)
+        unusable = training_problems(recipe) if stage == "train" else []
+        refuse([*source_problems(recipe.data), *shape_problems(recipe), *unusable], origin)
     else:
         refuse(recipe_problems(recipe), origin)
         found = model_problems(recipe)

@@ -31,6 +31,7 @@ from tests.chart.rendering import Values, nested, refusal, rendered
 
 RECIPE = "qwen3-14b-8x80g"
 IN_CONVERT = "not to be said in the schema; the convert stage, which needs no GPU, says it in its first seconds"
+IN_TRAIN = "a recipe that is only converted or evaluated may have it; the train stage says it before it waits"
 WANDB = ("WANDB_API_KEY", "WANDB_MODE")
 # Looked for, not imported: preflight itself does no more.
 pytestmark = pytest.mark.skipif(
@@ -113,6 +114,21 @@ ROWS: dict[str, Row] = {
         recipe(reward={"function": {"path": "/mnt/data/mine.py"}, "tie_credit": 0.5}),
         "reward: tie_credit does nothing beside function, which gives the whole reward; keep one",
     ),
+    "our own reward as a function": Row(
+        recipe(reward__function={"path": "pkg://pairwise_rm.train.reward"}),
+        None,
+        "is the reward that a recipe has without function; set its options in reward",
+        IN_CONVERT,
+    ),
+    "all pairs held out, and trained on": Row(
+        recipe(data__export__split="test"), None, "data.export.split: test leaves no rows for training", IN_TRAIN
+    ),
+    "no pair held out, and validated on": Row(
+        recipe(data__export={"split": None, "split_ratio": {"train": 1.0}}),
+        None,
+        "data.export.split_ratio: holds no rows out for train.validate_every 20; set that to null",
+        IN_TRAIN,
+    ),
     "a reward that is no Python file": Row(
         recipe(reward__function={"path": "/mnt/data/mine.txt"}),
         'recipe reward.function.path: expected a .py file, or pkg:// and a module, got "/mnt/data/mine.txt"',
@@ -184,6 +200,13 @@ ROWS: dict[str, Row] = {
     # ---- a field mapping
     "a mapping without responses": mapping(
         "expected one of response_a/response_b, chosen/rejected and answers", prompt="q"
+    ),
+    "a mapping of one field for both responses": mapping(
+        "response_a and response_b are the same field a",
+        prompt="q",
+        response_a="a",
+        response_b="a",
+        preferred={"from": "p", "A": ["x"], "B": ["y"]},
     ),
     "a mapping with one response": mapping("expected both of response_a and response_b", response_a="a"),
     "a mapping with a better response alone": mapping("expected both of chosen and rejected", chosen="c"),
@@ -264,8 +287,7 @@ NOT_OF_VALUES = {
     "tokens, the shortest verdict": "the model's tokenizer",
     "attention heads": "the model's config.json",
     "tokens of prompt and response wanted": "the model's config.json",
-    "checkpoints, ": "the free space of the volume",
-    "memory: about ": "the memory of a machine without a cluster",
+    " GiB wanted for ": "the free space of the volume, or the memory of a machine without a cluster",
     "GPUs wanted, this machine has ": "the GPUs of a machine without a cluster",
     "train.ray_cpus: ": "a key for a machine without a cluster",
 }
@@ -328,6 +350,7 @@ def said_by_package(row: Row, folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
     except InputError as error:
         return str(error)
     said += [problem.text for problem in recipe_checks.source_problems(loaded.data)]
+    said += [problem.text for problem in recipe_checks.training_problems(loaded)]
     for check in (lambda: checks.preflight(loaded, RunFolder.of(loaded)), lambda: checks.check_cluster(loaded)):
         try:
             check()
