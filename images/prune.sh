@@ -9,7 +9,7 @@ find . -type d -name tests -prune -exec rm -rf {} +
 find . -name '*.a' ! -name libcudadevrt.a ! -name libcudart_static.a -delete
 find . '(' -name 'libcusolverMg.so*' -o -name 'libnvrtc*.alt.so*' ')' -delete
 if [ -z "${BLACKWELL:-}" ] && [ -d flashinfer_cubin/cubins ]; then
-  others=$(find flashinfer_cubin/cubins -name '*.cubin' -printf '%f\n' | grep -icv -e 'sm10[03]' -e '^kernel\.' || true)
+  others=$(find flashinfer_cubin/cubins -name '*.cubin' ! -iname '*sm10[03]*' ! -name 'kernel.*' | wc -l)
   [ "$others" -eq 0 ] || { echo "prune.sh: $others kernels in flashinfer-cubin are not for Blackwell alone: look again" >&2; exit 1; }
   find flashinfer_cubin/cubins -name '*.cubin' -delete
 fi

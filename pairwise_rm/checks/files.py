@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from pairwise_rm.checks.problem import Problem
 from pairwise_rm.contract.rows import is_without_rows
 from pairwise_rm.errors import InputError, StageError
-from pairwise_rm.recipe.model import DatasetConfig, Recipe, SourceConfig
+from pairwise_rm.recipe.model import PACKAGED, DatasetConfig, Recipe, SourceConfig
 from pairwise_rm.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -65,12 +65,11 @@ def reward_problems(recipe: Recipe) -> Iterator[Problem]:
     """Whether the recipe's own reward is there and gives a score."""
     from pairwise_rm.train.reward_check import check_reward_function
 
-    function = recipe.reward.function
     try:
         check_reward_function(recipe)
     except InputError as error:
-        module = function is not None and function.path.startswith("pkg://")
-        absent = function is not None and not module and not Path(function.path).expanduser().exists()
+        path = recipe.reward.function.path if recipe.reward.function else PACKAGED
+        absent = not path.startswith(PACKAGED) and not Path(path).expanduser().exists()
         yield Problem(str(error), ("reward.function.path", "reward.function"), absent=absent)
 
 

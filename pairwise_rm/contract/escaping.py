@@ -18,6 +18,13 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+import jinja2
+
+RENDER_ERRORS = (
+    *(jinja2.TemplateError, TypeError, ValueError, AttributeError, LookupError, ArithmeticError, RecursionError),
+)
+"""What a template of somebody else's can raise while it renders."""
+
 _LINE_BREAKS = "\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
 _LOOK_ALIKE = {
     "<": "\u02c2\u1438\u16b2\u2039\u2329\u276e\u2770\u27e8\u3008\u29fc\u00ab\u226a\u300a\u2264\ufe3f",
@@ -217,6 +224,6 @@ def _template_markers(tokenizer: Any) -> Iterator[str]:
     for messages in (turns, [{"role": "system", "content": "x"}, *turns]):
         try:
             shown = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-        except Exception:  # noqa: BLE001 - a template may refuse a role; who renders prompts says so
+        except RENDER_ERRORS:  # a template may refuse a role; who renders prompts says so
             continue
         yield from _TURN_MARKS.findall(str(shown))

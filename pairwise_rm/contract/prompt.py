@@ -21,7 +21,7 @@ import jinja2
 import jinja2.meta
 import jinja2.sandbox
 
-from pairwise_rm.contract.escaping import MarkupEscaper
+from pairwise_rm.contract.escaping import RENDER_ERRORS, MarkupEscaper
 from pairwise_rm.contract.rows import Message
 from pairwise_rm.contract.verdict import THINK_CLOSE, THINK_OPEN, VERDICT_CLOSE, VERDICT_OPEN, Thinking
 from pairwise_rm.errors import InputError
@@ -60,12 +60,6 @@ _KNOWN = {*NEEDED, "rubric"}
 _LABEL_WORDS = 4
 """A line of the template that ends with a colon tells its parts apart if it is as short as this."""
 _ROLE_NAMES = {"user": "User", "assistant": "Assistant", "system": "System"}
-
-
-_RENDER_ERRORS = (
-    *(jinja2.TemplateError, TypeError, ValueError, AttributeError, LookupError, ArithmeticError, RecursionError),
-)
-"""What a template of somebody else's can raise while it renders."""
 
 
 class PairwiseComparisonTemplate:
@@ -111,7 +105,7 @@ class PairwiseComparisonTemplate:
         probes = {name: f"PROBE{name.replace('_', '').upper()}" for name in sorted(_KNOWN)}
         try:
             shown = self._template.render(probes).casefold()
-        except _RENDER_ERRORS as error:
+        except RENDER_ERRORS as error:
             raise InputError(f"prompt.template: cannot be rendered: {_first_line(error)}") from error
         if hidden := [name for name in NEEDED if probes[name].casefold() not in shown]:
             raise InputError(f"prompt.template: never shows {', '.join(hidden)}; a judge has to see them")
@@ -224,7 +218,7 @@ def _applied(
             **options,
             **(chat_template_kwargs or {}),
         )
-    except _RENDER_ERRORS as error:
+    except RENDER_ERRORS as error:
         name, reason = getattr(tokenizer, "name_or_path", "") or "the tokenizer", _first_line(error)
         rest = [message for message in messages if message["role"] != "system"]
         if rest == list(messages):
