@@ -139,6 +139,7 @@ def train(recipe: Recipe, reporter: Reporter, fresh: bool = False, gpus: Gpus | 
             watch=_TrainingProgress(part, gpus.holding if gpus else None),
             warn=lambda text: part.say(f"warning: {text}"),
             acquire=gpus.acquire if gpus else None,
+            retrying=part.say,
         )
         if trained.skipped:
             part.say(f"step {trained.step} is reached already, nothing to do")

@@ -84,6 +84,24 @@ class Waiting:
 
 
 @dataclass(frozen=True)
+class Retry:
+    """A stage tries again by itself: its attempt number `attempt` begins in `pause` seconds, after step `step`.
+
+    `left`: how many more may follow it without a new checkpoint. `reason`: why the attempt before it ended.
+    """
+
+    attempt: int
+    left: int
+    step: int
+    pause: float
+    reason: str
+
+    def __str__(self) -> str:
+        soon = f" in {duration(self.pause)}" if self.pause >= 1 else ""
+        return f"attempt {self.attempt}{soon}, after step {self.step}: {self.reason}"
+
+
+@dataclass(frozen=True)
 class Note:
     """Any other sentence: a phase of loading, a result."""
 
@@ -123,11 +141,12 @@ class Failure:
         return self.error
 
 
-Event = Step | Count | Waiting | Note | Begin | End | Failure
+Event = Step | Count | Waiting | Retry | Note | Begin | End | Failure
 _EVENTS: dict[str, type[Event]] = {
     "step": Step,
     "count": Count,
     "waiting": Waiting,
+    "retry": Retry,
     "note": Note,
     "begin": Begin,
     "end": End,
@@ -244,10 +263,12 @@ class Found:
     line: Line
     event: Event
     index: int
+    since: Event | None = None
+    """Of a retry: the newest event after it, which says what the new attempt is at."""
 
 
 def newest(lines: Iterable[str]) -> Found | None:
-    """The line that best shows a stage's progress: its last one or, in a part with steps, the last step.
+    """The line that best shows a stage's progress: its last one or, in a part with steps, the last step or retry.
 
     A sentence outside of the parts (where the report is) shows none.
     """
@@ -263,6 +284,8 @@ def newest(lines: Iterable[str]) -> Found | None:
         found = Found(line, line.event, index)
         if isinstance(line.event, Step):
             return found
+        if isinstance(line.event, Retry):
+            return dataclasses.replace(found, since=last.event if last else None)
         last = last or found
     return last
 

@@ -22,7 +22,7 @@ from pairwise_rm.cluster.recipe_mount import await_recipe
 from pairwise_rm.cluster.state_file import StateWriter, read_state, sentence_of, state_file
 from pairwise_rm.cluster.upload import check_target, upload
 from pairwise_rm.errors import InputError
-from pairwise_rm.progress import Begin, End, Event, Failure, Line, Note, Waiting
+from pairwise_rm.progress import Begin, End, Event, Failure, Line, Note, Retry, Step, Waiting
 from pairwise_rm.ray_session import cluster_address
 from pairwise_rm.recipe.load import Origin, digest_of, load_with_origin
 from pairwise_rm.recipe.model import Recipe
@@ -113,8 +113,7 @@ def _gpus(job: Job, recipe: Recipe, reporter: ClusterReporter) -> Iterator[pipel
 
     def acquire() -> None:
         request.acquire(job.gpu_timeout, reporter.wait)
-        if reporter.state:
-            reporter.state.now("running")
+        reporter.go_on()
 
     try:
         yield pipeline.Gpus(acquire, request.release)
@@ -135,6 +134,8 @@ class ClusterReporter:
     stage: str
     write: Callable[[str], None]
     state: StateWriter | None = field(default=None, init=False)
+    _retry: Retry | None = field(default=None, init=False)
+    """The newest retry, until a step shows that the new attempt works."""
 
     def part(self, name: str, note: str = "") -> ClusterPart:
         return ClusterPart(self, name, note)
@@ -145,13 +146,28 @@ class ClusterReporter:
     def wait(self, event: Waiting) -> None:
         line = Line(self.stage, None, event)
         if self.state:
-            self.state.now("waiting", line)
+            # While it retries, what it waits for is no news to the stages that wait for it.
+            reason = self._retry.reason if self._retry else None
+            self.state.now("retrying" if self._retry else "waiting", line, reason)
         self.write(str(line))
+
+    def go_on(self) -> None:
+        """Notes that what was waited for is there."""
+        if self.state and not self._retry:
+            self.state.now("running")
 
     def emit(self, event: Event, part: str | None = None, silent: bool = False) -> None:
         """Writes to the state file and, unless `silent`, to the log."""
         line = Line(self.stage, part, event)
-        if self.state:
+        if isinstance(event, Retry):
+            self._retry = event
+            if self.state:
+                self.state.now("retrying", line, event.reason)
+        elif isinstance(event, Step) and self._retry:
+            self._retry = None
+            if self.state:
+                self.state.now("running", line)
+        elif self.state:
             self.state.say(line)
         if not silent:
             self.write(str(line))

@@ -28,7 +28,8 @@ HEARTBEAT_SECONDS = 10.0
 LOST_SECONDS = 600.0
 """A living stage whose file is older than this is gone: an order of magnitude above what NFS caches."""
 
-State = Literal["waiting", "running", "succeeded", "failed"]
+State = Literal["waiting", "running", "retrying", "succeeded", "failed"]
+"""`retrying`: an attempt of the stage has failed, and it tries again by itself."""
 
 
 @dataclasses.dataclass(frozen=True)

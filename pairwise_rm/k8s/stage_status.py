@@ -16,7 +16,7 @@ from pairwise_rm.k8s.kuberay import VALUES, WHO, first_line_at, lines_since_head
 from pairwise_rm.k8s.kueue import suspension
 from pairwise_rm.k8s.objects import Gpus, Object, cluster_name, gpus, unix
 from pairwise_rm.k8s.snapshot import Snapshot
-from pairwise_rm.progress import VERSION, Event, Note, Step, Waiting, duration, failure, newest, other_version
+from pairwise_rm.progress import VERSION, Found, Note, Retry, Step, Waiting, duration, failure, newest, other_version
 
 State = Literal[
     "submitted", "starting", "waiting", "running", "retrying", "suspended", "succeeded", "failed", "stopped"
@@ -97,7 +97,10 @@ def view(snapshot: Snapshot, stage: str, tail: list[str]) -> StageView:
         state = "running"
     if state == "running" and isinstance(event, Waiting):
         state = "waiting"
-    working = state == "running" or (isinstance(event, Waiting) and event.waiting_for.startswith(_GPUS))
+    if state == "running" and isinstance(event, Retry):
+        state = "retrying"
+    for_gpus = isinstance(event, Waiting) and event.waiting_for.startswith(_GPUS)
+    working = state == "running" or for_gpus or isinstance(event, Retry)
     began = unix((status.get("rayJobInfo") or {}).get("startTime") or status.get("startTime"))
     end = unix((status.get("rayJobInfo") or {}).get("endTime") or status.get("endTime")) if ended(state) else None
     step = event if isinstance(event, Step) else None
@@ -105,7 +108,7 @@ def view(snapshot: Snapshot, stage: str, tail: list[str]) -> StageView:
         stage=stage,
         job=job["metadata"]["name"],
         state=state,
-        note=_note(snapshot, job, state, event, age, texts) + (_unnoticed(snapshot, job, tail) if unaware else ""),
+        note=_note(snapshot, job, state, found, age, texts) + (_unnoticed(snapshot, job, tail) if unaware else ""),
         step=step,
         gpus=gpus(snapshot.ray_pods(job)) if working and not ended(state) else Gpus(),
         seconds=None if began is None else max(0.0, (end or snapshot.now) - began),
@@ -128,8 +131,12 @@ def other_version_note(views: Iterable[StageView]) -> str | None:
     )
 
 
-def _note(snapshot: Snapshot, job: Object, state: State, event: Event | None, age: float, texts: list[str]) -> str:
+def _note(snapshot: Snapshot, job: Object, state: State, found: Found | None, age: float, texts: list[str]) -> str:
     """A stage's progress in words, or why it has none."""
+    event = found.event if found else None
+    if found and isinstance(event, Retry) and state == "retrying":
+        at = f"; {shortened(str(found.since))}" if found.since else ""
+        return f"attempt {event.attempt} after step {event.step}{at}: {clipped(event.reason)}"
     if state in ("failed", "stopped", "retrying"):
         return cause(job, texts)
     if state == "submitted":

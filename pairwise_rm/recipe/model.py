@@ -393,7 +393,12 @@ class TrainConfig(Section):
     ray_cpus: int | None = Field(None, ge=1)
     """CPUs of the local Ray that is started when RAY_ADDRESS is not set; null: as many as needed."""
     stall_timeout: int = Field(3600, ge=60)
-    """Seconds without output or a step after which a run counts as hung and is ended."""
+    """Seconds without progress after which an attempt counts as hung, for what it has not done before; for the rest
+    several times as long as it takes is enough."""
+    restarts: int = Field(10, ge=0)
+    """Attempts that may follow one that failed, without a new checkpoint between them."""
+    stop_grace: float = Field(25.0, ge=0)
+    """Seconds in which a training that is told to stop (SIGTERM) ends its step and saves; 0: it stops at once."""
     verl: dict[str, Any] = {}
     """Any further verl key, nested or dotted. Keys that the launcher sets are refused."""
 

@@ -1,8 +1,8 @@
 """`pairwise-rm train`: from a recipe to a trained checkpoint, through verl.
 
-Resolve the recipe into verl's keys, check what can be checked in seconds, open the run folder, start the
-driver process, follow its metrics, and end it when it hangs. A second call with the same recipe resumes from the newest
-checkpoint that is whole, or has nothing to do.
+Resolve the recipe into verl's keys, check what can be checked in seconds, open the run folder, and let the supervisor
+run the driver process, again after a failure that another attempt can mend. A second call with the same recipe resumes
+from the newest checkpoint that is whole, or has nothing to do.
 """
 
 from __future__ import annotations
@@ -21,23 +21,26 @@ import pairwise_rm
 from pairwise_rm import cpu
 from pairwise_rm.atomic_io import atomic_path, write_json, write_text
 from pairwise_rm.errors import InputError, StageError
+from pairwise_rm.progress import Retry
 from pairwise_rm.ray_session import cluster_address
 from pairwise_rm.recipe.load import first_difference, flatten, recipe_yaml
 from pairwise_rm.recipe.model import Recipe
 from pairwise_rm.recipe.yaml_file import read_yaml
 from pairwise_rm.run_folder import RunFolder
 from pairwise_rm.train import checkpoints, metrics_file
-from pairwise_rm.train.preflight import Facts, check_cluster, preflight, ray_cpus_needed
+from pairwise_rm.train.attempt_processes import MARK
+from pairwise_rm.train.preflight import Facts, preflight, ray_cpus_needed
 from pairwise_rm.train.reward_function import source
+from pairwise_rm.train.supervisor import Hooks, Supervisor
 from pairwise_rm.train.verl_arguments import resolve, resolve_keys, reward_function
 from pairwise_rm.train.verl_settings import Setting, as_overrides
-from pairwise_rm.train.watchdog import Watch, run_driver
+from pairwise_rm.train.watchdog import Watch
 
 # A run resumes with other values of these; any other change makes it another run.
 MAY_CHANGE = {
     "description", "output_dir", "train.steps", "train.epochs", "train.save_every", "train.validate_every",
     "train.validate_samples", "train.keep_checkpoints", "train.loggers", "train.project", "train.ray_cpus",
-    "train.stall_timeout", "train.max_probs_diff",
+    "train.stall_timeout", "train.max_probs_diff", "train.restarts", "train.stop_grace",
 }  # fmt: skip
 REWARD_RECORD = "reward_function.json"
 """Path, name and SHA-256 of the recipe's own reward; its source is beside it."""
@@ -61,6 +64,7 @@ def train(
     watch: Watch | None = None,
     warn: Callable[[str], None] | None = None,
     acquire: Callable[[], None] | None = None,
+    retrying: Callable[[Retry], None] | None = None,
 ) -> Trained:
     """Trains, or goes on training, and returns the newest checkpoint.
 
@@ -69,9 +73,11 @@ def train(
         fresh: throw away an earlier run of this folder.
         watch: called with each new step's metrics and with what the driver is doing.
         warn: called with a line about what is allowed and hardly meant, and about a checkpoint that is damaged.
-        acquire: called once everything was checked that needs no GPU, and there is something to train; waits for GPUs.
+        acquire: called before each attempt, once everything was checked that needs no GPU, and there is something to
+        train; waits for GPUs.
+        retrying: called when an attempt has failed and another one follows.
 
-    Raises InputError when preflight fails or the folder holds another run, StageError when training fails.
+    Raises InputError when preflight fails or the folder holds another run, StageError when training fails for good.
     """
     folder = RunFolder.of(recipe)
     _refuse_not_a_run(folder) if fresh else _refuse_other_run(recipe, folder)
@@ -84,25 +90,36 @@ def train(
     if facts.warning and warn:
         warn(facts.warning)
     resolve_keys(recipe)
-    if acquire:
-        acquire()
-    check_cluster(recipe)
-    found = [*resolve(recipe, folder, facts.thinking, facts.steps), *_resume(start), *_local_ray(recipe)]
-    _check_with_verl(found)
-    if fresh:
-        # Only now: a recipe that cannot start must not cost the run that is there.
-        _forget(folder)
-    _open_folder(recipe, folder, found, facts)
-    checkpoints.set_aside_unfinished(folder.checkpoints)
-    metrics_file.drop_after(folder.metrics, step)
-    if start:
-        metrics_file.add_missing(folder.metrics, step, start)
-    environment = {**os.environ, **(cpu.environment() if recipe.device == "cpu" else {})}
-    run_driver(recipe, folder, environment, first=step + 1, last=facts.steps, watch=watch)
-    written = checkpoints.sealed(folder.checkpoints)  # and read back by verl's driver
-    if not written or checkpoints.step_of(written[-1]) < facts.steps:
-        raise StageError(f"{folder.checkpoints}: verl ended without a checkpoint of step {facts.steps}; see train.log")
-    return Trained(written[-1], checkpoints.step_of(written[-1]), step, skipped=False)
+    forget = fresh
+
+    def prepare(start: Path | None, mark: str) -> dict[str, str]:
+        nonlocal forget
+        found = [*resolve(recipe, folder, facts.thinking, facts.steps), *_resume(start), *_local_ray(recipe)]
+        found = _marked(found, mark)
+        _check_with_verl(found)
+        if forget:
+            # Only now: a recipe that cannot start must not cost the run that is there.
+            _forget(folder)
+            forget = False
+        _open_folder(recipe, folder, found, facts)
+        checkpoints.set_aside_unfinished(folder.checkpoints)
+        done = checkpoints.step_of(start) if start else 0
+        metrics_file.drop_after(folder.metrics, done)
+        if start:
+            metrics_file.add_missing(folder.metrics, done, start)
+        return {**os.environ, MARK: mark, **(cpu.environment() if recipe.device == "cpu" else {})}
+
+    hooks = Hooks(prepare, acquire, watch, warn, retrying)
+    newest = Supervisor(recipe, folder, facts.steps, hooks).run(start)
+    return Trained(newest, checkpoints.step_of(newest), step, skipped=False)
+
+
+def _marked(found: list[Setting], mark: str) -> list[Setting]:
+    """With the attempt's mark in the environment of Ray's workers, on whatever node they are."""
+    key = "ray_kwargs.ray_init.runtime_env.env_vars"
+    return [
+        setting._replace(value={**setting.value, MARK: mark}) if setting.key == key else setting for setting in found
+    ]
 
 
 def _check_with_verl(found: list[Setting]) -> None:

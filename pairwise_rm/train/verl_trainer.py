@@ -22,14 +22,18 @@ from pairwise_rm.atomic_io import write_json
 from pairwise_rm.errors import StageError
 from pairwise_rm.train import checkpoints
 from pairwise_rm.train.metrics_file import OF_CHECKPOINT, append_step, numbers, with_tutorial_names
+from pairwise_rm.train.phases import PHASE_FILE, ReportsPhases
 from pairwise_rm.train.preflight import trained_weights
 from pairwise_rm.train.read_back import ReadBack
 from pairwise_rm.train.stale_weights import check_fresh
 from pairwise_rm.train.verl_settings import TASK_KEY
 
 
-class JudgeTrainer(PPOTrainerSync):
+class JudgeTrainer(ReportsPhases, PPOTrainerSync):
     """verl's synchronous trainer, which also measures verdicts and refuses stale or lost rollouts."""
+
+    def _phase_file(self) -> Path:
+        return Path(self.config[TASK_KEY].metrics_file).with_name(PHASE_FILE)
 
     def _compute_old_log_prob(self, batch: Any, metrics: dict[str, Any]) -> Any:
         batch = super()._compute_old_log_prob(batch, metrics=metrics)

@@ -1,7 +1,8 @@
-"""Following the driver: the cause out of its log, its phases, its steps, and its end with all it started."""
+"""Following the driver: its phases, its steps, how long it may be silent, and its end with all it started."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -15,69 +16,24 @@ import pytest
 from pairwise_rm.errors import StageError
 from pairwise_rm.recipe.load import load_recipe
 from pairwise_rm.run_folder import RunFolder
+from pairwise_rm.train.attempt_processes import MARK
 from pairwise_rm.train.metrics_file import append_step
-from pairwise_rm.train.watchdog import DriverProgress, _cause, _ended, _Follower, run_driver
+from pairwise_rm.train.phases import PHASE_FILE
+from pairwise_rm.train.watchdog import DriverFailed, DriverProgress, PhaseClock, _ended, _Follower, run_driver
 from tests.unit.processes import alive, gone, linux
 
-# As Ray and verl print them.
 RAY_HEAD = "2026-11-23 16:22:37,412 INFO worker.py:1998 -- Started a local Ray instance."
 ACTOR = "(TaskRunner pid=4711) "
-STALE = "training/rollout_probs_diff_max is 0.91, above train.max_probs_diff 0.01"
-OURS = f"""\
-{RAY_HEAD}
-{ACTOR}Traceback (most recent call last):
-{ACTOR}  File "/x/verl/trainer/main_ppo.py", line 12, in run
-{ACTOR}    trainer.fit()
-Error executing job with overrides: []
-ray.exceptions.RayTaskError(StageError): {ACTOR.strip().replace("(", "ray::").replace(")", "")}
-  File "/x/pairwise_rm/train/verl_trainer.py", line 33, in _compute_old_log_prob
-pairwise_rm.errors.StageError: {STALE}
-"""
-MEMORY = """\
-Traceback (most recent call last):
-  File "/x/torch/nn/modules/linear.py", line 125, in forward
-torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.
-ray.exceptions.RayTaskError(OutOfMemoryError): ray::WorkerDict.update_actor()
-ray.exceptions.ActorDiedError: The actor died unexpectedly before finishing this task.
-"""
-DEAD = "ray.exceptions.ActorDiedError: The actor died unexpectedly before finishing this task.\n"
-EMPTY = "pairwise_rm.errors.InputError: a.parquet: num_samples=0, every row was dropped: 8 x prompt_too_long\n"
-
-
-@pytest.mark.parametrize(
-    ("log", "cause"),
-    [
-        (OURS, STALE),
-        (MEMORY, "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB."),
-        (DEAD, DEAD.strip()),
-        (EMPTY + MEMORY, "a.parquet: num_samples=0, every row was dropped: 8 x prompt_too_long"),
-        (ACTOR + "ValueError: ground truth must be A, B or tie, got None\n", "ValueError: ground truth must be"),
-        ("KeyError: 'messages'\nRuntimeError: later\n", "RuntimeError: later"),
-        ("all went well\nWARNING: an Error: in a sentence\n", "verl ended with exit code 7"),
-        ("", "verl ended with exit code 7"),
-    ],
-)
-def test_the_cause_of_a_failure_is_one_line_of_the_log(tmp_path: Path, log: str, cause: str) -> None:
-    path = tmp_path / "train.log"
-    path.write_text(log)
-    line = _cause(path, 0, 7)
-    assert line.startswith(f"training failed: {cause}")
-    assert line.endswith(f"(see {path})")
-    assert "\n" not in line
-
-
-def test_the_cause_is_looked_for_in_this_run_alone(tmp_path: Path) -> None:
-    path = tmp_path / "train.log"
-    path.write_text("ValueError: of yesterday\n")
-    assert "exit code 3" in _cause(path, path.stat().st_size, 3)
 
 
 @pytest.fixture
 def told(tmp_path: Path) -> tuple[list[DriverProgress], _Follower, Path, Path]:
-    log, metrics = tmp_path / "train.log", tmp_path / "metrics.jsonl"
+    folder = RunFolder.of(load_recipe("smoke", [f"output_dir={tmp_path}"]))
+    folder.train.mkdir()
+    log = folder.train / "train.log"
     log.write_text("yesterday: all initialize finished\n")
     found: list[DriverProgress] = []
-    return found, _Follower(log, log.stat().st_size, metrics, 3, 9, found.append), log, metrics
+    return found, _Follower(log, log.stat().st_size, folder, 3, 9, found.append, 600), log, folder.metrics
 
 
 def write(log: Path, text: str) -> None:
@@ -127,18 +83,67 @@ def test_each_new_step_is_told_once_with_its_metrics(told: tuple[list[DriverProg
     assert steps == [(3, 0.3), (4, 0.4), (5, 0.5)]
 
 
-def test_silence_is_what_neither_the_log_nor_a_step_breaks(
+def enter(metrics: Path, step: int, phase: str, done: int = 0) -> None:
+    (metrics.parent / PHASE_FILE).write_text(
+        json.dumps({"step": step, "phase": phase, "done": done, "of": 32 if done else 0})
+    )
+
+
+def test_silence_is_what_a_step_a_phase_and_a_prompts_rollouts_break_and_the_log_does_not(
     told: tuple[list[DriverProgress], _Follower, Path, Path],
 ) -> None:
     _, follower, log, metrics = told
-    speaking: list[Callable[[], object]] = [lambda: write(log, "x"), lambda: append_step(metrics, 3, {})]
+    speaking: list[Callable[[], object]] = [
+        lambda: append_step(metrics, 3, {}),
+        lambda: enter(metrics, 4, "rollouts"),
+        lambda: enter(metrics, 4, "rollouts", done=3),
+        lambda: write(log, f"{ACTOR}all initialize finished\n"),
+    ]
     for speak in speaking:
         follower.heard -= 100
+        follower.look()
+        write(log, "pending: 0, running: 7, finished: 25, failure: 0\n")  # verl, once a minute
         follower.look()
         assert follower.silent_for() > 99
         speak()
         follower.look()
         assert follower.silent_for() < 50
+
+
+# ---- how long a phase may be silent ----------------------------------------------------------------
+
+
+def test_a_phase_that_was_not_gone_through_before_may_take_the_longest_time() -> None:
+    clock = PhaseClock(3600)
+    assert clock.bound() == (3600, "train.stall_timeout")
+    clock.enter("rollouts", 0)
+    assert clock.bound()[0] == 3600
+    clock.enter("update", 50)
+    assert clock.bound()[0] == 3600, "how long rollouts take says nothing of updates"
+
+
+def test_a_phase_may_take_five_times_as_long_as_the_slowest_of_its_last_ones() -> None:
+    clock = PhaseClock(3600)
+    at = 0.0
+    for seconds in (900, 60, 50, 40, 30, 45):
+        clock.enter("rollouts", at)
+        clock.enter("rollouts", at + 1)  # more of it, not another one
+        at += seconds
+        clock.enter("update", at)
+        at += 10
+    clock.enter("rollouts", at)
+    assert clock.bound() == (300, "its slowest of late took 1 min 00 s"), "the first of six no longer counts"
+
+
+@pytest.mark.parametrize(("seconds", "bound"), [(2, 120), (3000, 3600)])
+def test_the_bound_is_never_shorter_than_two_minutes_nor_longer_than_the_recipe_allows(
+    seconds: float, bound: float
+) -> None:
+    clock = PhaseClock(3600)
+    clock.enter("update", 0)
+    clock.enter("rollouts", seconds)
+    clock.enter("update", seconds + 1)
+    assert clock.bound()[0] == bound
 
 
 PARENT = """
@@ -201,16 +206,16 @@ def test_a_termination_signal_ends_the_driver_too() -> None:
 # ---- the whole of it, with a stand-in for verl's process: the one seam here -----------------------
 
 
-def drive(tmp_path: Path, script: str, stall_timeout: int = 60) -> list[DriverProgress]:
+def drive(tmp_path: Path, script: str, **options: float) -> list[DriverProgress]:
     """Runs `script` where the driver stands; its argument is the launch file, beside which the metrics are."""
     recipe = load_recipe("smoke", [f"output_dir={tmp_path}"])
-    train = recipe.train.model_copy(update={"stall_timeout": stall_timeout})
+    train = recipe.train.model_copy(update=options)
     folder = RunFolder.of(recipe)
     folder.train.mkdir(parents=True)
     told: list[DriverProgress] = []
     run_driver(
-        recipe.model_copy(update={"train": train}), folder, os.environ, 1, 2, told.append,
-        driver=(sys.executable, "-c", script),
+        recipe.model_copy(update={"train": train}), folder, {**os.environ, MARK: "a1"}, 1, 2, told.append,
+        driver=(sys.executable, "-c", script), attempt="a1",
     )  # fmt: skip
     return told
 
@@ -237,7 +242,34 @@ def test_a_driver_that_falls_silent_is_ended_with_its_children(tmp_path: Path) -
         "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']);"
         "(pathlib.Path(sys.argv[1]).parent / 'child').write_text(str(child.pid)); time.sleep(600)"
     )
-    with pytest.raises(StageError, match="said nothing for 2 s"):
+    with pytest.raises(DriverFailed, match=r"nothing came of training for 2 s \(train.stall_timeout\)") as raised:
         drive(tmp_path, script, stall_timeout=2)
+    assert raised.value.failure.kind == "hung"
     child = int((tmp_path / "train" / "child").read_text())
     assert gone(child)
+    stacks = (tmp_path / "train" / "stacks" / "a1.txt").read_text()
+    assert "time.sleep" not in stacks.splitlines()[0]
+    assert stacks.count("== process ") == 2
+    assert "<module> (<string>:1)" in stacks, "py-spy shows where the driver stands"
+
+
+@linux
+def test_a_driver_that_is_told_to_stop_is_asked_to_save_and_has_its_time_for_it(tmp_path: Path) -> None:
+    script = (
+        "import os, signal, sys, time, pathlib;"
+        "train = pathlib.Path(sys.argv[1]).parent; os.kill(os.getppid(), signal.SIGTERM);\n"
+        "while not (train / 'save_and_end').exists(): time.sleep(0.05)\n"
+        "(train / 'saved').touch()"
+    )
+    with pytest.raises(KeyboardInterrupt):
+        drive(tmp_path, script)
+    assert (tmp_path / "train" / "saved").exists()
+
+
+@linux
+def test_a_driver_that_does_not_save_in_time_is_ended(tmp_path: Path) -> None:
+    script = "import os, signal, time; os.kill(os.getppid(), signal.SIGTERM); time.sleep(600)"
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        drive(tmp_path, script, stop_grace=1)
+    assert time.monotonic() - began < 30

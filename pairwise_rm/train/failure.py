@@ -1,0 +1,104 @@
+"""Why an attempt at training ended, in one line, out of the thousands that verl, vLLM and Ray write.
+
+The first error since the last step counts: what follows it (the other ranks' broken connections, Ray's wrapping) are
+its consequences. An error of ours comes before all others, since it was written for the user.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Iterable, Iterator
+from typing import Literal, NamedTuple
+
+Kind = Literal["final", "preempted", "memory", "program", "lost", "hung"]
+"""`final`: what the run was given cannot work; `lost`: a process, a node or a connection went; `program`: any other
+exception; `memory`: a GPU's or a node's is used up."""
+
+_OURS = "pairwise_rm.errors."
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_ERROR = re.compile(
+    r"^(?:\([^)]*\)\s*)*(?:ERROR .*?\] )?((?:[\w.]+\.)?(?:\w*(?:Error|Exception)|Interrupted|Preempted): .*)$"
+)
+_ACTOR_DIED = (
+    "ray.exceptions.ActorDiedError",
+    "ray.exceptions.ActorUnavailableError",
+    "ray.exceptions.WorkerCrashedError",
+)
+_ENGINE_DEAD = "EngineDeadError: EngineCore encountered an issue"
+"""vLLM's word for an engine whose end it does not know the reason of; a reason would stand above it."""
+_FIELD = re.compile(r"^\s*(class_name|pid|ip|name): (.*)$")
+_ACTORS_LINES = 16
+_MEMORY = re.compile(r"out of memory|OutOfMemory|CUDA error: out of|running low on memory", re.I)
+_LOST = re.compile(
+    r"NCCL|gloo|Connection (?:closed|reset|refused)|ConnectionError|ConnectionReset|Broken pipe|EngineDead"
+    r"|EngineCore|NodeDied|RaySystemError|RpcError|raylet|GCS|Xid|CUDA error|uncorrectable|ECC|Disconnected"
+    r"|ServerDisconnected|ClientConnector|ActorDied|ActorUnavailable|WorkerCrashed|unavailable",
+    re.I,
+)
+_NODE_LEFT = re.compile(r"node has died|node was terminated|its node|NodeDied", re.I)
+
+
+class Failure(NamedTuple):
+    kind: Kind
+    cause: str
+
+
+def ended_with(exit_code: int) -> Failure:
+    """The failure of a driver whose log tells of none."""
+    if exit_code < 0:
+        return Failure("lost", f"the driver was ended by {signal.Signals(-exit_code).name}")
+    return Failure("program", f"verl ended with exit code {exit_code}")
+
+
+def failure_in(log: Iterable[str]) -> Failure | None:
+    """The failure that these lines of the driver's log tell of."""
+    lines = [_COLOUR.sub("", line).rstrip() for line in log]
+    errors = list(_errors(lines))
+    for text in errors:
+        if text.startswith(_OURS):
+            name, _, sentence = text.removeprefix(_OURS).partition(": ")
+            return Failure("preempted" if name == "Preempted" else "final", sentence)
+    # Ray wraps an actor's error in its own, so the actor's comes first unless the actor itself is gone.
+    own = [text for text in errors if not text.startswith("ray.exceptions.RayTaskError")]
+    return next((Failure(_kind_of(text), text) for text in (*own, *errors)), None)
+
+
+def _errors(lines: list[str]) -> Iterator[str]:
+    for index, line in enumerate(lines):
+        if match := _ERROR.match(line.strip()):
+            text = match.group(1)
+            if text.startswith(_ACTOR_DIED):
+                yield _who_died(lines[index + 1 : index + _ACTORS_LINES])
+            elif _ENGINE_DEAD in text:
+                yield "vLLM's engine died: its process was killed or crashed"
+            else:
+                yield text
+
+
+def _who_died(block: list[str]) -> str:
+    """`WorkerDict (pid 4711 on 10.244.0.9) died: its process was killed or crashed`, from the lines of Ray's error."""
+    fields = {match[1]: match[2] for line in block if (match := _FIELD.match(line))}
+    text = " ".join(line.strip() for line in block)
+    name = fields.get("class_name", "an actor").rpartition(".")[2]
+    where = " on ".join(
+        part for part in (f"pid {fields['pid']}" if "pid" in fields else "", fields.get("ip", "")) if part
+    )
+    return f"{name} ({where}) died: {_why(text)}" if where else f"{name} died: {_why(text)}"
+
+
+def _why(text: str) -> str:
+    if _MEMORY.search(text):
+        return "its node ran out of memory"
+    if _NODE_LEFT.search(text):
+        reason = re.search(r"(?:reason|message)[:=] *([^.]+)", text)
+        return f"its node left{f' ({reason[1].strip()})' if reason else ''}"
+    if "connection error code" in text or "SYSTEM_ERROR" in text:
+        return "its process was killed or crashed"
+    return "Ray does not say why"
+
+
+def _kind_of(text: str) -> Kind:
+    if _MEMORY.search(text):
+        return "memory"
+    return "lost" if " died: " in text or _LOST.search(text) else "program"
