@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pairwise_rm.cluster.state_file import LOST_SECONDS, StageState, read_state
+from pairwise_rm.cluster.state_file import LOST_SECONDS, Silence, StageState, read_state
 from pairwise_rm.errors import InputError, StageError
 from pairwise_rm.pipeline import STAGES
 from pairwise_rm.progress import Waiting, clock
@@ -20,7 +20,7 @@ from pairwise_rm.progress import Waiting, clock
 POLL_SECONDS = 3.0
 TELL_SECONDS = 60.0
 START_SECONDS = 60.0
-"""RayJobs that are made together begin within this time of each other."""
+"""RayJobs that are made together begin within this time of each other, by clocks that agree."""
 GRACE_SECONDS = 120.0
 """A failure from longer before this stage began may be an earlier attempt's, whose retry has not started yet.
 
@@ -67,24 +67,27 @@ def await_stage(earlier: EarlierStage, path: Path, timeout: float, say: Callable
     Raises StageError when it failed, when it stopped writing, when it ended with another recipe while this stage
     waited, and after `timeout` seconds.
     """
-    began, notes = time.time(), WaitingNotes(say)
-    others = OtherRecipe(earlier, read_state(path))
+    began, notes, silence = time.monotonic(), WaitingNotes(say), Silence()
+    first = read_state(path)
+    others = OtherRecipe(earlier, first)
+    # Clocks of two nodes may differ by hours; where they do, a failure from before is taken for an old one.
+    is_recent = first is not None and abs(time.time() - first.since) <= START_SECONDS
     while True:
         state = read_state(path)
-        waited = time.time() - began
+        waited, silent = time.monotonic() - began, silence.of(state)
         where: str = state.state if state else "not begun"
         if state and earlier.digest not in (None, state.digest):
             others.check(state, waited)
-            where = _other(state)
+            where = _other(state, silent)
             state = None  # another recipe's: the expected run has not begun
         if state and state.state == "succeeded":
             return
-        if state and state.state == "failed" and (state.since >= began - START_SECONDS or waited > GRACE_SECONDS):
+        is_new = first is None or state is None or _run_of(first) != _run_of(state)
+        if state and state.state == "failed" and (is_new or is_recent or waited > GRACE_SECONDS):
             raise StageError(f"{earlier.stage} failed, so there is nothing to do here: {state.error}")
-        if state and state.is_silent and waited > LOST_SECONDS:
-            silent = clock(time.time() - state.heartbeat)
+        if state and silent > LOST_SECONDS:
             raise StageError(
-                f"{earlier.stage} has not been heard of for {silent} (it was {_with_message(where, state)}); "
+                f"{earlier.stage} has not been heard of for {clock(silent)} (it was {_with_message(where, state)}); "
                 f"its pod is gone, see `pairwise-rm logs {earlier.stage}`"
             )
         if waited > timeout:
@@ -137,9 +140,9 @@ def _run_of(end: StageState) -> tuple[str, float]:
     return end.digest, end.since
 
 
-def _other(state: StageState) -> str:
+def _other(state: StageState, silent: float) -> str:
     """The stage's state in words when its newest run has another recipe."""
-    if state.is_silent:
+    if silent > LOST_SECONDS:
         return "not begun"
     known = f"{state.state} with another recipe, {state.digest}"
     return f"not begun; {known}" if state.ended else known

@@ -26,7 +26,7 @@ from pairwise_rm.run_folder import RunFolder
 
 HEARTBEAT_SECONDS = 10.0
 LOST_SECONDS = 600.0
-"""A living stage whose file is older than this is gone: an order of magnitude above what NFS caches."""
+"""A stage that should be writing and has not for this time is gone: an order of magnitude above what NFS caches."""
 
 State = Literal["waiting", "running", "retrying", "succeeded", "failed"]
 """`retrying`: an attempt of the stage has failed, and it tries again by itself."""
@@ -34,7 +34,7 @@ State = Literal["waiting", "running", "retrying", "succeeded", "failed"]
 
 @dataclasses.dataclass(frozen=True)
 class StageState:
-    """`since`: when this state began; `heartbeat`: when the stage last wrote; both Unix seconds."""
+    """`since`: when this state began; `heartbeat`: when the stage last wrote; both Unix seconds of its own clock."""
 
     stage: str
     digest: str
@@ -55,10 +55,23 @@ class StageState:
         line = Line.of(self.progress)
         return str(line.event) if line and line.event else ""
 
-    @property
-    def is_silent(self) -> bool:
-        """Whether the heartbeat of a stage that has not ended is too old: its pod is gone."""
-        return not self.ended and time.time() - self.heartbeat > LOST_SECONDS
+
+class Silence:
+    """For how long a stage that has not ended has written nothing, as the reader of its state sees it.
+
+    The heartbeat is only compared with itself: the writer's clock may differ from the reader's, and may be set.
+    """
+
+    def __init__(self) -> None:
+        self._last: StageState | None = None
+        self._changed = time.monotonic()
+
+    def of(self, state: StageState | None) -> float:
+        """Seconds since the state, which is read again and again, changed last; 0 for one that has ended."""
+        now = time.monotonic()
+        if state != self._last or state is None or state.ended:
+            self._last, self._changed = state, now
+        return now - self._changed
 
 
 def state_file(recipe: Recipe, stage: str) -> Path:

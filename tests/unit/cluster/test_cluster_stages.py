@@ -21,7 +21,7 @@ from pairwise_rm.cluster.gpu_request import Demand, GpuRequest, demand_of
 from pairwise_rm.cluster.input_wait import EarlierStage, await_stage
 from pairwise_rm.cluster.recipe_mount import await_recipe
 from pairwise_rm.cluster.run import Job, run_job
-from pairwise_rm.cluster.state_file import LOST_SECONDS, StageState, StateWriter, read_state, state_file
+from pairwise_rm.cluster.state_file import Silence, StageState, StateWriter, read_state, state_file
 from pairwise_rm.cluster.upload import check_target, upload
 from pairwise_rm.errors import InputError, StageError
 from pairwise_rm.progress import Line, Step, Waiting
@@ -100,10 +100,27 @@ def test_the_state_of_convert_lies_beside_the_pairs_and_that_of_others_in_the_ru
     assert state_file(recipe, "train") == tmp_path / "run" / "stages" / "train.json"
 
 
+HOUR = 3600.0
+
+
 def test_only_a_stage_that_should_be_writing_can_be_lost() -> None:
-    long_ago = time.time() - LOST_SECONDS - 1
-    assert StageState("train", "d", "running", long_ago, long_ago).is_silent
-    assert not StageState("train", "d", "succeeded", long_ago, long_ago).is_silent
+    running, succeeded = (StageState("train", "d", state, 0, 0) for state in ("running", "succeeded"))
+    silence = Silence()
+    assert silence.of(running) == 0
+    time.sleep(0.02)
+    assert silence.of(running) >= 0.02
+    assert (silence.of(succeeded), silence.of(None)) == (0, 0)
+
+
+@pytest.mark.parametrize("set_by", [-HOUR, HOUR])
+def test_a_writer_whose_clock_is_set_is_heard_of_with_its_next_heartbeat(set_by: float) -> None:
+    silence, now = Silence(), time.time()
+    silence.of(StageState("train", "d", "running", now, now))
+    time.sleep(0.02)
+    later = StageState("train", "d", "running", now, now + set_by)
+    assert silence.of(later) == 0
+    time.sleep(0.02)
+    assert silence.of(later) >= 0.02
 
 
 # ---- order ---------------------------------------------------------------------------------------
@@ -227,11 +244,17 @@ def test_an_end_with_another_recipe_over_which_the_right_run_writes_is_no_mismat
     assert settling[0] == f"waiting for train (running with another recipe, {OTHER}) (0:00:00)"
 
 
-def test_a_run_with_another_recipe_whose_pod_is_gone_counts_as_not_begun(tmp_path: Path, settling: list[str]) -> None:
-    path = put(tmp_path / "t.json", digest=OTHER, heartbeat=time.time() - LOST_SECONDS - 5)
+def test_a_run_with_another_recipe_whose_pod_is_gone_counts_as_not_begun(
+    tmp_path: Path, settling: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = put(tmp_path / "t.json", digest=OTHER)
+    monkeypatch.setattr(input_wait, "LOST_SECONDS", 0.05)
     with pytest.raises(StageError, match=r"train was not done after 0:00:00 \(it is not begun\)"):
-        await_stage(EarlierStage("train", "d1"), path, 0.05, tell(settling))
-    assert settling == ["waiting for train (not begun) (0:00:00)"]
+        await_stage(EarlierStage("train", "d1"), path, 0.2, tell(settling))
+    assert settling == [
+        f"waiting for train (running with another recipe, {OTHER}) (0:00:00)",
+        "waiting for train (not begun) (0:00:00)",
+    ]
 
 
 def test_the_end_of_the_earlier_stage_ends_the_waiting(tmp_path: Path, quick: list[str]) -> None:
@@ -268,17 +291,42 @@ def test_a_failure_from_before_is_given_time_to_be_retried(
         await_stage(EarlierStage("train", "d1"), path, 10, tell(quick))
 
 
-def test_an_earlier_stage_whose_pod_is_gone_is_not_waited_for(
-    tmp_path: Path, quick: list[str], monkeypatch: pytest.MonkeyPatch
+def test_a_failure_in_the_future_of_a_clock_that_is_ahead_is_given_time_to_be_retried_too(
+    tmp_path: Path, quick: list[str]
 ) -> None:
-    path = put(
-        tmp_path / "t.json",
-        progress=FIRST_STEP.as_json(),
-        heartbeat=time.time() - LOST_SECONDS - 5,
-    )
+    path = put(tmp_path / "t.json", state="failed", since=time.time() + HOUR, error="an earlier attempt's")
+    with pytest.raises(StageError, match="was not done"):
+        await_stage(EarlierStage("train", "d1"), path, 0.1, tell(quick))
+
+
+@pytest.mark.parametrize("ahead", [-HOUR, 0, HOUR])
+def test_an_earlier_stage_whose_pod_is_gone_is_not_waited_for(
+    tmp_path: Path, quick: list[str], monkeypatch: pytest.MonkeyPatch, ahead: float
+) -> None:
+    path = put(tmp_path / "t.json", progress=FIRST_STEP.as_json(), heartbeat=time.time() + ahead)
     monkeypatch.setattr(input_wait, "LOST_SECONDS", 0.05)
-    with pytest.raises(StageError, match=r"train has not been heard of for 0:10:0\d \(it was running: step 1/2 "):
+    with pytest.raises(StageError, match=r"train has not been heard of for 0:00:00 \(it was running: step 1/2 "):
         await_stage(EarlierStage("train", "d1"), path, 10, tell(quick))
+
+
+@pytest.mark.parametrize("ahead", [-HOUR, HOUR])
+def test_no_clock_that_is_set_or_differs_makes_a_living_stage_lost(
+    tmp_path: Path, quick: list[str], monkeypatch: pytest.MonkeyPatch, ahead: float
+) -> None:
+    monkeypatch.setattr(input_wait, "LOST_SECONDS", 0.5)
+    path = put(tmp_path / "t.json", since=time.time() + ahead, heartbeat=time.time() + ahead)
+
+    def beat() -> None:
+        for beats in range(20):  # and this one is set by an hour half way
+            time.sleep(0.05)
+            put(path, heartbeat=time.time() + (ahead if beats < 10 else 0))
+        put(path, state="succeeded")
+
+    writer = threading.Thread(target=beat)
+    writer.start()
+    await_stage(EarlierStage("train", "d1"), path, 30, tell(quick))
+    writer.join()
+    assert quick == ["waiting for train (running) (0:00:00)"]
 
 
 def test_a_line_of_progress_comes_when_something_is_new_and_then_at_a_pace(
