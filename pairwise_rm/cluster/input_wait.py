@@ -12,12 +12,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from pairwise_rm.cluster.ray_job import how_ended
 from pairwise_rm.cluster.state_file import LOST_SECONDS, Silence, StageState, read_state
 from pairwise_rm.errors import InputError, StageError
 from pairwise_rm.pipeline import STAGES
 from pairwise_rm.progress import Waiting, clock
 
 POLL_SECONDS = 3.0
+ASK_SECONDS = 15.0
+"""Between two questions to Ray's dashboard."""
 TELL_SECONDS = 60.0
 START_SECONDS = 60.0
 """RayJobs that are made together begin within this time of each other, by clocks that agree."""
@@ -67,7 +70,7 @@ def await_stage(earlier: EarlierStage, path: Path, timeout: float, say: Callable
     Raises StageError when it failed, when it stopped writing, when it ended with another recipe while this stage
     waited, and after `timeout` seconds.
     """
-    began, notes, silence = time.monotonic(), WaitingNotes(say), Silence()
+    began, notes, silence, killed = time.monotonic(), WaitingNotes(say), Silence(), Killed()
     first = read_state(path)
     others = OtherRecipe(earlier, first)
     # Clocks of two nodes may differ by hours; where they do, a failure from before is taken for an old one.
@@ -90,6 +93,11 @@ def await_stage(earlier: EarlierStage, path: Path, timeout: float, say: Callable
                 f"{earlier.stage} has not been heard of for {clock(silent)} (it was {_with_message(where, state)}); "
                 f"its pod is gone, see `pairwise-rm logs {earlier.stage}`"
             )
+        if state and (end := killed.noticed(state, waited)):
+            raise StageError(
+                f"{earlier.stage} was killed: its Ray job has {end}, and it was {_with_message(where, state)}; "
+                f"see `pairwise-rm logs {earlier.stage}`"
+            )
         if waited > timeout:
             raise StageError(
                 f"{earlier.stage} was not done after {clock(waited)} (it is {_with_message(where, state)}); "
@@ -97,6 +105,25 @@ def await_stage(earlier: EarlierStage, path: Path, timeout: float, say: Callable
             )
         notes.tell(f"{earlier.stage} ({where})")
         time.sleep(POLL_SECONDS)
+
+
+class Killed:
+    """Whether a stage was killed outright: its state says that it works, and Ray says that its job has ended."""
+
+    def __init__(self) -> None:
+        self._asked = self._seen = 0.0
+        self._end: str | None = None
+
+    def noticed(self, state: StageState, waited: float) -> str | None:
+        """How its job has ended, once it has been so for a while: the state may be written a moment later."""
+        if state.ended or state.ray_job is None:
+            self._end = None
+        elif waited - self._asked >= ASK_SECONDS:
+            self._asked, before = waited, self._end
+            self._end = how_ended(state.ray_job)
+            if before is None:
+                self._seen = waited
+        return self._end if self._end and waited - self._seen >= SETTLE_SECONDS else None
 
 
 class OtherRecipe:

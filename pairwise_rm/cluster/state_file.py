@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pairwise_rm.atomic_io import write_json
+from pairwise_rm.cluster.ray_job import own_submission_id
 from pairwise_rm.errors import PairwiseError, StageError, missing_extra
 from pairwise_rm.progress import Line
 from pairwise_rm.recipe.model import Recipe
@@ -34,7 +35,9 @@ State = Literal["waiting", "running", "retrying", "succeeded", "failed"]
 
 @dataclasses.dataclass(frozen=True)
 class StageState:
-    """`since`: when this state began; `heartbeat`: when the stage last wrote; both Unix seconds of its own clock."""
+    """`since`: when this state began; `heartbeat`: when the stage last wrote; both Unix seconds of its own clock.
+    `ray_job`: the id under which the stage was submitted to Ray.
+    """
 
     stage: str
     digest: str
@@ -43,6 +46,7 @@ class StageState:
     heartbeat: float
     progress: dict[str, Any] | None = None
     error: str | None = None
+    ray_job: str | None = None
     v: int = 1
 
     @property
@@ -108,7 +112,7 @@ class StateWriter:
         self._lock = threading.Lock()
         self._end = threading.Event()
         began = time.time()
-        self._state = StageState(stage, digest, "waiting", began, began)
+        self._state = StageState(stage, digest, "waiting", began, began, ray_job=own_submission_id())
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
         self._write_error: StageError | None = None
 

@@ -10,21 +10,23 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from pairwise_rm.atomic_io import write_json
-from pairwise_rm.cluster import input_wait
+from pairwise_rm.cluster import input_wait, ray_job
 from pairwise_rm.cluster.gpu_request import Demand, GpuRequest, demand_of
 from pairwise_rm.cluster.input_wait import EarlierStage, await_stage
+from pairwise_rm.cluster.ray_job import how_ended, own_submission_id
 from pairwise_rm.cluster.recipe_mount import await_recipe
-from pairwise_rm.cluster.run import Job, run_job
+from pairwise_rm.cluster.run import ClusterReporter, Job, run_job
 from pairwise_rm.cluster.state_file import Silence, StageState, StateWriter, read_state, state_file
 from pairwise_rm.cluster.upload import check_target, upload
 from pairwise_rm.errors import InputError, StageError
-from pairwise_rm.progress import Line, Step, Waiting
+from pairwise_rm.progress import Line, Retry, Step, Waiting
 from pairwise_rm.recipe.load import digest_of, load_recipe, recipe_yaml
 from tests.bad_recipes import write_files
 from tests.unit.conftest import MakeRecipe
@@ -527,6 +529,111 @@ def test_a_stage_refuses_its_recipe_before_it_waits_for_the_stage_before_it(
     state = read_state(tmp_path / "run" / "stages" / "train.json")
     assert state is not None
     assert state.state == "failed"
+
+
+# ---- a stage that was killed -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def dashboard(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
+    """A server that answers as Ray's dashboard does: the status of each job, and 404 for any other."""
+    jobs: dict[str, str] = {}
+
+    class Dashboard(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            job = self.path.removeprefix("/api/jobs/")
+            known = job in jobs and self.headers["Authorization"] == "Bearer secret"
+            self.send_response(200 if known else 404)
+            self.end_headers()
+            self.wfile.write(json.dumps({"status": jobs.get(job)}).encode() if known else b"not found")
+
+        def log_message(self, *_: object) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Dashboard)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setattr(ray_job, "DASHBOARD", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "secret")
+    yield jobs
+    server.shutdown()
+
+
+def test_a_job_that_has_ended_is_told_apart_from_one_that_runs_and_one_that_is_not_known(
+    dashboard: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dashboard.update({"a": "RUNNING", "b": "FAILED", "c": "STOPPED"})
+    assert [how_ended(job) for job in "abcd"] == [None, "FAILED", "STOPPED", None]
+    monkeypatch.setattr(ray_job, "DASHBOARD", "http://127.0.0.1:9")
+    assert how_ended("b") is None
+
+
+def test_a_stage_knows_the_id_that_it_was_submitted_under(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("RAY_JOB_CONFIG_JSON_ENV_VAR", raising=False)
+    assert own_submission_id() is None
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps({"metadata": {"job_submission_id": "train-x7"}}))
+    with StateWriter(tmp_path / "train.json", "train", "d1"):
+        state = read_state(tmp_path / "train.json")
+    assert state is not None
+    assert state.ray_job == "train-x7"
+
+
+def test_a_stage_that_was_killed_is_noticed_by_its_ray_job_and_not_ten_minutes_later(
+    tmp_path: Path, quick: list[str], dashboard: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(input_wait, "ASK_SECONDS", 0.02)
+    monkeypatch.setattr(input_wait, "SETTLE_SECONDS", 0.2)
+    dashboard["train-x7"] = "FAILED"
+    path = put(tmp_path / "t.json", ray_job="train-x7", progress=FIRST_STEP.as_json())
+    with pytest.raises(StageError, match=r"train was killed: its Ray job has FAILED, and it was running: step 1/2"):
+        await_stage(EarlierStage("train", "d1"), path, 30, tell(quick))
+
+
+def test_a_stage_that_writes_its_end_a_moment_after_its_job_has_ended_was_not_killed(
+    tmp_path: Path, quick: list[str], dashboard: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(input_wait, "ASK_SECONDS", 0.02)
+    monkeypatch.setattr(input_wait, "SETTLE_SECONDS", 5)
+    dashboard["train-x7"] = "SUCCEEDED"
+    path = put(tmp_path / "t.json", ray_job="train-x7")
+    threading.Timer(0.3, put, [path], {"ray_job": "train-x7", "state": "succeeded"}).start()
+    await_stage(EarlierStage("train", "d1"), path, 30, tell(quick))
+
+
+# ---- a stage that tries again by itself ----------------------------------------------------------------
+
+AGAIN = Retry(2, 9, 4, 5.0, "WorkerDict (pid 7 on 10.0.0.7) died: its node left")
+
+
+def test_a_stage_that_tries_again_says_so_until_a_step_shows_that_the_new_attempt_works(tmp_path: Path) -> None:
+    path, log = tmp_path / "train.json", list[str]()
+    reporter = ClusterReporter("train", log.append)
+
+    def now() -> tuple[str, str | None]:
+        state = read_state(path)
+        assert state is not None
+        return state.state, state.error
+
+    with StateWriter(path, "train", "d1") as reporter.state, reporter.part("train") as part:
+        part.say(AGAIN)
+        retrying = ("retrying", AGAIN.reason)
+        assert now() == retrying
+        reporter.wait(Waiting("GPUs: 1 wanted, 0 there", 3))
+        assert now() == retrying
+        reporter.go_on()
+        part.say("starting Ray")
+        assert now() == retrying
+        part.say(Step(5, 20, 0.5, 0.5, 1.0, None, 9.1, 9.1))
+        assert now() == ("running", None)
+    assert now() == ("succeeded", None)
+    assert [json.loads(line)["event"] for line in log if "attempt" in line] == ["retry"]
+
+
+def test_a_stage_that_tries_again_is_waited_for(tmp_path: Path, quick: list[str]) -> None:
+    path = put(
+        tmp_path / "t.json", state="retrying", error=AGAIN.reason, progress=Line("train", "train", AGAIN).as_json()
+    )
+    threading.Timer(0.2, put, [path], {"state": "succeeded"}).start()
+    await_stage(EarlierStage("train", "d1"), path, 30, tell(quick))
+    assert quick == ["waiting for train (retrying) (0:00:00)"]
 
 
 def test_an_unknown_stage_is_refused() -> None:
