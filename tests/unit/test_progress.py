@@ -28,6 +28,7 @@ from pairwise_rm.progress import (
     Line,
     Note,
     Reporter,
+    Retry,
     Step,
     Waiting,
     counting,
@@ -136,6 +137,17 @@ def test_of_a_line_whose_fields_are_not_understood_the_text_is_taken(changed: di
 def test_a_line_without_anything_that_is_understood_is_not_the_newest() -> None:
     assert newest(['{"v": 2, "stage": "train", "event": "phase"}']) is None
     found = newest([*lines(STEP), '{"v": 2, "stage": "train", "event": "phase"}'])
+    assert found is not None
+    assert found.event == STEP
+
+
+def test_of_a_part_that_tries_again_the_retry_is_shown_until_it_makes_a_step() -> None:
+    again = Retry(2, 9, 2, 5.0, "a node left")
+    assert str(again) == "attempt 2 in 5 s, after step 2: a node left"
+    found = newest(lines(STEP, again, Note("starting Ray"), Note("Ray is up")))
+    assert found is not None
+    assert (found.event, found.since) == (again, Note("Ray is up"))
+    found = newest(lines(again, STEP))
     assert found is not None
     assert found.event == STEP
 

@@ -6,9 +6,12 @@ and readable at every width and on paper.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from pairwise_rm.train.attempts import Attempt
 
 MODELS = ("before", "after")
 
@@ -95,6 +98,34 @@ class Curve:
     first: str
     last: str
     end: str
+    marks: list[tuple[float, str]]
+
+
+@dataclass(frozen=True)
+class Restart:
+    """Training went on after this step, `count` times in a row; `reasons`: why the attempts before had ended."""
+
+    step: int
+    count: int
+    reasons: str
+
+    def __str__(self) -> str:
+        times = f" ({self.count} times)" if self.count > 1 else ""
+        return f"after step {self.step}{times}: {self.reasons}"
+
+
+def restarts(attempts: Sequence[Attempt]) -> list[Restart]:
+    """Where training was interrupted, in the order of its attempts."""
+    found: list[Restart] = []
+    for before, attempt in itertools.pairwise(attempts):
+        reason = before.reason or before.outcome
+        if found and found[-1].step == attempt.after:
+            last = found.pop()
+            reasons = last.reasons if reason in last.reasons.split("; ") else f"{last.reasons}; {reason}"
+            found.append(Restart(attempt.after, last.count + 1, reasons))
+        else:
+            found.append(Restart(attempt.after, 1, reason))
+    return found
 
 
 _CURVES = (
@@ -105,13 +136,14 @@ _CURVES = (
 _WINDOW = 5
 
 
-def curves(records: Sequence[Mapping[str, Any]]) -> list[Curve]:
-    """A curve for each of the RM-Gallery tutorial's three metrics that the records hold."""
+def curves(records: Sequence[Mapping[str, Any]], interrupted: Sequence[Restart] = ()) -> list[Curve]:
+    """A curve for each of the RM-Gallery tutorial's three metrics that the records hold, marked where training went on
+    after an interruption."""
     found = []
     for key, title, note in _CURVES:
         pairs = [(r["step"], r[key]) for r in records if _number(r.get("step")) and _number(r.get(key))]
         if len(pairs) > 1:
-            found.append(_curve(title, note, sorted(pairs), share=key == "accuracy"))
+            found.append(_curve(title, note, sorted(pairs), key == "accuracy", interrupted))
     return found
 
 
@@ -119,14 +151,17 @@ def _number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and value == value and abs(value) < 1e12
 
 
-def _curve(title: str, note: str, pairs: list[tuple[float, float]], share: bool) -> Curve:
+def _curve(
+    title: str, note: str, pairs: list[tuple[float, float]], share: bool, interrupted: Sequence[Restart]
+) -> Curve:
     steps, values = [step for step, _ in pairs], [value for _, value in pairs]
     bottom, top = (0.0, 1.0) if share else (min(0.0, *values), max(values))
     top = top if top > bottom else bottom + 1
     smooth = [_mean(values[max(0, at - _WINDOW + 1) : at + 1]) for at in range(len(values))]
 
+    span = steps[-1] - steps[0] or 1
+
     def line(heights: Sequence[float]) -> str:
-        span = steps[-1] - steps[0] or 1
         spots = [
             (100 * (step - steps[0]) / span, 100 - 100 * (height - bottom) / (top - bottom))
             for step, height in zip(steps, heights, strict=True)
@@ -134,7 +169,9 @@ def _curve(title: str, note: str, pairs: list[tuple[float, float]], share: bool)
         return " ".join(f"{x:.2f},{y:.2f}" for x, y in spots)
 
     ticks = [(100 - 25.0 * quarter, f"{bottom + (top - bottom) * quarter / 4:.3g}") for quarter in (0, 2, 4)]
-    return Curve(title, note, line(values), line(smooth), ticks, f"{steps[0]:g}", f"{steps[-1]:g}", f"{smooth[-1]:.3g}")
+    marks = [(100 * (one.step - steps[0]) / span, str(one)) for one in interrupted if one.step >= steps[0]]
+    ends = f"{steps[0]:g}", f"{steps[-1]:g}", f"{smooth[-1]:.3g}"
+    return Curve(title, note, line(values), line(smooth), ticks, *ends, marks)
 
 
 def _mean(values: Sequence[float]) -> float:

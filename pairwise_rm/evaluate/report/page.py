@@ -15,6 +15,7 @@ from pairwise_rm.evaluate.report.figures import (
     group_rows,
     interval,
     percent,
+    restarts,
     signed,
     track_row,
 )
@@ -22,6 +23,7 @@ from pairwise_rm.evaluate.report.samples import KINDS, pick_samples
 from pairwise_rm.evaluate.result import orders
 from pairwise_rm.evaluate.verdicts_parquet import read_verdicts
 from pairwise_rm.recipe.model import Recipe
+from pairwise_rm.train.attempts import ATTEMPTS_FILE, read_attempts
 from pairwise_rm.train.metrics_file import read_steps
 
 if TYPE_CHECKING:
@@ -60,6 +62,8 @@ def render(
         Path(data["path"]),
         data["sha256"],
     )
+    attempts = read_attempts(training_metrics.with_name(ATTEMPTS_FILE)) if training_metrics else []
+    interrupted = restarts(attempts)
     environment = _environment()
     return environment.from_string(_resource("page.html.j2")).render(
         recipe=recipe,
@@ -72,7 +76,8 @@ def render(
         tiles=_TILES,
         sections=_sections(metrics),
         reasons=_reasons(metrics),
-        curves=curves(read_steps(training_metrics) if training_metrics else []),
+        curves=curves(read_steps(training_metrics) if training_metrics else [], interrupted),
+        interrupted=interrupted,
         kinds=KINDS,
         samples=samples,
         samples_note=note,

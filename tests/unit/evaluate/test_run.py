@@ -279,6 +279,23 @@ def test_the_report_of_one_model_shows_no_comparison(model: str, tmp_path: Path,
     assert "before" not in html.split("</style>")[1]
 
 
+def test_the_report_marks_where_training_was_interrupted(model: str, tmp_path: Path, answers: Answers) -> None:
+    train = tmp_path / "train"
+    train.mkdir()
+    (train / "metrics.jsonl").write_text("".join(f'{{"step": {n}, "accuracy": 0.5}}\n' for n in range(1, 11)))
+    lost = '"outcome": "failed", "reason": "its node left"'
+    (train / "attempts.jsonl").write_text(
+        f'{{"attempt": 1, "began": 1.0, "after": 0, {lost}}}\n{{"attempt": 2, "began": 2.0, "after": 4, {lost}}}\n'
+        '{"attempt": 3, "began": 3.0, "after": 4, "outcome": "done"}\n'
+    )
+    run(model, tmp_path / "e", write_rows(tmp_path / "d.parquet", pairs(2)))
+    html = write_report(
+        tmp_path / "e", after=tmp_path / "e/after", recipe=recipe(model), training_metrics=train / "metrics.jsonl"
+    ).read_text(encoding="utf-8")
+    assert 'style="left:33.33%" title="after step 4 (2 times): its node left"' in html
+    assert "Interrupted 2 times" in html
+
+
 def test_a_report_without_an_evaluation_says_what_is_missing(model: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"metrics\.json: no such file"):
         write_report(tmp_path, after=tmp_path / "after", recipe=recipe(model))

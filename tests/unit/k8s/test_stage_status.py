@@ -10,7 +10,7 @@ from pairwise_rm.cluster.run import ClusterReporter
 from pairwise_rm.k8s.objects import Gpus
 from pairwise_rm.k8s.snapshot import Snapshot, newest_jobs
 from pairwise_rm.k8s.stage_status import StageView, cause, other_version_note, state_of, view
-from pairwise_rm.progress import Begin, End, Failure, Waiting
+from pairwise_rm.progress import Begin, End, Failure, Line, Retry, Waiting
 from tests.unit.k8s_objects import AT, NOW, STEP, WAITS, job, said, submitter, worker
 
 
@@ -66,6 +66,26 @@ def test_a_stage_that_says_it_waits_is_waiting() -> None:
 def test_a_stage_that_waits_for_gpus_says_how_long() -> None:
     found = seen(job(), said(Waiting("GPUs: 8 wanted, 0 there", 60)))
     assert str(found) == "waiting for GPUs: 8 wanted, 0 there, 1 min 10 s"
+
+
+AGAIN = Retry(2, 9, 2, 5.0, "WorkerDict (pid 7 on 10.0.0.7) died: its node left")
+
+
+def test_a_stage_that_tries_again_says_why_and_what_the_new_attempt_is_at() -> None:
+    pods = [worker(gpus=8)]
+    found = seen(job(), said(STEP), said(AGAIN), pods=pods)
+    assert str(found) == "retrying, attempt 2 after step 2: WorkerDict (pid 7 on 10.0.0.7) died: its node left"
+    assert (found.left, found.step, found.gpus) == (None, None, Gpus(held=8))
+    found = seen(job(), said(STEP), said(AGAIN), said(Waiting("GPUs: 8 wanted, 0 there", 60)))
+    assert found.state == "retrying"
+    assert found.note.startswith("attempt 2 after step 2; waiting for GPUs: 8 wanted, 0 there")
+    assert found.note.endswith("died: its node left")
+    assert seen(job(), said(AGAIN), said(STEP)).state == "running", "a step shows that the new attempt works"
+
+
+def test_a_stage_that_has_given_up_has_failed_whatever_it_tried() -> None:
+    found = seen(job(deployment="Failed", ray="FAILED"), said(AGAIN), str(Line("train", None, Failure("gave up"))))
+    assert str(found) == "failed: gave up"
 
 
 @pytest.mark.parametrize(
