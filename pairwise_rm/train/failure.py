@@ -17,17 +17,13 @@ exception; `memory`: a GPU's or a node's is used up."""
 
 _OURS = "pairwise_rm.errors."
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-_ERROR = re.compile(
-    r"^(?:\([^)]*\)\s*)*(?:ERROR .*?\] )?((?:[\w.]+\.)?(?:\w*(?:Error|Exception)|Interrupted|Preempted): .*)$"
-)
-_ACTOR_DIED = (
-    "ray.exceptions.ActorDiedError",
-    "ray.exceptions.ActorUnavailableError",
-    "ray.exceptions.WorkerCrashedError",
-)
+_PREFIX = re.compile(r"^(?:\([^)]*\)\s*)*(?:ERROR .*?\] )?")
+"""What Ray puts before the lines of an actor, and vLLM before its own."""
+_ERROR = re.compile(r"^((?:[\w.]+\.)?(?:\w*(?:Error|Exception)|Interrupted|Preempted): .*)$")
+_ACTOR_DIED = tuple(f"ray.exceptions.{name}Error" for name in ("ActorDied", "ActorUnavailable", "WorkerCrashed"))
 _ENGINE_DEAD = "EngineDeadError: EngineCore encountered an issue"
 """vLLM's word for an engine whose end it does not know the reason of; a reason would stand above it."""
-_FIELD = re.compile(r"^\s*(class_name|pid|ip|name): (.*)$")
+_FIELD = re.compile(r"^(class_name|pid|ip): (.*)$")
 _ACTORS_LINES = 16
 _MEMORY = re.compile(r"out of memory|OutOfMemory|CUDA error: out of|running low on memory", re.I)
 _LOST = re.compile(
@@ -40,8 +36,11 @@ _NODE_LEFT = re.compile(r"node has died|node was terminated|its node|NodeDied", 
 
 
 class Failure(NamedTuple):
+    """`ip`: of the node whose process died, where Ray tells."""
+
     kind: Kind
     cause: str
+    ip: str | None = None
 
 
 def ended_with(exit_code: int) -> Failure:
@@ -53,7 +52,7 @@ def ended_with(exit_code: int) -> Failure:
 
 def failure_in(log: Iterable[str]) -> Failure | None:
     """The failure that these lines of the driver's log tell of."""
-    lines = [_COLOUR.sub("", line).rstrip() for line in log]
+    lines = [_PREFIX.sub("", _COLOUR.sub("", line)).strip() for line in log]
     errors = list(_errors(lines))
     for text in errors:
         if text.startswith(_OURS):
@@ -61,12 +60,17 @@ def failure_in(log: Iterable[str]) -> Failure | None:
             return Failure("preempted" if name == "Preempted" else "final", sentence)
     # Ray wraps an actor's error in its own, so the actor's comes first unless the actor itself is gone.
     own = [text for text in errors if not text.startswith("ray.exceptions.RayTaskError")]
-    return next((Failure(_kind_of(text), text) for text in (*own, *errors)), None)
+    return next((Failure(_kind_of(text), text, _address(text)) for text in (*own, *errors)), None)
+
+
+def _address(cause: str) -> str | None:
+    match = re.search(r" on (\S+)\) died: ", cause)
+    return match and match[1]
 
 
 def _errors(lines: list[str]) -> Iterator[str]:
     for index, line in enumerate(lines):
-        if match := _ERROR.match(line.strip()):
+        if match := _ERROR.match(line):
             text = match.group(1)
             if text.startswith(_ACTOR_DIED):
                 yield _who_died(lines[index + 1 : index + _ACTORS_LINES])
@@ -79,12 +83,10 @@ def _errors(lines: list[str]) -> Iterator[str]:
 def _who_died(block: list[str]) -> str:
     """`WorkerDict (pid 4711 on 10.244.0.9) died: its process was killed or crashed`, from the lines of Ray's error."""
     fields = {match[1]: match[2] for line in block if (match := _FIELD.match(line))}
-    text = " ".join(line.strip() for line in block)
+    text = " ".join(block)
     name = fields.get("class_name", "an actor").rpartition(".")[2]
-    where = " on ".join(
-        part for part in (f"pid {fields['pid']}" if "pid" in fields else "", fields.get("ip", "")) if part
-    )
-    return f"{name} ({where}) died: {_why(text)}" if where else f"{name} died: {_why(text)}"
+    where = " on ".join(f"{what}{fields[key]}" for key, what in (("pid", "pid "), ("ip", "")) if key in fields)
+    return f"{name}{f' ({where})' if where else ''} died: {_why(text)}"
 
 
 def _why(text: str) -> str:

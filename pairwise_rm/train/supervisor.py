@@ -29,6 +29,7 @@ from pairwise_rm.train.attempts import (
     why_no_more,
 )
 from pairwise_rm.train.failure import Failure
+from pairwise_rm.train.lost_node import what_became_of
 from pairwise_rm.train.metrics_file import read_steps
 from pairwise_rm.train.preflight import check_cluster
 from pairwise_rm.train.watchdog import DriverFailed, Watch, run_driver
@@ -74,11 +75,13 @@ class Supervisor:
                 self._drive(environment, mark, after)
             except DriverFailed as error:
                 start = self._note(attempts, error.failure, after)
+                failure = self._ended[-1].failure
                 if (final := why_no_more(self._ended, self._recipe.train.restarts)) is not None:
-                    raise StageError(f"{error}{f'; {final}' if final else ''}") from error
+                    whole = DriverFailed(failure, self._folder.train / "train.log")
+                    raise StageError(f"{whole}{f'; {final}' if final else ''}") from error
                 self._clean(mark)
                 attempts.retry()
-                self._wait(number + 1, error.failure, start)
+                self._wait(number + 1, failure, start)
             except BaseException as error:
                 outcome: Outcome = "stopped" if isinstance(error, KeyboardInterrupt) else "failed"
                 attempts.end(outcome, self._reached(after), self._newest_step(), str(error) or None)
@@ -113,12 +116,20 @@ class Supervisor:
 
     def _note(self, attempts: Attempts, failure: Failure, after: int) -> Path | None:
         """Records the failure; returns the newest checkpoint that is whole."""
+        failure = self._with_node(failure)
         start = checkpoints.newest(self._folder.checkpoints, self._hooks.warn)
         step, reached = checkpoints.step_of(start) if start else 0, self._reached(after)
         self._ended.append(Ended(failure, after, reached, step))
         outcome: Outcome = failure.kind if failure.kind in ("preempted", "hung") else "failed"
         attempts.end(outcome, reached, step, failure.cause)
         return start
+
+    def _with_node(self, failure: Failure) -> Failure:
+        """With the pod that is gone, where one is: its processes' ends are what that looks like from inside."""
+        if not failure.ip or cluster_address() is None:
+            return failure
+        left = what_became_of(failure.ip, self._recipe.device)
+        return failure._replace(cause=f"{failure.cause}; {left}") if left else failure
 
     def _clean(self, mark: str) -> None:
         """Ends what the driver's end has left: an engine whose actor was killed goes on and keeps its GPU."""
