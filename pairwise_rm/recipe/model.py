@@ -394,6 +394,8 @@ class TrainConfig(Section):
     """CPUs of the local Ray that is started when RAY_ADDRESS is not set; null: as many as needed."""
     stall_timeout: int = Field(3600, ge=60)
     """Seconds without output or a step after which a run counts as hung and is ended."""
+    preemption_margin: float = Field(5, ge=0)
+    """When a node is about to go: seconds before its end by which the last save has to be done."""
     verl: dict[str, Any] = {}
     """Any further verl key, nested or dotted. Keys that the launcher sets are refused."""
 

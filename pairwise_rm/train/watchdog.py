@@ -51,7 +51,7 @@ _PHASES = (
     ("Training Progress", "first step"),
 )
 _PHASES_ON_GPUS = ("actor and reference loaded", "vLLM loaded, ready to roll out", "first step")
-_CAUSE = re.compile(r"^(?:\([^)]*\)\s*)?((?:[\w.]+\.)?(?:\w*(?:Error|Exception)|Interrupted): .*)$")
+_CAUSE = re.compile(r"^(?:\([^)]*\)\s*)?((?:[\w.]+\.)?(?:\w*(?:Error|Exception)|Interrupted|Preempted): .*)$")
 
 
 def run_driver(
