@@ -34,6 +34,10 @@ class StageError(PairwiseError):
     """The input was fine and the work failed: a full disk, a worker that died, stale rollout weights."""
 
 
+class Preempted(StageError):
+    """Training ended because a node goes or somebody asked for it; the next attempt goes on from what was saved."""
+
+
 def missing_extra(error: ModuleNotFoundError) -> str | None:
     """Which extra to install for a package that the base installation lacks; None for any other module."""
     package = (error.name or "").partition(".")[0]

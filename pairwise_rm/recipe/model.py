@@ -399,6 +399,8 @@ class TrainConfig(Section):
     """Attempts that may follow one that failed, without a new checkpoint between them."""
     stop_grace: float = Field(25.0, ge=0)
     """Seconds in which a training that is told to stop (SIGTERM) ends its step and saves; 0: it stops at once."""
+    preemption_margin: float = Field(5, ge=0)
+    """When a node is about to go: seconds before its end by which the last save has to be done."""
     verl: dict[str, Any] = {}
     """Any further verl key, nested or dotted. Keys that the launcher sets are refused."""
 

@@ -27,7 +27,7 @@ from pairwise_rm.recipe.load import first_difference, flatten, recipe_yaml
 from pairwise_rm.recipe.model import Recipe
 from pairwise_rm.recipe.yaml_file import read_yaml
 from pairwise_rm.run_folder import RunFolder
-from pairwise_rm.train import checkpoints, metrics_file
+from pairwise_rm.train import checkpoints, metrics_file, preemption
 from pairwise_rm.train.attempt_processes import MARK
 from pairwise_rm.train.preflight import Facts, preflight, ray_cpus_needed
 from pairwise_rm.train.reward_function import source
@@ -40,7 +40,7 @@ from pairwise_rm.train.watchdog import Watch
 MAY_CHANGE = {
     "description", "output_dir", "train.steps", "train.epochs", "train.save_every", "train.validate_every",
     "train.validate_samples", "train.keep_checkpoints", "train.loggers", "train.project", "train.ray_cpus",
-    "train.stall_timeout", "train.max_probs_diff", "train.restarts", "train.stop_grace",
+    "train.stall_timeout", "train.max_probs_diff", "train.restarts", "train.stop_grace", "train.preemption_margin",
 }  # fmt: skip
 REWARD_RECORD = "reward_function.json"
 """Path, name and SHA-256 of the recipe's own reward; its source is beside it."""
@@ -103,6 +103,7 @@ def train(
             forget = False
         _open_folder(recipe, folder, found, facts)
         checkpoints.set_aside_unfinished(folder.checkpoints)
+        preemption.forget(folder.train)
         done = checkpoints.step_of(start) if start else 0
         metrics_file.drop_after(folder.metrics, done)
         if start:

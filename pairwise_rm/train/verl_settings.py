@@ -20,6 +20,7 @@ from pairwise_rm.hf_model import model_location
 from pairwise_rm.recipe.load import flatten
 from pairwise_rm.recipe.model import PACKAGED, Recipe, RewardFunction
 from pairwise_rm.run_folder import RunFolder
+from pairwise_rm.train import preemption
 from pairwise_rm.train.verl_unread import same_value, says_nothing, unread
 
 TASK_KEY = "pairwise"
@@ -78,6 +79,8 @@ def settings(recipe: Recipe, folder: RunFolder, thinking: Thinking) -> list[Sett
         Setting(f"{TASK_KEY}.metrics_file", str(folder.metrics)),
         Setting(f"{TASK_KEY}.max_probs_diff", recipe.train.max_probs_diff, "train.max_probs_diff"),
         Setting(f"{TASK_KEY}.keep_checkpoints", recipe.train.keep_checkpoints, "train.keep_checkpoints"),
+        Setting(f"{TASK_KEY}.save_and_end", str(preemption.file_of(folder.train))),
+        Setting(f"{TASK_KEY}.preemption_margin", recipe.train.preemption_margin, "train.preemption_margin"),
     ]
     for setting in found:
         if "${" in str(setting.value):

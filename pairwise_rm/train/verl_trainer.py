@@ -21,8 +21,9 @@ from verl.trainer.ppo.v1.trainer_base import TRAINER_REGISTRY
 from pairwise_rm.atomic_io import write_json
 from pairwise_rm.errors import StageError
 from pairwise_rm.train import checkpoints
-from pairwise_rm.train.metrics_file import OF_CHECKPOINT, append_step, numbers, with_tutorial_names
+from pairwise_rm.train.metrics_file import OF_CHECKPOINT, append_step, numbers, read_steps, with_tutorial_names
 from pairwise_rm.train.phases import PHASE_FILE, ReportsPhases
+from pairwise_rm.train.preemptible_trainer import PreemptibleTrainer
 from pairwise_rm.train.preflight import trained_weights
 from pairwise_rm.train.read_back import ReadBack
 from pairwise_rm.train.stale_weights import check_fresh
@@ -67,6 +68,10 @@ class JudgeTrainer(ReportsPhases, PPOTrainerSync):
 
     def _metrics_so_far(self) -> dict[str, float]:
         """verl syncs weights and validates before it hands over the metrics of a step, and a run may end there."""
+        lines = read_steps(Path(self.config[TASK_KEY].metrics_file))
+        if lines and lines[-1]["step"] == self.global_steps:
+            # A step that is saved while the next one runs; its rollouts are gone.
+            return {name: value for name, value in lines[-1].items() if name != "step"}
         batch, metrics = self._trained_on
         found = {"time": time.time(), **metrics, **self._verdicts(batch)}
         if "rollout/score" in found:
@@ -88,11 +93,15 @@ class JudgeTrainer(ReportsPhases, PPOTrainerSync):
         return {f"rollout/{name}": sum(info[name] for info in infos) / len(infos) for name in numbers}
 
 
+class PreemptibleJudgeTrainer(PreemptibleTrainer, JudgeTrainer):
+    """JudgeTrainer that saves and ends when one of its nodes is about to go."""
+
+
 class JudgeTaskRunner(TaskRunnerV1.__ray_metadata__.modified_class):
-    """verl's task runner, with JudgeTrainer as its synchronous trainer."""
+    """verl's task runner, with our trainer as its synchronous one."""
 
     def run(self, config: Any) -> None:
-        TRAINER_REGISTRY["sync"] = JudgeTrainer
+        TRAINER_REGISTRY["sync"] = PreemptibleJudgeTrainer
         super().run(config)
 
 
