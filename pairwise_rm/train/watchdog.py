@@ -135,7 +135,8 @@ class _Terminated:
 def _let_it_save(process: subprocess.Popen[bytes], follower: _Follower, grace: float) -> NoReturn:
     """Gives the driver the time that SIGTERM leaves to end its step and save; raises KeyboardInterrupt then."""
     end = time.monotonic() + grace
-    preemption.ask(follower.folder.train, time.time() + grace if grace else None)
+    if grace:
+        preemption.ask(follower.folder.train, time.time() + grace)
     while process.poll() is None and time.monotonic() < end:
         time.sleep(0.2)
         follower.look()

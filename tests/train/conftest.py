@@ -1,7 +1,8 @@
 """What the tests of this folder share: a tiny random judge, and one short real training: verl, vLLM, Ray, on a CPU.
 
 The training is interrupted on purpose after the third step, when the checkpoint of the second is there, and started
-again. W&B runs in its offline mode beside it. Nothing here is faked.
+again. Then its worker is killed after the fifth step, and it goes on by itself. W&B runs in its offline mode beside it.
+Nothing here is faked.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from pairwise_rm.recipe.model import Recipe
+from pairwise_rm.train.attempt_processes import MARK, pids_of
 from tests.model_files import save_byte_tokenizer
 from tests.paths import REPO
 
@@ -70,6 +72,8 @@ class Run:
     options: list[str]
     environment: dict[str, str]
     first_attempt: dict[str, object] = field(default_factory=dict)
+    said: str = ""
+    """What the second call said, whose worker was killed."""
 
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "pairwise_rm", *arguments]
@@ -108,12 +112,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     this = Run(root, options, environment)
     this.run("convert", "smoke")
     _interrupt_after_third_step(this)
-    this.run("train", "smoke")
+    _kill_worker_after_fifth_step(this)
     return this
 
 
 def _interrupt_after_third_step(this: Run) -> None:
-    command = this.command("train", "smoke", *this.options)
+    command = this.command("train", "smoke", *this.options, "train.stop_grace=0")  # it would save
     with open(this.root / "first.log", "w") as log:
         process = subprocess.Popen(command, env=this.environment, cwd=REPO, stdout=log, stderr=log)
     try:
@@ -132,3 +136,27 @@ def _interrupt_after_third_step(this: Run) -> None:
             except subprocess.TimeoutExpired:
                 process.kill()
     this.first_attempt = {"code": code, "metrics": this.metrics, "prompts": this.prompts_of_step(3)}
+
+
+def _kill_worker_after_fifth_step(this: Run) -> None:
+    with open(this.root / "second.log", "w") as log:
+        process = subprocess.Popen(
+            this.command("train", "smoke", *this.options), env=this.environment, cwd=REPO, stdout=log, stderr=log
+        )
+    try:
+        end = time.monotonic() + 420
+        while len(this.metrics) < 5:
+            assert process.poll() is None, (this.root / "second.log").read_text()
+            assert time.monotonic() < end, "the fifth step did not come in 7 minutes"
+            time.sleep(0.2)
+        settings = json.loads((this.root / "train" / "launch.json").read_text())["settings"]
+        pids = pids_of(settings["ray_kwargs.ray_init.runtime_env.env_vars"][MARK])
+        workers = [pid for pid in pids if b"ray::WorkerDict" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        os.kill(workers[0], signal.SIGKILL)
+        code = process.wait(600)
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            process.wait(60)
+    this.said = (this.root / "second.log").read_text()
+    assert code == 0, this.said

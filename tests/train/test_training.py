@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from pathlib import Path
 
 import pytest
 import torch
 
+from pairwise_rm.train.attempts import read_attempts
 from tests.train.conftest import STEPS, Run
 
 
@@ -16,6 +18,18 @@ def test_an_interrupted_run_exits_as_interrupted_and_leaves_no_process_behind(ru
     assert run.first_attempt["code"] == 130
     listing = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
     assert str(run.root / "train" / "launch.json") not in listing
+
+
+def test_a_training_whose_worker_was_killed_says_why_and_goes_on_by_itself(run: Run) -> None:
+    (retry,) = [line for line in run.said.splitlines() if line.startswith("  attempt ")]
+    assert re.fullmatch(
+        r"  attempt 3 in 5 s, after step [45]: WorkerDict \(pid \d+ on [\d.]+\) died: its process was killed or crashed",
+        retry,
+    ), retry
+    first, second, third = read_attempts(run.root / "train" / "attempts.jsonl")
+    assert (first.outcome, first.after, first.checkpoint) == ("stopped", 0, 2)
+    assert (second.outcome, second.after, second.retried) == ("failed", 2, True)
+    assert (third.outcome, third.after, third.reached) == ("done", second.checkpoint, STEPS)
 
 
 def test_the_metrics_hold_each_step_once_although_the_run_was_interrupted(run: Run) -> None:
@@ -78,7 +92,7 @@ def test_a_finished_run_has_nothing_to_do(run: Run) -> None:
 
 def test_wandb_offline_holds_the_metrics_of_the_rm_gallery_tutorial(run: Run) -> None:
     found = sorted((run.root / "wandb").glob("offline-run-*/run-*.wandb"))
-    assert len(found) == 2, "one W&B run an attempt"
+    assert len(found) == 3, "one W&B run an attempt"
     content = b"".join(path.read_bytes() for path in found)
     for name in (b"reward/mean", b"accuracy", b"kl_loss"):
         assert name in content
