@@ -27,9 +27,8 @@ def drain(until: float, address: str, ip: str | None = None) -> str:
         until: the Unix time at which the node ends.
         address: host and port of Ray's head.
     """
-    from ray._private.gcs_utils import GcsClient
-    from ray._private.services import get_node_ip_address
-    from ray._private.state import GcsClientOptions, GlobalState
+    from ray._private.services import GcsClient, GcsClientOptions, get_node_ip_address
+    from ray._private.state import GlobalState
     from ray.core.generated.autoscaler_pb2 import DRAIN_NODE_REASON_PREEMPTION
     from ray.core.generated.gcs_pb2 import GcsNodeInfo
 

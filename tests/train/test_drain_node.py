@@ -41,7 +41,8 @@ def head() -> Iterator[Cluster]:
 @pytest.fixture
 def node(head: Cluster) -> Iterator[str]:
     """A worker node with an address of its own; its id."""
-    added = head.add_node(num_cpus=0, num_gpus=1, object_store_memory=STORE, node_ip_address=WORKER)
+    added = head.add_node(wait=False, num_cpus=1, num_gpus=1, object_store_memory=STORE, node_ip_address=WORKER)
+    assert seen(lambda: any(entry["NodeID"] == added.node_id and entry["Alive"] for entry in ray.nodes()), 180)
     yield added.node_id
     head.remove_node(added)
 
@@ -119,7 +120,7 @@ def test_what_is_no_worker_of_this_cluster_is_left_alone(head: Cluster, ip: str 
     assert state.get_draining_nodes() == {}
 
 
-def test_a_ray_that_is_gone_is_one_line_and_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_ray_that_is_gone_is_one_line_and_no_failure() -> None:
     command = [sys.executable, "-m", "pairwise_rm.cluster.drain_node", "--grace", "60", "--address", "127.0.0.1:9"]
     done = subprocess.run(command, cwd=REPO, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0
