@@ -27,8 +27,8 @@ def drain(until: float, address: str, ip: str | None = None) -> str:
         until: the Unix time at which the node ends.
         address: host and port of Ray's head.
     """
-    from ray._private.services import get_node_ip_address
-    from ray._raylet import GcsClient
+    from ray._private.services import GcsClient, GcsClientOptions, get_node_ip_address
+    from ray._private.state import GlobalState
     from ray.core.generated.autoscaler_pb2 import DRAIN_NODE_REASON_PREEMPTION
     from ray.core.generated.gcs_pb2 import GcsNodeInfo
 
@@ -47,31 +47,19 @@ def drain(until: float, address: str, ip: str | None = None) -> str:
     accepted, refusal = gcs.drain_node(node, DRAIN_NODE_REASON_PREEMPTION, REASON, int(until * 1000))
     if not accepted:
         return f"Ray refuses to drain {ip}: {refusal}"
-    began = time.time()
-    actors = _Actors(address)
+    # Ray's tables, without becoming one of its drivers.
+    state = GlobalState()
+    state._initialize_global_state(
+        GcsClientOptions.create(address, None, allow_cluster_id_nil=True, fetch_cluster_id_if_nil=True)
+    )
+    began, held = time.time(), 0
     while (left := until - time.time()) > 0:
-        if not actors.on(node):
+        actors = state.actor_table(None, actor_state_name="ALIVE").values()
+        held = sum(actor["Address"]["NodeID"] == node for actor in actors)
+        if not held:
             return f"{ip} is drained: nothing runs on it after {time.time() - began:.0f} s"
         time.sleep(min(_POLL_SECONDS, left))
-    return f"{ip} is going with {actors.on(node)} actors on it: the time is over"
-
-
-class _Actors:
-    """The live actors of a Ray cluster, without becoming one of its drivers."""
-
-    def __init__(self, address: str) -> None:
-        from ray._raylet import GcsClientOptions, GlobalStateAccessor
-
-        options = GcsClientOptions.create(address, None, allow_cluster_id_nil=True, fetch_cluster_id_if_nil=True)
-        self._accessor = GlobalStateAccessor(options)
-        self._accessor.connect()
-
-    def on(self, node: str) -> int:
-        """How many of them are on this node."""
-        from ray.core.generated.gcs_pb2 import ActorTableData
-
-        found = map(ActorTableData.FromString, self._accessor.get_actor_table(None, "ALIVE"))
-        return sum(actor.address.node_id.hex() == node for actor in found)
+    return f"{ip} is going with {held} actors on it: the time is over"
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -88,6 +88,9 @@ class PreemptibleTrainer(PPOTrainerSync):
             self._shutdown_dump_executor()
             self.checkpoint_callback.read_back.wait(last=True)
             raise self._end
+        if notice := self._watch.notice:  # it came during a save, the weight sync or the metrics
+            self.global_steps, self._generating = self._finished, True
+            raise self._ended_within(Interrupted(notice, self._after_step(notice)))
         super().on_step_begin()
 
     # ---- what is decided -------------------------------------------------------------------------
@@ -122,7 +125,7 @@ class PreemptibleTrainer(PPOTrainerSync):
             self.checkpoint_callback.read_back.wait(last=True)
         elif self._saved < self._finished:
             return self._too_late(notice)
-        if running == self._finished:
+        if running == self._finished > 0:
             return Preempted(f"step {running}: {notice}; saved")
         kept = f"step {self._finished} is saved" if self._finished else "and no step is finished yet"
         return Preempted(f"step {running}: {notice}; this step would not end in time, {kept}")
