@@ -54,9 +54,10 @@ class LostRollouts:
         self._rollouts, self._submit, self._causes = rollouts, submit, causes
         self._prompts: dict[str, tuple[Any, int]] = {}
         self._again: set[str] = set()
+        self._errors: dict[str, str] = {}
 
     def begin_step(self) -> None:
-        self._prompts, self._again = {}, set()
+        self._prompts, self._again, self._errors = {}, set(), {}
 
     def submitted(self, batch: Any) -> None:
         """Keeps the prompts, as verl submits them, until the step's end."""
@@ -78,16 +79,15 @@ class LostRollouts:
         return key.partition("_")[0] in self._prompts
 
     def _roll_out_again(self, step: int, lost: set[str], keys: Sequence[str]) -> None:
-        causes = self._causes()
-        cause = next((causes[uid] for uid in lost if uid in causes), "no error is known, see train.log")
+        # Also of prompts whose other rollouts go on, and which are lost later.
+        self._errors |= self._causes()
         if twice := lost & self._again:
-            cause = next((causes[uid] for uid in twice if uid in causes), cause)
             raise StageError(
                 f"step {step}: rollouts of {len(twice)} of {len(self._prompts)} prompts failed, and again when these "
-                f"were rolled out once more: {cause}; nothing was updated from this step"
+                f"were rolled out once more: {self._error_of(twice)}; nothing was updated from this step"
             )
         print(
-            f"warning: step {step}: rollouts of {len(lost)} of {len(self._prompts)} prompts failed: {cause}; "
+            f"warning: step {step}: rollouts of {len(lost)} of {len(self._prompts)} prompts failed: {self._error_of(lost)}; "
             "these prompts are rolled out once more",
             flush=True,
         )
@@ -98,6 +98,9 @@ class LostRollouts:
             rows = sorted(row for uid in lost for of, row in [self._prompts[uid]] if of is batch)
             if rows:
                 self._submit(tensordict_utils.index_select_tensor_dict(batch, rows))
+
+    def _error_of(self, lost: set[str]) -> str:
+        return next((error for uid, error in self._errors.items() if uid in lost), "no error is known, see train.log")
 
 
 # ---- the errors ----------------------------------------------------------------------------------

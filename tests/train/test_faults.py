@@ -43,7 +43,8 @@ def prepared(root: Path, reward: str, *options: str) -> Recipe:
         f"output_dir={root / 'run'}", f"model.path={model}", f"data.configs.path={model}/preference.jsonl",
         f"train.batch_size={PROMPTS}", f"train.mini_batch_size={PROMPTS}", f"train.rollouts={ROLLOUTS}",
         f"reward.function.path={function}", "reward.function.name=pay", "train.steps=3", "train.save_every=1",
-        "train.kl_loss=null", *options,
+        "train.micro_batch_size_per_gpu=32", "train.log_prob_micro_batch_size_per_gpu=32", "train.kl_loss=null",
+        *options,
     ]  # fmt: skip
     command = [sys.executable, "-m", "pairwise_rm", "convert", "smoke", *given]
     done = subprocess.run(command, cwd=REPO, capture_output=True, text=True, timeout=600)
