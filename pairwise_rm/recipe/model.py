@@ -383,9 +383,15 @@ class TrainConfig(Section):
     """Validate on at most this many rows; null: all."""
     keep_checkpoints: int = Field(2, ge=1)
     """Number of newest checkpoints to keep."""
+    compare_weights: bool = True
+    """After each weight sync compare exact sums of vLLM's weights with the trainer's; stop when they differ."""
     max_probs_diff: float = Field(0.8, gt=0, le=1)
     """Stop when a rollout token's probability differs by more than this between vLLM and the trainer: stale weights.
     Matching float32 kernels agree to 1e-5; bfloat16 is far looser at its maximum."""
+    max_probs_diff_mean: float = Field(0.1, gt=0, le=1)
+    """The same bound for the mean over a step's tokens."""
+    min_probs_correlation: float = Field(0.5, ge=-1, le=1)
+    """Stop when the correlation of these probabilities between vLLM and the trainer is below this."""
     loggers: list[Literal["console", "wandb"]] = ["console"]
     """Loggers besides metrics.jsonl, which is always written."""
     project: str = "pairwise-rm"

@@ -27,11 +27,12 @@ _FIELD = re.compile(r"^(class_name|pid|ip): (.*)$")
 _ACTORS_LINES = 16
 _MEMORY = re.compile(r"out of memory|OutOfMemory|CUDA error: out of|running low on memory", re.I)
 _LOST = re.compile(
-    r"NCCL|gloo|Connection (?:closed|reset|refused)|ConnectionError|ConnectionReset|Broken pipe|EngineDead"
-    r"|EngineCore|NodeDied|RaySystemError|RpcError|raylet|GCS|Xid|CUDA error|uncorrectable|ECC|Disconnected"
-    r"|ServerDisconnected|ClientConnector|ActorDied|ActorUnavailable|WorkerCrashed|unavailable",
+    r"\b(?:NCCL|gloo|GCS|raylet|Xid|ECC)\b|Connection (?:closed|reset|refused)|Broken pipe|CUDA error|uncorrectable"
+    r"|(?:Connection\w*|EngineDead|NodeDied|RaySystem|Rpc|Disconnected|ClientConnector|ActorDied|ActorUnavailable"
+    r"|WorkerCrashed|OwnerDied|ObjectLost)Error|\bUNAVAILABLE\b",
     re.I,
 )
+_ROLLOUTS = re.compile(r"rollouts of \d+ of \d+ prompts failed")
 _NODE_LEFT = re.compile(r"node has died|node was terminated|its node|NodeDied", re.I)
 
 
@@ -57,7 +58,7 @@ def failure_in(log: Iterable[str]) -> Failure | None:
     for text in errors:
         if text.startswith(_OURS):
             name, _, sentence = text.removeprefix(_OURS).partition(": ")
-            return Failure("preempted" if name == "Preempted" else "final", sentence)
+            return Failure(_kind_of_ours(name, sentence), sentence)
     # Ray wraps an actor's error in its own, so the actor's comes first unless the actor itself is gone.
     own = [text for text in errors if not text.startswith("ray.exceptions.RayTaskError")]
     return next((Failure(_kind_of(text), text, _address(text)) for text in (*own, *errors)), None)
@@ -98,6 +99,13 @@ def _why(text: str) -> str:
     if "connection error code" in text or "SYSTEM_ERROR" in text:
         return "its process was killed or crashed"
     return "Ray does not say why"
+
+
+def _kind_of_ours(name: str, sentence: str) -> Kind:
+    if name == "Preempted":
+        return "preempted"
+    # Rollouts are lost to a reward that raises, or to vLLM's end.
+    return "lost" if _ROLLOUTS.search(sentence) and _LOST.search(sentence) else "final"
 
 
 def _kind_of(text: str) -> Kind:

@@ -45,7 +45,7 @@ class ReportsPhases:
 
     config: Any
     global_steps: int
-    replay_buffer: Any
+    _counted: tuple[int, float] = (0, 0.0)
 
     def _phase_file(self) -> Path:
         raise NotImplementedError
@@ -61,24 +61,12 @@ class ReportsPhases:
             # A volume that is away for a moment must not end a step.
             print(f"warning: {path}: cannot be written: {error.strerror or error}", flush=True)
 
-    def init(self) -> None:
-        super().init()  # type: ignore[misc]
-        self._count_rollouts()
-
-    def _count_rollouts(self) -> None:
-        """verl polls for finished prompts; each poll is counted, at most every two seconds."""
-        buffer, look = self.replay_buffer, self.replay_buffer._sync_metadata_from_transfer_queue
-        told = [0, 0.0]
-
-        def look_and_count() -> None:
-            look()
-            for partition, of in (("train", self.config.data.train_batch_size), ("val", 0)):
-                done = len(buffer.finished_keys[partition]) + len(buffer.failure_keys[partition])
-                if done and done != told[0] and time.monotonic() - told[1] >= _COUNT_SECONDS:
-                    told[:] = done, time.monotonic()
-                    self._now("rollouts" if partition == "train" else "validation", done, of or done)
-
-        buffer._sync_metadata_from_transfer_queue = look_and_count
+    def _count_prompts(self, done: int) -> None:
+        """Notes how many prompts of the step have all their rollouts, at most every two seconds."""
+        done_before, at = self._counted
+        if done and done != done_before and time.monotonic() - at >= _COUNT_SECONDS:
+            self._counted = done, time.monotonic()
+            self._now("rollouts", done, self.config.data.train_batch_size)
 
     def on_step_begin(self) -> None:
         self._now("rollouts")

@@ -41,6 +41,7 @@ MAY_CHANGE = {
     "description", "output_dir", "train.steps", "train.epochs", "train.save_every", "train.validate_every",
     "train.validate_samples", "train.keep_checkpoints", "train.loggers", "train.project", "train.ray_cpus",
     "train.stall_timeout", "train.max_probs_diff", "train.restarts", "train.stop_grace", "train.preemption_margin",
+    "train.compare_weights", "train.max_probs_diff_mean", "train.min_probs_correlation",
 }  # fmt: skip
 REWARD_RECORD = "reward_function.json"
 """Path, name and SHA-256 of the recipe's own reward; its source is beside it."""

@@ -77,7 +77,10 @@ def settings(recipe: Recipe, folder: RunFolder, thinking: Thinking) -> list[Sett
         *_trainer(recipe, folder),
         *_runtime(recipe),
         Setting(f"{TASK_KEY}.metrics_file", str(folder.metrics)),
+        Setting(f"{TASK_KEY}.compare_weights", recipe.train.compare_weights, "train.compare_weights"),
         Setting(f"{TASK_KEY}.max_probs_diff", recipe.train.max_probs_diff, "train.max_probs_diff"),
+        Setting(f"{TASK_KEY}.max_probs_diff_mean", recipe.train.max_probs_diff_mean, "train.max_probs_diff_mean"),
+        Setting(f"{TASK_KEY}.min_probs_correlation", recipe.train.min_probs_correlation, "train.min_probs_correlation"),
         Setting(f"{TASK_KEY}.keep_checkpoints", recipe.train.keep_checkpoints, "train.keep_checkpoints"),
         Setting(f"{TASK_KEY}.save_and_end", str(preemption.file_of(folder.train))),
         Setting(f"{TASK_KEY}.preemption_margin", recipe.train.preemption_margin, "train.preemption_margin"),
@@ -194,7 +197,7 @@ def _rollout(recipe: Recipe) -> list[Setting]:
         Setting(f"{rollout}.gpu_memory_utilization", train.gpu_memory_utilization, "train.gpu_memory_utilization"),
         Setting(f"{rollout}.max_model_len", prompt.max_prompt_length + prompt.max_response_length, "prompt"),
         Setting(f"{rollout}.log_prob_micro_batch_size_per_gpu", log_prob, "train.log_prob_micro_batch_size_per_gpu"),
-        # The comparison that proves the rollout's weights fresh needs vLLM's log-probabilities.
+        # The comparison of the probabilities needs vLLM's log-probabilities.
         Setting(f"{rollout}.calculate_log_probs", True),
     ]
     if recipe.model.lora:

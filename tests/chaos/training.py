@@ -127,9 +127,12 @@ class Training:
     def lost_and_recovery(self) -> tuple[int, float]:
         """The most steps that one interruption cost, and the median of seconds from an end to the next step."""
         attempts = read_attempts(self.train / "attempts.jsonl")
-        lost = max((one.reached - one.checkpoint for one in attempts if one.reached and one.checkpoint is not None), default=0)
+        lost = max(
+            (one.reached - one.checkpoint for one in attempts if one.reached and one.checkpoint is not None), default=0
+        )
         times = [
-            min((line["time"] for line in self.metrics if line["time"] > before.ended), default=before.ended) - before.ended
+            min((line["time"] for line in self.metrics if line["time"] > before.ended), default=before.ended)
+            - before.ended
             for before in attempts[:-1]
             if before.ended
         ]
@@ -166,7 +169,9 @@ def killed_at_random() -> Result:
         assert code == 0, training.said[-2000:]
         training.check_whole()
         lost, seconds = training.lost_and_recovery()
-    return Result(len(done), len(done), lost, seconds, f"{training.attempts if training.train.exists() else ''}".strip())
+    return Result(
+        len(done), len(done), lost, seconds, f"{training.attempts if training.train.exists() else ''}".strip()
+    )
 
 
 def one_killed(named: str) -> Result:

@@ -30,6 +30,7 @@ torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.
 ray.exceptions.RayTaskError(OutOfMemoryError): ray::WorkerDict.update_actor()
 ray.exceptions.ActorDiedError: The actor died unexpectedly before finishing this task.
 """
+AGAIN = "step 7: rollouts of 3 of 32 prompts failed, and again when these were rolled out once more: "
 DEAD = "ray.exceptions.ActorDiedError: The actor died unexpectedly before finishing this task.\n"
 KILLED = f"""\
 ray.exceptions.RayTaskError(ActorDiedError): \x1b[36mray::TaskRunnerV1.run()\x1b[39m (pid=17442, ip=10.0.0.2)
@@ -73,6 +74,8 @@ EMPTY = "pairwise_rm.errors.InputError: a.parquet: num_samples=0, every row was 
         ("KeyError: 'messages'\nRuntimeError: later\n", "program", "KeyError: 'messages'"),
         ("RuntimeError: [gloo] Connection closed by peer\n" + KILLED, "lost", "RuntimeError: [gloo] Connection closed"),
         (OURS.replace("StageError: tr", "Preempted: tr"), "preempted", STALE),
+        (OURS.replace(STALE, AGAIN + "ValueError: no label"), "final", AGAIN + "ValueError: no label"),
+        (OURS.replace(STALE, AGAIN + "EngineDeadError: EngineCore"), "lost", AGAIN + "EngineDeadError: EngineCore"),
         ("all went well\nWARNING: an Error: in a sentence\n", "program", "verl ended with exit code 7"),
         ("", "program", "verl ended with exit code 7"),
     ],
