@@ -118,7 +118,7 @@ def reserved(bundles: Sequence[Mapping[str, float]], deadline: float) -> Iterato
         end = time.monotonic() + deadline
         while not group.wait(timeout_seconds=min(5.0, max(0.1, end - time.monotonic()))):
             if time.monotonic() >= end:
-                raise StageError(_why_pending(bundles, deadline))
+                raise StageError(f"the Ray cluster, after {deadline:.0f} s of waiting: {why_pending(bundles)}")
         yield group
     finally:
         if ray.is_initialized():
@@ -133,17 +133,24 @@ def _lack(bundles: Sequence[Mapping[str, float]], present: Mapping[str, float]) 
     return None
 
 
-def _why_pending(bundles: Sequence[Mapping[str, float]], deadline: float) -> str:
+def is_placed(group: Any) -> bool:
+    """Whether all bundles of a placement group have a place; not so while Ray looks for one after a node has left."""
+    from ray.util import placement_group_table
+
+    return bool(placement_group_table(group)["state"] == "CREATED")
+
+
+def why_pending(bundles: Sequence[Mapping[str, float]]) -> str:
+    """What these bundles lack on the Ray cluster."""
     import ray
 
-    where = f"the Ray cluster, after {deadline:.0f} s of waiting"
     if lack := _lack(bundles, ray.cluster_resources()):
-        return f"{where}: {lack}"
+        return lack
     if lack := _lack(bundles, ray.available_resources()):
-        return f"{where}: {lack.replace('present', 'free; the others are in use')}"
+        return lack.replace("present", "free; the others are in use")
     largest = max(bundles, key=lambda bundle: bundle.get("GPU", 0))
     shape = " and ".join(_amount(name, value) for name, value in largest.items() if value)
-    return f"{where}: no single node has {shape} free"
+    return f"no single node has {shape} free"
 
 
 def _amount(name: str, value: float) -> str:

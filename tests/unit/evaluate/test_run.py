@@ -72,17 +72,23 @@ class Answers:
     def __init__(self, answer: Callable[[str], str]) -> None:
         self.answer = answer
         self.asked: list[str] = []
-        self.starts = 0
+        self.starts = self.batch_size = 0
 
     @contextlib.contextmanager
-    def engines(self, recipe: Recipe, model: str) -> Iterator[Answers]:
+    def engines(self, recipe: Recipe, model: str, say: object) -> Iterator[Answers]:
         self.starts += 1
+        self.batch_size = recipe.evaluate.batch_size
+        self.asked = []
         yield self
 
-    def generate(self, prompts: list[list[int]], sampling: Sampling, done: Callable[[int], None]) -> list[Generation]:
-        self.asked = [bytes_of(ids) for ids in prompts]
-        done(len(prompts))
-        return [Generation([self.answer(text)] * sampling.samples, [3] * sampling.samples) for text in self.asked]
+    def generate(
+        self, prompts: list[list[int]], batches: list[list[int]], sampling: Sampling, name: Callable[[int], str]
+    ) -> Iterator[tuple[list[int], list[Generation]]]:
+        for batch in batches:
+            texts = [bytes_of(prompts[index]) for index in batch]
+            self.asked += texts
+            samples = sampling.samples
+            yield batch, [Generation([self.answer(text)] * samples, [3] * samples) for text in texts]
 
 
 def bytes_of(ids: list[int]) -> str:
