@@ -33,6 +33,7 @@ class Worker:
         self.folder = Path(arguments["model"])
         with open(self.folder / "starts", "a") as starts:
             starts.write(f"{os.getpid()} {pause}\n")
+        time.sleep(pause)
         if self._takes("start"):
             raise EngineFailure("RuntimeError: Free memory on device is less than desired")
 
@@ -86,9 +87,11 @@ class Judging:
         self.found: dict[int, Generation] = {}
         self.batches: list[list[int]] = []
 
-    def run(self, tokens: list[int]) -> Judging:
+    def run(self, tokens: list[int], failing_starts: int = 0) -> Judging:
+        """`failing_starts`: so many after the first one fail."""
         prompts = [[token] for token in tokens]
         with engines(self.recipe, str(self.folder), self.say) as pool:
+            (self.folder / "start").write_text(str(failing_starts))
             batches = batches_of(range(len(tokens)), 2)
             for batch, generations in pool.generate(prompts, batches, SAMPLING, lambda index: f"row {index}"):
                 self.batches.append(list(batch))
@@ -149,9 +152,8 @@ def test_an_engine_that_does_not_start_again_is_tried_three_times_and_says_both_
     tmp_path: Path, make_recipe: MakeRecipe
 ) -> None:
     judging = Judging(tmp_path / "e", make_recipe, fail=1)
-    with pytest.raises(StageError) as failed, engines(judging.recipe, str(judging.folder), judging.say) as pool:
-        (judging.folder / "start").write_text("9")
-        list(pool.generate([[FAILS]], [[0]], SAMPLING))
+    with pytest.raises(StageError) as failed:
+        judging.run([FAILS], failing_starts=9)
     assert str(failed.value).startswith("vLLM: engine 1 ended (RuntimeError: CUDA error")
     assert str(failed.value).endswith(
         ") and does not start again: RuntimeError: Free memory on device is less than desired"
@@ -162,11 +164,8 @@ def test_an_engine_that_does_not_start_again_is_tried_three_times_and_says_both_
 def test_an_engine_whose_gpu_is_not_free_at_once_starts_at_the_second_attempt(
     tmp_path: Path, make_recipe: MakeRecipe
 ) -> None:
-    judging = Judging(tmp_path / "e", make_recipe, fail=1)
-    with engines(judging.recipe, str(judging.folder), judging.say) as pool:
-        (judging.folder / "start").write_text("1")
-        ((_, [generation]),) = pool.generate([[FAILS]], [[0]], SAMPLING)
-    assert generation.texts == [f"{FAILS} at 0"]
+    judging = Judging(tmp_path / "e", make_recipe, fail=1).run([FAILS], failing_starts=1)
+    assert judging.texts == [f"{FAILS} at 0"]
     assert judging.said[1].endswith("less than desired); it is started once more")
 
 
@@ -176,20 +175,16 @@ def test_an_engine_that_gets_no_place_is_waited_for_until_the_deadline_and_says_
     judging = Judging(tmp_path / "e", make_recipe, fail=1)
     monkeypatch.setattr(engine, "is_placed", lambda group: False)
     monkeypatch.setattr(engine, "why_pending", lambda bundles: "1 GPU wanted, 0 GPUs present")
-    with (
-        pytest.raises(StageError, match=r"has not started again after 1 s: 1 GPU wanted, 0 GPUs present"),
-        engines(judging.recipe, str(judging.folder), judging.say) as pool,
-    ):
-        monkeypatch.setattr(engine, "_PAUSES", (60.0,) * 3)
-        monkeypatch.setattr(engine, "START_DEADLINE", 1.0)
-        monkeypatch.setattr(Worker, "start", lambda self, arguments, pause: time.sleep(pause))
-        list(pool.generate([[FAILS]], [[0]], SAMPLING))
+    monkeypatch.setattr(engine, "_PAUSES", (60.0,))
+    monkeypatch.setattr(engine, "START_DEADLINE", 1.0)
+    with pytest.raises(StageError, match=r"has not started again after 1 s: 1 GPU wanted, 0 GPUs present"):
+        judging.run([FAILS])
     assert judging.said[1].startswith("waiting for a place for engine 1; 1 GPU wanted, 0 GPUs present (")
 
 
 def test_an_engine_that_cannot_start_at_first_fails_at_once(tmp_path: Path, make_recipe: MakeRecipe) -> None:
     judging = Judging(tmp_path / "e", make_recipe, start=1)
-    with pytest.raises(StageError, match="^vLLM: RuntimeError: Free memory on device"):
+    with pytest.raises(StageError, match=r"^vLLM: RuntimeError: Free memory on device"):
         judging.run([1])
     assert len(judging.lines("starts")) == 1
 
