@@ -105,7 +105,7 @@ def test_verdicts_are_the_same_when_vllm_is_killed_and_when_the_command_is_kille
 
 def engine_of(driver: int) -> int:
     """The process of the one engine below this one."""
-    import psutil
+    psutil = pytest.importorskip("psutil")
 
     found = []
     for process in psutil.Process(driver).children(recursive=True):
