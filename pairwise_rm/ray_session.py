@@ -24,6 +24,8 @@ from pairwise_rm.errors import InputError, StageError, first_line
 
 ADDRESS_VARIABLE = "RAY_ADDRESS"
 _CONNECT_SECONDS = 10.0  # a head that is just starting
+_ATTEMPTS = 3
+_SLOW_START = "timed out during startup"
 _LOCAL_OBJECT_STORE = 256 << 20  # bytes; prompts and responses are small
 
 
@@ -65,15 +67,28 @@ def ray_session(
         }
         if device == "cpu":
             options["num_gpus"] = gpus
-    try:
-        ray.init(**options)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        where = f"{ADDRESS_VARIABLE}={address}" if address else "a local Ray"
-        raise StageError(f"{where}: cannot connect: {first_line(error)}") from error
+    _connect(options, f"{ADDRESS_VARIABLE}={address}" if address else "a local Ray")
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _connect(options: dict[str, Any], where: str) -> None:
+    """`ray.init`, once more where a busy machine did not start a local node in the half minute that Ray gives it."""
+    import ray
+
+    for attempt in range(_ATTEMPTS):
+        try:
+            ray.init(**options)
+            return
+        except Exception as error:
+            slow = _SLOW_START in str(error)  # an Exception without a type of its own
+            if slow and attempt + 1 < _ATTEMPTS:
+                continue
+            if slow or isinstance(error, ConnectionError | ValueError | RuntimeError):
+                raise StageError(f"{where}: cannot connect: {first_line(error)}") from error
+            raise
 
 
 def cluster_address() -> str | None:
