@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pairwise_rm.checks.files import made_with_the_model
 from pairwise_rm.checks.model import look_at_model, model_problems
 from pairwise_rm.checks.problem import refuse
-from pairwise_rm.contract.rows import TEST_FILE
+from pairwise_rm.contract.rows import TEST_FILE, read_rows
 from pairwise_rm.errors import InputError
 from pairwise_rm.progress import Part, Reporter, Step, counting
 from pairwise_rm.recipe.model import DatasetConfig, Recipe
@@ -205,18 +205,19 @@ def evaluate(
     if not models:
         # How training splits the model is no matter here.
         refuse(problem for problem in look_at_model(recipe).problems if not problem.text.startswith("train."))
+    read = read_rows([pairs])  # before GPUs are asked for
     if gpus:
-        _read_pairs(pairs)
         gpus.acquire()
     trained = not models and checkpoints.has_any(folder.checkpoints)
     if models:
         chosen = [model_location(model) for model in models]
     else:
         chosen = [base_model(recipe), *([str(merge(recipe, reporter))] if trained else [])]
-    first = evaluate_model(recipe, chosen[0], BEFORE, pairs, target, reporter, replace=replace)
+    options: dict[str, Any] = {"replace": replace, "read": read}
+    first = evaluate_model(recipe, chosen[0], BEFORE, pairs, target, reporter, **options)
     last = first
     if len(chosen) == 2:
-        last = evaluate_model(recipe, chosen[1], AFTER, pairs, target, reporter, against=first.folder, replace=replace)
+        last = evaluate_model(recipe, chosen[1], AFTER, pairs, target, reporter, against=first.folder, **options)
     report = write_report(
         target,
         before=first.folder if last is not first else None,
@@ -235,21 +236,15 @@ def evaluate_model(
     from pairwise_rm.evaluate.run import evaluate as judge_rows
 
     with reporter.part(f"evaluate {label}", model) as part:
+        progress = counting(part)
         done = judge_rows(
-            recipe, model=model, label=label, data_file=data, folder=folder, progress=counting(part), **options
+            recipe, model=model, label=label, data_file=data, folder=folder, progress=progress, say=part.say, **options
         )
         for line in remarks(done):
             part.say(line)
         # Last, since `status` shows the last line of a part.
         part.say(("already there: " if done.skipped else "") + headline(done))
     return done
-
-
-def _read_pairs(path: Path) -> None:
-    """Raises InputError for pairs that cannot be judged, before GPUs are asked for."""
-    from pairwise_rm.contract.rows import read_rows
-
-    read_rows([path])
 
 
 def base_model(recipe: Recipe) -> str:

@@ -24,6 +24,8 @@ from pairwise_rm.errors import InputError, StageError, first_line
 
 ADDRESS_VARIABLE = "RAY_ADDRESS"
 _CONNECT_SECONDS = 10.0  # a head that is just starting
+_ATTEMPTS = 3
+_SLOW_START = "timed out during startup"
 _LOCAL_OBJECT_STORE = 256 << 20  # bytes; prompts and responses are small
 
 
@@ -65,15 +67,28 @@ def ray_session(
         }
         if device == "cpu":
             options["num_gpus"] = gpus
-    try:
-        ray.init(**options)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        where = f"{ADDRESS_VARIABLE}={address}" if address else "a local Ray"
-        raise StageError(f"{where}: cannot connect: {first_line(error)}") from error
+    _connect(options, f"{ADDRESS_VARIABLE}={address}" if address else "a local Ray")
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _connect(options: dict[str, Any], where: str) -> None:
+    """`ray.init`, once more where a busy machine did not start a local node in the half minute that Ray gives it."""
+    import ray
+
+    for attempt in range(_ATTEMPTS):
+        try:
+            ray.init(**options)
+            return
+        except Exception as error:
+            slow = _SLOW_START in str(error)  # an Exception without a type of its own
+            if slow and attempt + 1 < _ATTEMPTS:
+                continue
+            if slow or isinstance(error, ConnectionError | ValueError | RuntimeError):
+                raise StageError(f"{where}: cannot connect: {first_line(error)}") from error
+            raise
 
 
 def cluster_address() -> str | None:
@@ -118,7 +133,7 @@ def reserved(bundles: Sequence[Mapping[str, float]], deadline: float) -> Iterato
         end = time.monotonic() + deadline
         while not group.wait(timeout_seconds=min(5.0, max(0.1, end - time.monotonic()))):
             if time.monotonic() >= end:
-                raise StageError(_why_pending(bundles, deadline))
+                raise StageError(f"the Ray cluster, after {deadline:.0f} s of waiting: {why_pending(bundles)}")
         yield group
     finally:
         if ray.is_initialized():
@@ -133,17 +148,24 @@ def _lack(bundles: Sequence[Mapping[str, float]], present: Mapping[str, float]) 
     return None
 
 
-def _why_pending(bundles: Sequence[Mapping[str, float]], deadline: float) -> str:
+def is_placed(group: Any) -> bool:
+    """Whether all bundles of a placement group have a place; not so while Ray looks for one after a node has left."""
+    from ray.util import placement_group_table
+
+    return bool(placement_group_table(group)["state"] == "CREATED")
+
+
+def why_pending(bundles: Sequence[Mapping[str, float]]) -> str:
+    """What these bundles lack on the Ray cluster."""
     import ray
 
-    where = f"the Ray cluster, after {deadline:.0f} s of waiting"
     if lack := _lack(bundles, ray.cluster_resources()):
-        return f"{where}: {lack}"
+        return lack
     if lack := _lack(bundles, ray.available_resources()):
-        return f"{where}: {lack.replace('present', 'free; the others are in use')}"
+        return lack.replace("present", "free; the others are in use")
     largest = max(bundles, key=lambda bundle: bundle.get("GPU", 0))
     shape = " and ".join(_amount(name, value) for name, value in largest.items() if value)
-    return f"{where}: no single node has {shape} free"
+    return f"no single node has {shape} free"
 
 
 def _amount(name: str, value: float) -> str:

@@ -6,7 +6,7 @@
                  checkpoints/global_step_N/, latest -> checkpoints/global_step_N, actor_latest,
                  reward_function.py and .json, a recipe's own reward
   merged/        the newest checkpoint as a plain Hugging Face folder
-  evaluation/    before/, after/ (metrics.json, verdicts.parquet), report.html
+  evaluation/    before/, after/ (metrics.json, verdicts.parquet), report.html; before.partial/ while it is judged
   export/        the judge, ready to serve, with its model card
 """
 

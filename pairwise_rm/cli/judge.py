@@ -34,9 +34,15 @@ def judge(
         str | None, typer.Option("--model", help="A model folder or hub name; default: the run's export.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per item.")] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Write one JSON object per item there; if interrupted, the same command goes on."),
+    ] = None,
 ) -> None:
     """Print the verdict with its reasoning, in both orders."""
+    from pairwise_rm.atomic_io import write_text
     from pairwise_rm.cli.console import ConsoleReporter, console
+    from pairwise_rm.evaluate.generation_shards import partial_folder, remove_shards
     from pairwise_rm.hf_model import model_location
     from pairwise_rm.judge.items import Item, read_items
     from pairwise_rm.judge.run import judge as ask
@@ -45,6 +51,12 @@ def judge(
     from pairwise_rm.recipe.load import load_recipe
     from pairwise_rm.run_folder import RunFolder
 
+    if as_json and out is not None:
+        raise InputError("--json and --out exclude each other; keep one")
+    if out is not None:
+        out = out.expanduser()
+        if out.is_dir():
+            raise InputError(f"--out {out}: is a folder, expected a file")
     loaded = load_recipe(recipe, overrides or [])
     texts = {"--prompt": prompt, "--response-a": response_a, "--response-b": response_b}
     if file is not None:
@@ -64,6 +76,13 @@ def judge(
     if as_json:
         typer.echo(as_json_lines(ask(loaded, chosen, items)), nl=False)
         return
+    partial = partial_folder(out) if out else None
     with ConsoleReporter().part("judge", chosen) as part:
-        judgements = ask(loaded, chosen, items, counting(part))
+        judgements = ask(loaded, chosen, items, counting(part), say=part.say, partial=partial)
+        if out:
+            write_text(out, as_json_lines(judgements))
+            remove_shards(out)
+            part.say(f"{out}: {len(judgements):,} judgements")
+    if out:
+        return
     print_judgements(judgements, console)

@@ -5,25 +5,45 @@ process, so that its exception is the actor's exception; with several GPUs its w
 their own, and the cause is read from the actor's log.
 
     with engines(recipe, model) as pool:
-        generations = pool.generate(prompts, sampling)
+        for indices, generations in pool.generate(prompts, pool.batches(range(len(prompts))), sampling):
+            ...
+
+A replica that ends is started again on the same GPUs, or on those that the cluster gives instead, while the others go
+on. Its batch is judged once more.
 """
 
 from __future__ import annotations
 
 import contextlib
+import time
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from pairwise_rm.errors import StageError
-from pairwise_rm.evaluate.engine_failure import cause_of
+from pairwise_rm.evaluate.engine_failure import cause_of, is_of_node
 from pairwise_rm.evaluate.engine_worker import EngineWorker
 from pairwise_rm.hf_model import model_location
-from pairwise_rm.ray_session import ray_session, reserved
+from pairwise_rm.progress import Event, Waiting
+from pairwise_rm.ray_session import is_placed, ray_session, reserved, why_pending
 from pairwise_rm.recipe.model import Recipe
 
 START_DEADLINE = 1800.0
 """Seconds for a cluster to grow and for a large model to load."""
+
+_ENDS_OF_A_BATCH = 2
+"""A batch that has ended so many engines is the cause itself."""
+_ENDS_OF_A_REPLICA = 10
+"""Between two batches that it finishes. Only nodes that leave again and again reach it."""
+_PAUSES = (0.0, 10.0, 30.0)
+"""Seconds before each attempt to start again: the workers of an engine that was killed free their GPUs soon after."""
+_POLL_SECONDS = 5.0
+_TELL_SECONDS = 60.0
+_NAMED = 3
+
+Say = Callable[[Event | str], None]
+"""Told what a person should know: an engine that ended, what is waited for."""
 
 
 class Sampling(NamedTuple):
@@ -42,49 +62,164 @@ class Generation(NamedTuple):
     tokens: list[int]
 
 
-@dataclass
-class EnginePool:
-    """Started replicas."""
+@dataclass(eq=False)
+class Replica:
+    """An engine. `number` counts from 1; `ends`: how often it has ended since it last finished a batch."""
 
-    workers: list[Any]
-    batch_size: int
+    number: int
+    worker: Any
+    ends: int = 0
+    failed_starts: int = 0
+    cause: str = ""
+
+
+@dataclass(eq=False)
+class _Job:
+    """What a replica is at: a batch, or (None) its start, since `began`."""
+
+    replica: Replica
+    batch: Sequence[int] | None
+    began: float = field(default_factory=time.monotonic)
+    looked: float = field(default_factory=time.monotonic)
+    told: float = 0.0
+
+
+class EnginePool:
+    """Started replicas.
+
+    Args:
+        replicas: with their workers.
+        batch_size: prompts that an engine gets at a time.
+        launch: makes a worker for the replica of this number and begins to start it, after so many seconds; returns the
+        worker and the job to wait for.
+        room: what a replica waits for that has no place, or None when it has one.
+    """
+
+    def __init__(
+        self,
+        replicas: list[Replica],
+        batch_size: int,
+        launch: Callable[[int, float], tuple[Any, Any]],
+        room: Callable[[], str | None],
+        say: Say | None = None,
+    ) -> None:
+        self.replicas, self.batch_size = replicas, batch_size
+        self._launch, self._room, self._say = launch, room, say or (lambda event: None)
 
     def generate(
         self,
         prompts: Sequence[list[int]],
+        batches: Sequence[Sequence[int]],
         sampling: Sampling,
-        done: Callable[[int], None] | None = None,
-    ) -> list[Generation]:
-        """One Generation per prompt, in order. `done` is called with the number of finished prompts.
+        name: Callable[[int], str] = str,
+    ) -> Iterator[tuple[Sequence[int], list[Generation]]]:
+        """Each batch with its generations, in the order in which they are done.
 
-        Batches of `batch_size` go to whichever replica is free; on a GPU each prompt's seed depends on its
-        index alone. Raises StageError when a replica dies.
+        A batch is a list of indices into `prompts`, and goes to whichever replica is free. On a GPU each prompt's seed
+        depends on its index alone. `name` says which row an index is, in messages.
+
+        Raises StageError when a batch ends an engine for the second time, and when a replica does not start again.
         """
         import ray
 
-        batches = [range(at, min(at + self.batch_size, len(prompts))) for at in range(0, len(prompts), self.batch_size)]
-        results: list[Generation | None] = [None] * len(prompts)
-        waiting, idle, finished = list(reversed(batches)), list(self.workers), 0
-        running: dict[Any, tuple[range, Any]] = {}
-        while waiting or running:
+        waiting, idle = deque(batches), deque(self.replicas)
+        running: dict[Any, _Job] = {}
+        ended: Counter[int] = Counter()
+
+        def assign() -> None:
             while waiting and idle:
-                batch, worker = waiting.pop(), idle.pop()
-                job = worker.generate.remote([prompts[i] for i in batch], list(batch), tuple(sampling))
-                running[job] = (batch, worker)
-            [job], _ = ray.wait(list(running), num_returns=1)
-            batch, worker = running.pop(job)
-            for index, (texts, tokens) in zip(batch, _answer(job), strict=True):
-                results[index] = Generation(texts, tokens)
-            idle.append(worker)
-            finished += len(batch)
-            if done:
-                done(finished)
-        return [result for result in results if result is not None]
+                replica, batch = idle.popleft(), waiting.popleft()
+                ref = replica.worker.generate.remote([prompts[at] for at in batch], list(batch), tuple(sampling))
+                running[ref] = _Job(replica, batch)
+
+        assign()
+        while waiting or any(job.batch is not None for job in running.values()):
+            ready, _ = ray.wait(list(running), num_returns=1, timeout=_POLL_SECONDS)
+            for job in running.values():
+                self._check_start(job)
+            if not ready:
+                continue
+            job = running.pop(ready[0])
+            replica, batch = job.replica, job.batch
+            try:
+                answer = ray.get(ready[0])
+            except ray.exceptions.RayError as error:
+                cause = cause_of(error)
+                if batch is not None:
+                    # A node that leaves says nothing about the rows.
+                    ended[batch[0]] += not is_of_node(error)
+                    if ended[batch[0]] >= _ENDS_OF_A_BATCH:
+                        raise StageError(
+                            f"vLLM ended twice at the same rows ({_names(batch, name)}): {cause}"
+                        ) from error
+                    waiting.appendleft(batch)
+                running[self._start_again(replica, cause, batch, error)] = _Job(replica, None)
+                assign()
+                continue
+            idle.append(replica)
+            assign()
+            if batch is None:
+                replica.failed_starts = 0
+                self._say(f"engine {replica.number} has started again")
+            else:
+                replica.ends = 0
+                yield batch, [Generation(texts, tokens) for texts, tokens in answer]
+
+    def _start_again(self, replica: Replica, cause: str, batch: Sequence[int] | None, error: BaseException) -> Any:
+        """A new worker in the replica's place. Returns the job of its start; raises StageError after too many."""
+        import ray
+
+        who = f"engine {replica.number}"
+        if batch is not None:
+            replica.ends += 1
+            replica.cause = cause
+            if replica.ends >= _ENDS_OF_A_REPLICA:
+                raise StageError(f"vLLM: {who} ended {replica.ends} times in a row: {cause}") from error
+            once_more = f"its {len(batch)} rows are judged once more"
+            self._say(f"warning: {who} ended ({cause}); it is started again, and {once_more}")
+        else:
+            replica.failed_starts += 1
+            if replica.failed_starts >= len(_PAUSES):
+                raise StageError(f"vLLM: {who} ended ({replica.cause}) and does not start again: {cause}") from error
+            self._say(f"warning: {who} did not start ({cause}); it is started once more")
+        ray.kill(replica.worker)
+        replica.worker, job = self._launch(replica.number, _PAUSES[replica.failed_starts])
+        return job
+
+    def _check_start(self, job: _Job) -> None:
+        """Says what a replica waits for that is started again. Raises StageError after START_DEADLINE."""
+        now = time.monotonic()
+        if job.batch is not None or now - job.looked < _POLL_SECONDS:
+            return
+        job.looked = now
+        lack = self._room()
+        if now - job.began > START_DEADLINE:
+            who, cause = f"engine {job.replica.number}", job.replica.cause
+            raise StageError(
+                f"vLLM: {who} ended ({cause}) and has not started again after {START_DEADLINE:.0f} s"
+                f"{': ' if lack else ''}{lack or ''}"
+            )
+        if lack and now - job.told >= _TELL_SECONDS:
+            job.told = now
+            self._say(Waiting(f"a place for engine {job.replica.number}; {lack}", now - job.began))
+
+
+def batches_of(indices: Sequence[int], size: int) -> list[list[int]]:
+    """Indices in batches, cut at multiples of `size`, so that a batch is the same whatever was judged before."""
+    batches: dict[int, list[int]] = {}
+    for index in indices:
+        batches.setdefault(index // size, []).append(index)
+    return list(batches.values())
+
+
+def _names(batch: Sequence[int], name: Callable[[int], str]) -> str:
+    named = ", ".join(name(index) for index in batch[:_NAMED])
+    return named if len(batch) <= _NAMED else f"{named} and {len(batch) - _NAMED} more"
 
 
 @contextlib.contextmanager
-def engines(recipe: Recipe, model: str) -> Iterator[EnginePool]:
-    """Starts `evaluate.replicas` vLLM engines with the model, and ends them.
+def engines(recipe: Recipe, model: str, say: Say | None = None) -> Iterator[EnginePool]:
+    """Starts `evaluate.replicas` vLLM engines with the model, and ends them. `say` is told of those that end.
 
     Raises StageError when there are too few GPUs, or when vLLM cannot start, with its cause.
     """
@@ -92,29 +227,36 @@ def engines(recipe: Recipe, model: str) -> Iterator[EnginePool]:
     from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
     settings = recipe.evaluate
-    replicas, width = settings.replicas, settings.tensor_parallel
+    count, width = settings.replicas, settings.tensor_parallel
     env = worker_environment(recipe)
+    bundles = [{"GPU": width, "CPU": 1}] * count
     with (
-        ray_session(recipe.device, gpus=replicas * width, cpus=replicas, env=env),
-        reserved([{"GPU": width, "CPU": 1}] * replicas, START_DEADLINE) as group,
+        ray_session(recipe.device, gpus=count * width, cpus=count, env=env),
+        reserved(bundles, START_DEADLINE) as group,
     ):
         actor = ray.remote(EngineWorker)
-        workers = [
-            actor.options(
+
+        def launch(number: int, pause: float) -> tuple[Any, Any]:
+            worker = actor.options(
                 num_gpus=width,
                 num_cpus=1,
                 runtime_env={"env_vars": env},
-                scheduling_strategy=PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=index),
+                scheduling_strategy=PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=number - 1),
             ).remote()
-            for index in range(replicas)
-        ]
+            return worker, worker.start.remote(engine_arguments(recipe, model), pause)
+
+        def room() -> str | None:
+            return None if is_placed(group) else why_pending(bundles)
+
+        started = [launch(number, 0.0) for number in range(1, count + 1)]
+        replicas = [Replica(number, worker) for number, (worker, _) in enumerate(started, 1)]
         try:
-            for job in [worker.start.remote(engine_arguments(recipe, model)) for worker in workers]:
+            for _, job in started:
                 _answer(job)
-            yield EnginePool(workers, settings.batch_size)
+            yield EnginePool(replicas, settings.batch_size, launch, room, say)
         finally:
-            for worker in workers:
-                ray.kill(worker)
+            for replica in replicas:
+                ray.kill(replica.worker)
 
 
 def worker_environment(recipe: Recipe) -> dict[str, str]:

@@ -20,6 +20,9 @@ _WRAPPERS = (
 )
 _EXCEPTION = re.compile(r"(?:^|\s)((?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Failure)): (\S.*)$")
 _DEATH = ("memory", "killed", "exit", "died", "unexpected")
+_NODE_DIED = "its node has died"
+_KILLED = "connection error code 2"
+"""Ray's words for a process whose end it was not told of. It adds a list of guesses."""
 _LONGEST = 400
 
 
@@ -56,9 +59,16 @@ def cause_of(error: BaseException) -> str:
             name, text = found.groups()
             return _short(text if name.endswith(EngineFailure.__name__) else f"{name}: {text}")
     if type(error).__name__ in ("ActorDiedError", "RayActorError", "OutOfMemoryError"):
+        if any(_KILLED in line for line in lines):
+            return "the engine's process was killed; a lack of memory is the usual cause"
         telling = [line for line in lines[1:] if any(word in line.lower() for word in _DEATH)]
         return _short(f"the engine's process died: {(telling or lines or ['no reason given'])[0]}")
     return _short(lines[0] if lines else type(error).__name__)
+
+
+def is_of_node(error: BaseException) -> bool:
+    """Whether an actor ended because its node has left, by what Ray says."""
+    return bool(getattr(error, "preempted", False)) or _NODE_DIED in str(error)
 
 
 def _short(line: str) -> str:

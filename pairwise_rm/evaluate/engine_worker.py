@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ class EngineWorker:
     def __init__(self) -> None:
         self.engine: Any = None
 
-    def start(self, arguments: dict[str, Any]) -> None:
-        """Starts vLLM. Raises EngineFailure with one line when it cannot."""
+    def start(self, arguments: dict[str, Any], pause: float = 0.0) -> None:
+        """Starts vLLM after `pause` seconds. Raises EngineFailure with one line when it cannot."""
+        time.sleep(pause)
         folder = arguments["model"]
         if os.path.isabs(folder) and not os.path.isdir(folder):
             raise EngineFailure(f"{folder}: not on this node; is the volume with the model mounted on the workers?")
@@ -38,16 +40,26 @@ class EngineWorker:
         from vllm.platforms import current_platform
 
         samples, temperature, max_tokens, seed = sampling
-        # vLLM rewinds a request's own generator after a partial prefill, which CPU generators cannot do;
-        # there only the engine's seed is set, which repeats a run as long as its batches are the same.
-        seeded = temperature > 0 and not current_platform.is_cpu()
+        # vLLM rewinds a request's own generator after a partial prefill, which CPU generators cannot do. There the
+        # process's generator is set for each batch, so that an answer depends on the rows of its batch alone.
+        on_cpu = current_platform.is_cpu()
+
+        def own_seed(index: int) -> int:
+            return (seed * 1_000_003 + index) * samples % (1 << 31)
 
         def parameters(index: int) -> Any:
             # A sample's random numbers depend on the row's index, not on the batch or the replica.
-            own = (seed * 1_000_003 + index) * samples % (1 << 31) if seeded else None
+            own = own_seed(index) if temperature > 0 and not on_cpu else None
             return SamplingParams(n=samples, temperature=temperature, max_tokens=max_tokens, seed=own)
 
         try:
+            if temperature > 0 and on_cpu:
+                import torch
+
+                torch.manual_seed(own_seed(indices[0]))
+            # What earlier batches left in the cache changes the last bits of the numbers, and with them some answers. A
+            # batch is then judged alike by an engine that has just been started. Within a batch prefixes are shared.
+            self.engine.reset_prefix_cache()
             outputs = self.engine.generate(
                 [{"prompt_token_ids": ids} for ids in prompts], [parameters(index) for index in indices], use_tqdm=False
             )

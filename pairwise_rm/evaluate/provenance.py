@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,22 @@ def manifest_of(recipe: Recipe, model: str, label: str, data_file: Path, samplin
     covered.pop("data.path")
     digest = hashlib.blake2b(json.dumps([covered, __version__], sort_keys=True).encode(), digest_size=16).hexdigest()
     return {**content, "versions": _versions(), "digest": digest}
+
+
+def generation_digest(recipe: Recipe, model: str, sampling: Sampling, prompts: Sequence[list[int]]) -> str:
+    """Covers all that determines what the model writes: each prompt's tokens, and the libraries' versions too."""
+    settings = {
+        "model": [model_location(model), revision_of(recipe, model), recipe.model.dtype],
+        "fingerprint": fingerprint(model, revision_of(recipe, model)),
+        "length": [recipe.prompt.max_prompt_length, recipe.prompt.max_response_length],
+        "sampling": sampling._asdict(),
+        "device": recipe.device,
+        "versions": _versions(),
+    }
+    digest = hashlib.blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=16)
+    for ids in prompts:
+        digest.update(json.dumps(ids).encode())
+    return digest.hexdigest()
 
 
 def other_configuration(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

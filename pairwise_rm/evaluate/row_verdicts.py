@@ -7,15 +7,18 @@ not fit has an invalid verdict with the reason `prompt_too_long`, so every row h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from pairwise_rm.contract.escaping import control_tokens
 from pairwise_rm.contract.prompt import PairwiseComparisonTemplate, thinking_of
 from pairwise_rm.contract.prompt_fit import TOO_LONG, PromptFitter
 from pairwise_rm.contract.rows import Preference, Row
 from pairwise_rm.contract.verdict import Thinking, Verdict, extract_preference_from_response
-from pairwise_rm.evaluate.engine import EnginePool, Generation, Sampling, engines, revision_of
+from pairwise_rm.evaluate.engine import Generation, Sampling, Say, batches_of, engines, revision_of
+from pairwise_rm.evaluate.generation_shards import Shards
+from pairwise_rm.evaluate.provenance import generation_digest
 from pairwise_rm.evaluate.vote import majority
 from pairwise_rm.hf_model import load_tokenizer
 from pairwise_rm.recipe.model import Recipe
@@ -93,40 +96,79 @@ def sampling_of(recipe: Recipe) -> Sampling:
 
 
 def row_verdicts_of(
-    recipe: Recipe, model: str, rows: Sequence[Row], progress: Progress | None = None
+    recipe: Recipe,
+    model: str,
+    rows: Sequence[Row],
+    progress: Progress | None = None,
+    *,
+    say: Say | None = None,
+    partial: Path | None = None,
 ) -> list[RowVerdict]:
     """Judges rows, in order, with engines started for this model, or none where no prompt fits.
 
-    Raises StageError when vLLM fails.
+    With `partial`, a folder, each batch is kept there as soon as it is judged, and what an interrupted call has kept is
+    not judged again. The caller removes it once the verdicts are safe.
+
+    Raises StageError when vLLM fails, or when the disk is full.
     """
     maker = PromptMaker.of(recipe, model)
     prompts = [maker.make(row) for row in rows]
-    if not askable(prompts):
-        return verdicts_from(prompts, [], maker.thinking)
-    if progress:
-        progress(START, 0, 1)
-    with engines(recipe, model) as pool:
-        if progress:
-            progress(START, 1, 1)
-        return generate_verdicts(pool, prompts, sampling_of(recipe), maker.thinking, progress)
-
-
-def generate_verdicts(
-    pool: EnginePool,
-    prompts: Sequence[Prompt],
-    sampling: Sampling,
-    thinking: Thinking,
-    progress: Progress | None = None,
-) -> list[RowVerdict]:
-    """One verdict per prompt, in order."""
     asked = askable(prompts)
+    sampling = sampling_of(recipe)
+    shards = None
+    if partial is not None and asked:
+        shards = Shards(partial, generation_digest(recipe, model, sampling, asked), len(asked))
+    try:
+        generations = _generate(recipe, model, prompts, rows, sampling, shards, progress, say or (lambda event: None))
+    finally:
+        if shards:
+            shards.leave()
+    return verdicts_from(prompts, [generations[at] for at in range(len(asked))], maker.thinking)
+
+
+def _generate(
+    recipe: Recipe,
+    model: str,
+    prompts: Sequence[Prompt],
+    rows: Sequence[Row],
+    sampling: Sampling,
+    shards: Shards | None,
+    progress: Progress | None,
+    say: Say,
+) -> Mapping[int, Generation]:
+    """What the model writes for each prompt that fits, by its index among these."""
+    asked = askable(prompts)
+    asked_rows = [row for row, prompt in zip(rows, prompts, strict=True) if prompt.ids is not None]
+    done = dict(shards.found) if shards else {}
     skipped = len(prompts) - len(asked)
 
-    def done(count: int) -> None:
+    def tell() -> None:
         if progress:
-            progress(JUDGE, skipped + count, len(prompts))
+            progress(JUDGE, skipped + len(done), len(prompts))
 
-    return verdicts_from(prompts, pool.generate(asked, sampling, done), thinking)
+    for file in shards.damaged if shards else ():
+        say(f"warning: {file}: damaged; its rows are judged again")
+    if done:
+        say(f"goes on: {len(done):,} of {len(asked):,} rows are judged already")
+    missing = [index for index in range(len(asked)) if index not in done]
+    if not missing:
+        return done
+    if progress:
+        progress(START, 0, 1)
+    with engines(recipe, model, say) as pool:
+        if progress:
+            progress(START, 1, 1)
+        batches = batches_of(missing, pool.batch_size)
+        for batch, generations in pool.generate(asked, batches, sampling, lambda index: _name(asked_rows[index])):
+            if shards:
+                shards.add(batch, generations)
+            done |= zip(batch, generations, strict=True)
+            tell()
+    return done
+
+
+def _name(row: Row) -> str:
+    return f"{row['source_id'] or row['pair_id']} {row['order']}"
 
 
 def askable(prompts: Sequence[Prompt]) -> list[list[int]]:

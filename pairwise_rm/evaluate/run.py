@@ -6,7 +6,8 @@
   <label>/comparison.json    with `against`: the paired comparison
   report.html                one self-contained page
 
-An evaluation with the same digest (model, data, prompt, sampling) is not repeated.
+An evaluation with the same digest (model, data, prompt, sampling) is not repeated. One that was interrupted goes on
+with the rows that are missing: each batch is kept in <label>.partial/ until the evaluation is complete.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from typing import Any
 
 from pairwise_rm.atomic_io import atomic_folder, write_json
 from pairwise_rm.contract.prompt_fit import TOO_LONG
-from pairwise_rm.contract.rows import Row
+from pairwise_rm.contract.rows import Row, Rows, read_rows
 from pairwise_rm.errors import InputError
-from pairwise_rm.evaluate.engine import revision_of
+from pairwise_rm.evaluate.engine import Say, revision_of
+from pairwise_rm.evaluate.generation_shards import partial_folder, remove_shards
 from pairwise_rm.evaluate.provenance import manifest_of, other_configuration
 from pairwise_rm.evaluate.result import COMPARISON, METRICS, REPORT, VERDICTS, Evaluation, read_json
 from pairwise_rm.evaluate.row_verdicts import Progress, row_verdicts_of, sampling_of
@@ -37,37 +39,44 @@ def evaluate(
     folder: Path,
     against: Path | None = None,
     progress: Progress | None = None,
+    say: Say | None = None,
     replace: bool = False,
+    read: Rows | None = None,
 ) -> Evaluation:
     """Judges `data_file` with `model` and writes `<folder>/<label>/`.
 
     Args:
         against: folder of another evaluation of the same rows, for the paired comparison.
         progress: called with (what, done, total).
+        say: told that an interrupted evaluation goes on, and that an engine ended and is started again.
         replace: overwrite an evaluation under this label that had another configuration. New weights at the same path
         are not another configuration, and replace the old metrics.
+        read: the rows of `data_file`, where they were read already.
 
     Raises InputError before vLLM starts when model, data or label is wrong or no prompt fits, and StageError when vLLM
-    fails.
+    fails or the disk is full; the same call then goes on.
     """
     _check_label(label)
     check_model_folder(model, revision_of(recipe, model))
     if against is not None:
         Evaluation.read(against)
     data_file = Path(data_file).expanduser()
-    rows, unreadable = _rows(data_file, recipe.evaluate.limit)
+    read = read or read_rows([data_file])
+    rows = spread(read.rows, recipe.evaluate.limit)
     sampling = sampling_of(recipe)
     manifest = manifest_of(recipe, model, label, data_file, sampling)
     target = Path(folder) / label
     skipped = _is_there(target, manifest, replace)
     if not skipped:
-        columns = _judge(recipe, model, rows, progress)
+        verdicts = row_verdicts_of(recipe, model, rows, progress, say=say, partial=partial_folder(target))
+        columns = verdict_columns(rows, verdicts)
         _check_any_fits(columns, recipe, data_file)
-        left = {"unreadable_rows": unreadable, "cut_rows": sum(columns["cut"])}
+        left = {"unreadable_rows": dict(read.unreadable), "cut_rows": sum(columns["cut"])}
         metrics = {**_measure(columns, recipe), **left, "manifest": manifest}
         with atomic_folder(target) as temporary:
             write_verdicts(temporary / VERDICTS, columns)
             write_json(temporary / METRICS, metrics)
+    remove_shards(target)
     if against is not None:
         write_json(target / COMPARISON, compare_folders(against, target, recipe))
     return Evaluation(label, target, Evaluation.read(target).metrics, read_json(target / COMPARISON), skipped)
@@ -108,10 +117,6 @@ def write_report(
     return target
 
 
-def _judge(recipe: Recipe, model: str, rows: Sequence[Row], progress: Progress | None) -> dict[str, list[Any]]:
-    return verdict_columns(rows, row_verdicts_of(recipe, model, rows, progress))
-
-
 def _check_any_fits(columns: dict[str, list[Any]], recipe: Recipe, data_file: Path) -> None:
     if any(reason != TOO_LONG for reason in columns["reason"]):
         return
@@ -130,13 +135,6 @@ def _measure(columns: dict[str, list[Any]], recipe: Recipe) -> dict[str, Any]:
 
     settings = recipe.evaluate
     return measure(table_of(columns), samples=settings.samples, resamples=settings.bootstrap, seed=recipe.seed)
-
-
-def _rows(data_file: Path, limit: int | None) -> tuple[list[Row], dict[str, int]]:
-    from pairwise_rm.contract.rows import read_rows
-
-    read = read_rows([data_file])
-    return spread(read.rows, limit), dict(read.unreadable)
 
 
 def spread(rows: Sequence[Row], limit: int | None) -> list[Row]:

@@ -6,6 +6,7 @@ lists.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,7 +95,9 @@ def write_verdicts(path: Path, columns: dict[str, list[Any]]) -> None:
     import pyarrow as pa
     from pyarrow import parquet
 
-    parquet.write_table(pa.table(columns, schema=_schema()), path, compression="zstd")
+    content = io.BytesIO()
+    parquet.write_table(pa.table(columns, schema=_schema()), content, compression="zstd")
+    path.write_bytes(content.getvalue())  # whose errors are the system's own, where Arrow's are prose
 
 
 def read_verdicts(path: Path, columns: Sequence[str] | None = None) -> dict[str, list[Any]]:

@@ -40,7 +40,9 @@ class Item:
 
     def rows(self) -> tuple[Row, Row]:
         """Both orders as rows of the contract; their label is a placeholder."""
-        return both_orders(Pair(self.messages, (self.response_a, self.response_b), "tie", None, "judge"))
+        return both_orders(
+            Pair(self.messages, (self.response_a, self.response_b), "tie", None, "judge", source_id=self.name)
+        )
 
 
 def read_items(path: Path, source: str | None = None, recipe: SourceConfig | None = None) -> list[Item]:

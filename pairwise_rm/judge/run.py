@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from pairwise_rm.contract.rows import ORDERS, Order, Preference, Row, swapped
-from pairwise_rm.evaluate.engine import revision_of
+from pairwise_rm.evaluate.engine import Say, revision_of
 from pairwise_rm.evaluate.row_verdicts import Progress, RowVerdict, row_verdicts_of
 from pairwise_rm.hf_model import check_model_folder
 from pairwise_rm.judge.items import Item
@@ -45,13 +46,24 @@ class Judgement:
         return asdict(self)
 
 
-def judge(recipe: Recipe, model: str, items: Sequence[Item], progress: Progress | None = None) -> list[Judgement]:
+def judge(
+    recipe: Recipe,
+    model: str,
+    items: Sequence[Item],
+    progress: Progress | None = None,
+    *,
+    say: Say | None = None,
+    partial: Path | None = None,
+) -> list[Judgement]:
     """One judgement per item, in order.
+
+    With `partial`, a folder, an interrupted call goes on where it was; see `evaluate.row_verdicts.row_verdicts_of`.
 
     Raises InputError for a model that cannot be loaded, before anything starts, and StageError when vLLM fails.
     """
     check_model_folder(model, revision_of(recipe, model))
-    return judgements_of(items, row_verdicts_of(recipe, model, rows_of(items), progress))
+    verdicts = row_verdicts_of(recipe, model, rows_of(items), progress, say=say, partial=partial)
+    return judgements_of(items, verdicts)
 
 
 def rows_of(items: Sequence[Item]) -> list[Row]:

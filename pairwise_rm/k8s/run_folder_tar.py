@@ -27,11 +27,11 @@ WEIGHTS = ("export/**",)
 
 
 def files(root: str, patterns: tuple[str, ...]) -> dict[str, str]:
-    """Name in the archive -> path. Leaves out temporary files; links become the files they name."""
+    """Name in the archive -> path. Leaves out what is not finished; links become the files they name."""
     found = {}
     for pattern in patterns:
         for path in glob.glob(os.path.join(glob.escape(root), pattern), recursive=True):
-            if os.path.isfile(path) and not path.endswith(".tmp"):
+            if os.path.isfile(path) and not path.endswith(".tmp") and ".partial/" not in path:
                 found[os.path.relpath(path, root)] = path
     return dict(sorted(found.items()))
 

@@ -1,8 +1,14 @@
-"""Evaluation and judging through real Ray and real vLLM, on a tiny random model. About a minute."""
+"""Evaluation and judging through real Ray and real vLLM, on a tiny random model. About two minutes."""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -19,15 +25,15 @@ from pairwise_rm.evaluate.verdicts_parquet import read_verdicts
 from pairwise_rm.judge.items import Item
 from pairwise_rm.judge.run import judge
 from pairwise_rm.recipe.model import Recipe
+from tests.paths import REPO
+from tests.unit.processes import gone, linux
 
 
 def test_vllm_in_a_ray_actor_judges_both_orders_with_several_samples(
     model: str, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    made = [Pair([{"role": "user", "content": f"q{at}"}], ("yes", "no"), "A", 1, "test") for at in range(4)]
-    data = tmp_path / "d.parquet"
-    parquet.write_table(pa.Table.from_pylist([r for p in made for r in both_orders(p)], schema=arrow_schema()), data)
+    data = write_pairs(tmp_path / "d.parquet", 4)
     told: list[tuple[str, int, int]] = []
     found = evaluate(
         recipe, model=model, label="before", data_file=data, folder=tmp_path / "e", progress=lambda *w: told.append(w)
@@ -53,3 +59,80 @@ def test_a_model_that_vllm_cannot_load_fails_with_its_reason(
             judge(recipe, model, [Item.of("Why?", "Because.", "No.")])
     finally:
         config.write_text(json.dumps(content))
+
+
+@linux
+def test_verdicts_are_the_same_when_vllm_is_killed_and_when_the_command_is_killed(
+    model: str, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    data, folder = write_pairs(tmp_path / "d.parquet", 12), tmp_path / "e"
+    recipe = recipe.model_copy(update={"prompt": recipe.prompt.model_copy(update={"max_response_length": 64})})
+    whole = evaluate(recipe, model=model, label="whole", data_file=data, folder=folder)
+    expected = read_verdicts(whole.folder / "verdicts.parquet")
+    assert len(set(map(tuple, expected["text"]))) == 24  # sampled, so that any other order of batches would show
+
+    said: list[str] = []
+    killed: list[int] = []
+
+    def kill_once(what: str, done: int, of: int) -> None:
+        if what == "judge" and done >= 6 and not killed:
+            killed.append(engine_of(os.getpid()))
+            os.kill(killed[0], signal.SIGKILL)
+
+    after = evaluate(
+        recipe, model=model, label="engine", data_file=data, folder=folder,
+        progress=kill_once, say=lambda event: said.append(str(event)),
+    )  # fmt: skip
+    assert read_verdicts(after.folder / "verdicts.parquet") == expected
+    assert said[0].startswith("warning: engine 1 ended (the engine's process was killed")
+    assert said[1:] == ["engine 1 has started again"]
+    figures = [{k: v for k, v in found.metrics.items() if k != "manifest"} for found in (whole, after)]
+    assert figures[0] == figures[1]
+
+    written = tmp_path / "recipe.yaml"
+    written.write_text(json.dumps(recipe.model_dump(mode="json", exclude_unset=True)))
+    command = [sys.executable, "-m", "pairwise_rm", "evaluate", str(written), "--model", model, "--data", str(data)]
+    command += ["--out", str(tmp_path / "c")]
+    first = killed_after(command, tmp_path / "c/before.partial", shards=3, log=tmp_path / "first.log")
+    assert not (tmp_path / "c/before").exists()
+    done = subprocess.run(command, cwd=REPO, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"goes on: {3 * first} of 24 rows are judged already" in done.stdout
+    assert read_verdicts(tmp_path / "c/before/verdicts.parquet") == expected
+    assert sorted(item.name for item in (tmp_path / "c").iterdir()) == ["before", "report.html"]
+
+
+def engine_of(driver: int) -> int:
+    """The process of the one engine below this one."""
+    psutil = pytest.importorskip("psutil")
+
+    found = []
+    for process in psutil.Process(driver).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):  # which a zombie is too
+            if process.cmdline()[:1] and process.cmdline()[0].startswith("ray::EngineWorker"):
+                found.append(process.pid)
+    (engine,) = found
+    return int(engine)
+
+
+def killed_after(command: list[str], partial: Path, shards: int, log: Path) -> int:
+    """Kills the command once so many shards are there. Returns how many there are then."""
+    with open(log, "w") as output:
+        process = subprocess.Popen(command, cwd=REPO, stdout=output, stderr=output)
+    end = time.monotonic() + 420
+    while len(list(partial.glob("*.parquet"))) < shards:
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < end, "no shards in 7 minutes"
+        time.sleep(0.01)
+    engine = engine_of(process.pid)
+    process.kill()
+    process.wait()
+    assert gone(engine, 60)  # nothing of it writes on
+    return len(list(partial.glob("*.parquet")))
+
+
+def write_pairs(path: Path, count: int) -> Path:
+    made = [Pair([{"role": "user", "content": f"q{at}"}], ("yes", "no"), "A", 1, "test") for at in range(count)]
+    parquet.write_table(pa.Table.from_pylist([r for p in made for r in both_orders(p)], schema=arrow_schema()), path)
+    return path

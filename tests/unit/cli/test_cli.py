@@ -107,6 +107,8 @@ def test_a_resolved_recipe_that_was_shown_is_a_valid_recipe(capsys: pytest.Captu
         (("convert", "--config", "no/such.yaml"), "no/such.yaml: no such file"),
         (("judge", "smoke", "--prompt", "x"), "--response-a is missing"),
         (("judge", "smoke", "--prompt", "x", "--file", "y"), "--file and --prompt exclude each other"),
+        (("judge", "smoke", "--json", "--out", "y"), "--json and --out exclude each other; keep one"),
+        (("judge", "smoke", "--out", "/"), "--out /: is a folder, expected a file"),
         (("models", "gpt"), "gpt"),
         (("convert", "smoke", "--config", "x.yaml"), "--config and the recipe 'smoke' exclude each other"),
         (("validate", "smoke", "data.configs.source=helpsteer9"), "'helpsteer9' is no known converter"),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import re
-from collections.abc import Callable, Iterator, Sequence
+import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,8 @@ from pairwise_rm.contract.prompt_identity import prompt_id  # noqa: E402
 from pairwise_rm.contract.rows import Pair, Row, arrow_schema, both_orders  # noqa: E402
 from pairwise_rm.errors import InputError, StageError  # noqa: E402
 from pairwise_rm.evaluate import row_verdicts  # noqa: E402
-from pairwise_rm.evaluate.engine import Generation, Sampling, engine_arguments  # noqa: E402
+from pairwise_rm.evaluate import run as evaluate_run  # noqa: E402
+from pairwise_rm.evaluate.engine import engine_arguments  # noqa: E402
 from pairwise_rm.evaluate.result import Evaluation  # noqa: E402
 from pairwise_rm.evaluate.run import evaluate, spread, write_report  # noqa: E402
 from pairwise_rm.evaluate.verdicts_parquet import read_verdicts  # noqa: E402
@@ -28,8 +31,8 @@ from pairwise_rm.pipeline import evaluate_model  # noqa: E402
 from pairwise_rm.progress import Event  # noqa: E402
 from pairwise_rm.recipe.model import Recipe  # noqa: E402
 from tests.model_files import safetensors, save_byte_tokenizer  # noqa: E402
+from tests.unit.evaluate.engine_stub import GOOD, Answers, disk_full_at, prefers_yes, stops_after  # noqa: E402
 
-GOOD = "<think>One helps more.</think><preference>{}</preference>"
 TEMPLATE = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
 
 
@@ -64,36 +67,6 @@ def pairs(count: int) -> list[Row]:
 def write_rows(path: Path, rows: Sequence[Row]) -> Path:
     parquet.write_table(pa.Table.from_pylist(list(rows), schema=arrow_schema()), path)
     return path
-
-
-class Answers:
-    """The seam: answers each prompt by a function of its text, and remembers what it was asked."""
-
-    def __init__(self, answer: Callable[[str], str]) -> None:
-        self.answer = answer
-        self.asked: list[str] = []
-        self.starts = 0
-
-    @contextlib.contextmanager
-    def engines(self, recipe: Recipe, model: str) -> Iterator[Answers]:
-        self.starts += 1
-        yield self
-
-    def generate(self, prompts: list[list[int]], sampling: Sampling, done: Callable[[int], None]) -> list[Generation]:
-        self.asked = [bytes_of(ids) for ids in prompts]
-        done(len(prompts))
-        return [Generation([self.answer(text)] * sampling.samples, [3] * sampling.samples) for text in self.asked]
-
-
-def bytes_of(ids: list[int]) -> str:
-    from tokenizers import pre_tokenizers
-
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    return "".join(alphabet[at - 1] for at in ids).replace("Ġ", " ").replace("Ċ", "\n")
-
-
-def prefers_yes(prompt: str) -> str:
-    return GOOD.format("A" if "# Response A\nyes" in prompt else "B")
 
 
 @pytest.fixture
@@ -399,3 +372,190 @@ def test_one_prompt_has_no_interval_and_a_report(model: str, tmp_path: Path, ans
     page = write_report(tmp_path / "e", after=tmp_path / "e" / "after", recipe=recipe(model)).read_text()
     assert "no interval" in page
     assert "whisker after" not in page
+
+
+IN_TWOS = {"evaluate": {"batch_size": 2}}
+
+
+def interrupted(model: str, tmp_path: Path, answers: Answers, **more: Any) -> Path:
+    """The data of an evaluation of eight rows, two batches of which were judged."""
+    data = write_rows(tmp_path / "d.parquet", pairs(4))
+    stops_after(2, answers)
+    with pytest.raises(StageError, match="no GPU left"):
+        run(model, tmp_path / "e", data, sections=IN_TWOS, **more)
+    answers.answer = prefers_yes
+    return data
+
+
+def shards(tmp_path: Path) -> list[str]:
+    return sorted(file.name for file in (tmp_path / "e/after.partial").iterdir())
+
+
+def test_an_interrupted_evaluation_goes_on_with_the_rows_that_are_missing(
+    model: str, tmp_path: Path, answers: Answers
+) -> None:
+    data = interrupted(model, tmp_path, answers)
+    assert shards(tmp_path) == ["000000000.parquet", "000000002.parquet"]
+    assert not (tmp_path / "e/after").exists()
+    said: list[str] = []
+    told: list[tuple[str, int, int]] = []
+    found = run(
+        model, tmp_path / "e", data, sections=IN_TWOS,
+        say=lambda event: said.append(str(event)), progress=lambda *what: told.append(what),
+    )  # fmt: skip
+    assert said == ["goes on: 4 of 8 rows are judged already"]
+    assert [what for what in told if what[0] == "judge"] == [("judge", 6, 8), ("judge", 8, 8)]
+    assert len(answers.asked) == 4
+    whole = run(model, tmp_path / "whole", data, sections=IN_TWOS)
+    for name in ("verdicts.parquet", "metrics.json"):
+        assert (found.folder / name).read_bytes() == (whole.folder / name).read_bytes()
+    assert [item.name for item in (tmp_path / "e").iterdir()] == ["after"]
+
+
+def test_an_evaluation_that_ended_before_its_figures_were_written_starts_no_engine(
+    model: str, tmp_path: Path, answers: Answers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = write_rows(tmp_path / "d.parquet", pairs(2))
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluate_run, "_measure", lambda columns, recipe: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run(model, tmp_path / "e", data)
+    assert run(model, tmp_path / "e", data).accuracy == 1.0
+    assert answers.starts == 1
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"prompt": {"rubric": "The shorter one."}},
+        {"evaluate": {"samples": 2}},
+        {"evaluate": {"temperature": 0.5}},
+        {"prompt": {"max_response_length": 100}},
+    ],
+)
+def test_what_was_judged_with_another_configuration_is_removed_and_not_used(
+    model: str, tmp_path: Path, answers: Answers, sections: dict[str, Any]
+) -> None:
+    data = interrupted(model, tmp_path, answers)
+    stops_after(1, answers)
+    with pytest.raises(StageError, match="no GPU left"):
+        run(
+            model,
+            tmp_path / "e",
+            data,
+            sections={**sections, "evaluate": {**sections.get("evaluate", {}), "batch_size": 2}},
+        )
+    assert shards(tmp_path) == ["000000000.parquet"]  # its own, and the second one of the other is gone
+    answers.answer = prefers_yes
+    run(model, tmp_path / "e", data, sections=IN_TWOS)
+    assert len(answers.asked) == 8
+
+
+def test_what_was_judged_with_other_weights_or_on_other_rows_is_not_used(
+    model: str, tmp_path: Path, answers: Answers
+) -> None:
+    data = interrupted(model, tmp_path, answers)
+    other = tmp_path / "other"
+    shutil.copytree(model, other)
+    (other / "model.safetensors").write_bytes(safetensors(2))
+    for changed, file in ((str(other), data), (model, write_rows(tmp_path / "o.parquet", pairs(5)))):
+        shutil.rmtree(tmp_path / "e")
+        interrupted(model, tmp_path, answers)
+        run(changed, tmp_path / "e", file, sections=IN_TWOS)
+        assert len(answers.asked) == (8 if file == data else 10)
+
+
+def test_another_batch_size_uses_what_was_judged(model: str, tmp_path: Path, answers: Answers) -> None:
+    """A smaller one is what an engine out of memory wants."""
+    data = interrupted(model, tmp_path, answers)
+    found = run(model, tmp_path / "e", data, sections={"evaluate": {"batch_size": 3}})
+    assert len(answers.asked) == 4
+    assert read_verdicts(found.folder / "verdicts.parquet")["verdict"] == ["A", "B"] * 4
+
+
+def damage(file: Path, how: str) -> None:
+    content = bytearray(file.read_bytes())
+    if how == "cut":
+        del content[len(content) // 2 :]
+    elif how == "empty":
+        content.clear()
+    elif how == "flipped":
+        content[40] ^= 1  # in the first column's page
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize("how", ["cut", "empty", "flipped"])
+def test_a_damaged_shard_is_judged_again(model: str, tmp_path: Path, answers: Answers, how: str) -> None:
+    data = interrupted(model, tmp_path, answers)
+    damage(tmp_path / "e/after.partial/000000002.parquet", how)
+    said: list[str] = []
+    found = run(model, tmp_path / "e", data, sections=IN_TWOS, say=lambda event: said.append(str(event)))
+    assert said == [
+        f"warning: {tmp_path}/e/after.partial/000000002.parquet: damaged; its rows are judged again",
+        "goes on: 2 of 8 rows are judged already",
+    ]
+    assert len(answers.asked) == 6
+    assert read_verdicts(found.folder / "verdicts.parquet")["verdict"] == ["A", "B"] * 4
+
+
+def test_a_shard_that_was_being_written_is_not_used(model: str, tmp_path: Path, answers: Answers) -> None:
+    data = interrupted(model, tmp_path, answers)
+    torn = tmp_path / "e/after.partial/.000000004.parquet.123.tmp"
+    torn.write_bytes(b"PAR1")
+    run(model, tmp_path / "e", data, sections=IN_TWOS)
+    assert len(answers.asked) == 4
+
+
+def test_a_full_disk_is_one_line_and_after_making_room_the_evaluation_goes_on(
+    model: str, tmp_path: Path, answers: Answers
+) -> None:
+    data = write_rows(tmp_path / "d.parquet", pairs(4))
+    before = run(model, tmp_path / "e", data, sections={"prompt": {"rubric": "The shorter one."}})
+    kept = (before.folder / "metrics.json").read_bytes()
+    # The answers to the third batch are longer than the room that is left.
+    texts = iter([GOOD.format("A"), GOOD.format("B")] * 2)
+    noise = random.Random(0)
+    answers.answer = lambda prompt: next(texts, "".join(chr(noise.randrange(32, 0x2000)) for _ in range(9000)))
+    with disk_full_at(9000), pytest.raises(StageError) as failed:
+        run(model, tmp_path / "e", data, sections=IN_TWOS, replace=True)
+    assert str(failed.value) == (f"{tmp_path}/e/after.partial/000000004.parquet: cannot be written: File too large")
+    assert shards(tmp_path) == ["000000000.parquet", "000000002.parquet"]
+    assert (before.folder / "metrics.json").read_bytes() == kept
+    answers.answer = prefers_yes
+    assert run(model, tmp_path / "e", data, sections=IN_TWOS, replace=True).accuracy == 1.0
+    assert len(answers.asked) == 4
+
+
+def test_a_disk_that_is_full_when_the_figures_are_written_leaves_the_old_ones_and_judges_nothing_twice(
+    model: str, tmp_path: Path, answers: Answers
+) -> None:
+    data = write_rows(tmp_path / "d.parquet", pairs(4))
+    before = run(model, tmp_path / "e", data, sections={"prompt": {"rubric": "The shorter one."}})
+    kept = (before.folder / "metrics.json").read_bytes()
+    with disk_full_at(5000), pytest.raises(StageError, match=r"e/after: cannot be written: File too large$"):
+        run(model, tmp_path / "e", data, sections=IN_TWOS, replace=True)
+    assert (before.folder / "metrics.json").read_bytes() == kept
+    assert sorted(item.name for item in (tmp_path / "e").iterdir()) == ["after", "after.partial"]
+    assert run(model, tmp_path / "e", data, sections=IN_TWOS, replace=True).accuracy == 1.0
+    assert answers.starts == 2
+
+
+def test_a_folder_that_cannot_be_written_is_named_before_vllm_starts(
+    model: str, tmp_path: Path, answers: Answers
+) -> None:
+    data = write_rows(tmp_path / "d.parquet", pairs(1))
+    (tmp_path / "e").mkdir()
+    (tmp_path / "e/after.partial").write_text("mine")
+    with pytest.raises(StageError, match=r"after\.partial: cannot be written: File exists"):
+        run(model, tmp_path / "e", data)
+    assert answers.starts == 0
+
+
+def test_shards_that_a_finished_evaluation_left_are_removed(model: str, tmp_path: Path, answers: Answers) -> None:
+    """It was killed between its last rename and their removal."""
+    data = interrupted(model, tmp_path, answers)
+    shutil.copytree(tmp_path / "e/after.partial", tmp_path / "left")
+    run(model, tmp_path / "e", data, sections=IN_TWOS)
+    shutil.copytree(tmp_path / "left", tmp_path / "e/after.partial")
+    assert run(model, tmp_path / "e", data, sections=IN_TWOS).skipped
+    assert [item.name for item in (tmp_path / "e").iterdir()] == ["after"]
