@@ -107,7 +107,8 @@ def rows(namespace: Namespace, release: str, image: str) -> list[Row]:
             Place("worker metrics", address(worker), 8080),
             Place("worker agent", address(worker), 52365),
         ]
-        out_of = list(outward(address_of(outside[0])))
+        out_of = [Place(f"head {HEAD_PORTS[port]}", address(head), port) for port in (8265, 6379, 10001)]
+        out_of += outward(address_of(outside[0]))
         found: list[Row] = []
         for pod, places in [(pod, into) for pod in (*outside, inside[1])] + [(pod, out_of) for pod in own]:
             for place, seen in zip(places, pod.sees(places), strict=True):
