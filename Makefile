@@ -116,6 +116,14 @@ release-check: install $(TOOLS)/helm ## All of a release that needs no account (
 	@$(BIN)/python -m release.check $(VERSION)
 	@$(if $(CLUSTER),$(MAKE) --no-print-directory e2e SUITES=e2e_release)
 
+.PHONY: audit
+audit: install ## Known vulnerabilities of all that the locks pin; asks PyPI (AUDIT= options of pip-audit)
+	@$(BIN)/python -m release.audit $(AUDIT)
+
+.PHONY: sbom
+sbom: install ## Software bills of materials of both locks in dist/, as CycloneDX; an image holds its own
+	@$(BIN)/python -m release.sbom dist
+
 .PHONY: bump
 bump: install ## Write VERSION=X.Y.Z into every file that names it
 	@$(BIN)/python -m release.versions $(VERSION)

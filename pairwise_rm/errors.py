@@ -5,6 +5,8 @@ Both carry one line for the user (what, where, what was expected); the command l
 and nothing else. Any other exception is a defect of ours and keeps its traceback.
 """
 
+import re
+
 EXIT_FAILED = 1
 EXIT_INPUT = 2
 
@@ -16,12 +18,19 @@ _EXTRAS = {
     **dict.fromkeys(("starlette", "uvicorn", "httpx"), "serve"),
 }
 """Which extra brings a package that the base installation lacks."""
+_CREDENTIALS = re.compile(r"\b(https?|socks5h?)://[^\s/@]+@")
 
 
 class PairwiseError(Exception):
-    """Base of the errors whose message is written for the user. `exit_code` is what the process returns."""
+    """Base of the errors whose message is written for the user. `exit_code` is what the process returns.
+
+    A message goes into logs and state files, so it holds no user and password of a URL (a proxy, a mirror of the hub).
+    """
 
     exit_code = EXIT_FAILED
+
+    def __init__(self, message: str) -> None:
+        super().__init__(_CREDENTIALS.sub(r"\1://", message))
 
 
 class InputError(PairwiseError):

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from release import ROOT, ReleaseError, changelog, registry, versions
+from release import ROOT, ReleaseError, changelog, registry, sbom, versions
 from release.chart import CHART, helm, package
 
 BIN = Path(sys.executable).parent
@@ -69,6 +69,11 @@ def installed(version: str, work: Path) -> str:
     return "; ".join(told)
 
 
+def billed(_: str, work: Path) -> str:
+    """What both locks hold, as CycloneDX."""
+    return ", ".join(f"{file.name} {count} packages" for file, count in sbom.write(work / "dist").items())
+
+
 def charted(version: str, work: Path) -> str:
     """The chart from its .tgz: linted and rendered with each of its values files."""
     chart = package(version, work)
@@ -113,6 +118,7 @@ STEPS: dict[str, Callable[[str, Path], str]] = {
     "changelog": described,
     "wheel and sdist, twine check": built,
     "installed into empty venvs": installed,
+    "SBOM of each lock": billed,
     "chart from its .tgz": charted,
     "local OCI registry": pushed,
 }

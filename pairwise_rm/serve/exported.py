@@ -21,7 +21,8 @@ from pairwise_rm.recipe.load import load_recipe
 from pairwise_rm.recipe.model import Recipe, Section
 
 RECIPE = "recipe.yaml"
-_OWNED = ("model", "served_model_name", "uds", "host", "port", "tensor_parallel_size")
+_OWNED = ("model", "served_model_name", "uds", "host", "port", "tensor_parallel_size", "trust_remote_code")
+"""A model's own code runs where the recipe says so, and not by another way."""
 
 
 class ServeArguments(Section):

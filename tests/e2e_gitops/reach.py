@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -32,9 +32,9 @@ HEAD_PORTS = {
     52365: "agent",
 }
 STRANGER_PORTS = (53, 443, 6443)
-LISTEN = f"""
-import socket, time
-kept = [socket.create_server(("", port)) for port in {STRANGER_PORTS!r}]
+LISTEN = """
+import json, socket, sys, time
+kept = [socket.create_server(("", port)) for port in json.loads(sys.argv[1])]
 print("listening", flush=True)
 time.sleep(3600)
 """
@@ -107,7 +107,8 @@ def rows(namespace: Namespace, release: str, image: str) -> list[Row]:
             Place("worker metrics", address(worker), 8080),
             Place("worker agent", address(worker), 52365),
         ]
-        out_of = list(outward(address_of(outside[0])))
+        out_of = [Place(f"head {HEAD_PORTS[port]}", address(head), port) for port in (8265, 6379, 10001)]
+        out_of += outward(address_of(outside[0]))
         found: list[Row] = []
         for pod, places in [(pod, into) for pod in (*outside, inside[1])] + [(pod, out_of) for pod in own]:
             for place, seen in zip(places, pod.sees(places), strict=True):
@@ -168,7 +169,8 @@ def strangers(namespace: Namespace, release: str, image: str) -> Iterator[tuple[
     try:
         for pod, labels in zip((*inside, *outside), (ours, {}, {}, operator), strict=True):
             pod.namespace.kubectl("delete", "pod", pod.name, "--ignore-not-found", "--grace-period=0", "--force")
-            made = prober(pod.name, labels, image, root=pod in outside)
+            root = pod in outside
+            made = prober(pod.name, labels, image, listens=STRANGER_PORTS if root else (), root=root)
             pod.namespace.kubectl("apply", "-f", "-", stdin=json.dumps(made))
         for pod in (*inside, *outside):
             pod.namespace.kubectl("wait", "--for=condition=Ready", f"pod/{pod.name}", "--timeout=120s")
@@ -180,8 +182,10 @@ def strangers(namespace: Namespace, release: str, image: str) -> Iterator[tuple[
         elsewhere.delete()
 
 
-def prober(name: str, labels: dict[str, str], image: str, root: bool) -> dict[str, Any]:
-    """A pod that sleeps; as root it listens on the ports that policies allow to some destination."""
+def prober(
+    name: str, labels: dict[str, str], image: str, listens: Sequence[int] = (), root: bool = False
+) -> dict[str, Any]:
+    """A pod that listens on these ports; those below 1024 need root."""
     restricted = {
         "allowPrivilegeEscalation": False,
         "runAsNonRoot": True,
@@ -193,7 +197,7 @@ def prober(name: str, labels: dict[str, str], image: str, root: bool) -> dict[st
         "name": "reach",
         "image": image,
         "imagePullPolicy": "IfNotPresent",
-        "command": ["python3", "-c", LISTEN if root else "import time; time.sleep(3600)"],
+        "command": ["python3", "-c", LISTEN, json.dumps(listens)],
         "securityContext": {"runAsUser": 0} if root else restricted,
     }
     spec = {"containers": [container], "terminationGracePeriodSeconds": 0, "automountServiceAccountToken": False}

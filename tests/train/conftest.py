@@ -24,6 +24,12 @@ from tests.model_files import save_byte_tokenizer
 from tests.paths import REPO
 
 STEPS = 12
+SECRETS = {
+    "HF_TOKEN": "hf_marked0huggingface0token0aaaaaaaaaaaaa",
+    "WANDB_API_KEY": "0123456789abcdefmarkedfedcba987654321000",
+    "AWS_SECRET_ACCESS_KEY": "marked+upload+secret/aaaaaaaaaaaaaaaaaaa",
+}
+"""None of them opens anything; a test looks for them in what the run has written."""
 TEMPLATE = "{% for m in messages %}{{ m['content'] }}<|im_end|>{% endfor %}<think>"
 
 
@@ -107,8 +113,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         f"train.steps={STEPS}", "train.save_every=2", "train.loggers=[console, wandb]",
         "train.kl_loss={coef: 0.001, type: low_var_kl}",
     ]  # fmt: skip
-    environment = {key: value for key, value in os.environ.items() if key not in ("RAY_ADDRESS", "WANDB_API_KEY")}
-    environment |= {"WANDB_MODE": "offline", "WANDB_DIR": str(root), "WANDB_SILENT": "true"}
+    environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+    environment |= {"WANDB_MODE": "offline", "WANDB_DIR": str(root), "WANDB_SILENT": "true", **SECRETS}
     this = Run(root, options, environment)
     this.run("convert", "smoke")
     _interrupt_after_third_step(this)

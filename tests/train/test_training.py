@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from pairwise_rm.train.attempts import read_attempts
-from tests.train.conftest import STEPS, Run
+from tests.train.conftest import SECRETS, STEPS, Run
 
 
 def test_an_interrupted_run_exits_as_interrupted_and_leaves_no_process_behind(run: Run) -> None:
@@ -93,6 +93,14 @@ def test_wandb_offline_holds_the_metrics_of_the_rm_gallery_tutorial(run: Run) ->
     content = b"".join(path.read_bytes() for path in found)
     for name in (b"reward/mean", b"accuracy", b"kl_loss"):
         assert name in content
+
+
+def test_nothing_that_the_run_has_written_holds_a_secret_of_its_environment(run: Run) -> None:
+    # Launch file, logs, verl's config, metrics, W&B's offline run with its config, checkpoints, export.
+    files = [path for path in run.root.rglob("*") if path.is_file() and not path.is_symlink()]
+    assert {"launch.json", "train.log", "first.log"} < {path.name for path in files}
+    assert any(path.suffix == ".wandb" for path in files)
+    assert [path for path in files if any(value.encode() in path.read_bytes() for value in SECRETS.values())] == []
 
 
 def test_the_export_loads_with_transformers_and_speaks_the_format(run: Run) -> None:

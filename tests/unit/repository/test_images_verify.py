@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import json
 import re
 import subprocess
 import sys
@@ -60,6 +61,22 @@ def test_a_build_for_some_cuda_is_the_version_that_it_is_a_build_of(
 
 def test_what_torch_brings_is_left_to_it(gate: ModuleType) -> None:
     assert gate.faults(["pydantic==0.1"], {"pydantic"}) == []
+
+
+@pytest.mark.parametrize(
+    ("named", "told"),
+    [
+        ({"pydantic": PYDANTIC}, []),
+        ({"pydantic": "0.1"}, [f"pydantic: {PYDANTIC}, in the SBOM 0.1"]),
+        ({}, [f"pydantic: {PYDANTIC}, in the SBOM absent"]),
+    ],
+)
+def test_the_bill_of_materials_names_what_the_image_has(
+    gate: ModuleType, tmp_path: Path, named: dict[str, str], told: list[str]
+) -> None:
+    components = [{"name": name.title(), "version": version} for name, version in named.items()]
+    (tmp_path / "sbom.json").write_text(json.dumps({"components": components}))
+    assert gate.faults([f"pydantic=={PYDANTIC}"], set(), gate.named_by(tmp_path / "sbom.json")) == told
 
 
 def test_the_package_unregistered_as_a_plugin_is_told(gate: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:

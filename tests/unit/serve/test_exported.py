@@ -67,6 +67,7 @@ def test_vllms_further_options_are_passed_on(export: Callable[..., Path]) -> Non
         ({"model": "x", "port": 1}, "args.port: unknown; known are model, export, tensor_parallel, vllm"),
         ({"model": "x", "tensor_parallel": 0}, "args.tensor_parallel: Input should be greater than or equal to 1"),
         ({"model": "x", "vllm": {"served-model-name": "y"}}, "args.vllm: served-model-name is set here already"),
+        ({"model": "x", "vllm": {"trust-remote-code": True}}, "args.vllm: trust-remote-code is set here already"),
     ],
 )
 def test_wrong_arguments_are_named(arguments: dict[str, Any], sentence: str) -> None:
