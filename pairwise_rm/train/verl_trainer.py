@@ -13,6 +13,7 @@ from typing import Any
 
 import ray
 import transfer_queue as tq
+from omegaconf import OmegaConf
 from verl.trainer.main_ppo import TaskRunnerV1
 from verl.trainer.ppo.checkpoint_callback import CheckpointCallback
 from verl.trainer.ppo.v1 import PPOTrainerSync
@@ -20,7 +21,7 @@ from verl.trainer.ppo.v1.trainer_base import TRAINER_REGISTRY
 
 from pairwise_rm.atomic_io import write_json
 from pairwise_rm.errors import StageError
-from pairwise_rm.train import checkpoints
+from pairwise_rm.train import checkpoints, wandb_run
 from pairwise_rm.train.metrics_file import OF_CHECKPOINT, append_step, numbers, with_tutorial_names
 from pairwise_rm.train.preflight import trained_weights
 from pairwise_rm.train.read_back import ReadBack
@@ -30,6 +31,11 @@ from pairwise_rm.train.verl_settings import TASK_KEY
 
 class JudgeTrainer(PPOTrainerSync):
     """verl's synchronous trainer, which also measures verdicts and refuses stale or lost rollouts."""
+
+    def fit(self, agent_loop_manager: Any) -> Any:
+        if "wandb" in self.config.trainer.logger:
+            wandb_run.begin(OmegaConf.to_container(self.config, resolve=True), Path(self.config[TASK_KEY].metrics_file).parent)
+        return super().fit(agent_loop_manager)
 
     def _compute_old_log_prob(self, batch: Any, metrics: dict[str, Any]) -> Any:
         batch = super()._compute_old_log_prob(batch, metrics=metrics)
