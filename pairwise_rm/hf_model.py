@@ -103,7 +103,7 @@ def load_tokenizer(path: str, *, revision: str | None = None, trust_remote_code:
     try:
         tokenizer = patiently(load, wait_for_network=False) if is_hub_name(path) else load()
     except HubFault as error:
-        raise HubOutOfReach(f"{path}: the tokenizer cannot be loaded: {error}") from error
+        raise HubOutOfReach(f"{path}: the tokenizer cannot be loaded: the hub {error}") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: the tokenizer cannot be loaded: {first_line(error)}") from error
     if not tokenizer.chat_template:
@@ -144,7 +144,7 @@ def _hub_errors(name: str) -> Iterator[None]:
     try:
         yield
     except HubFault as error:
-        raise HubOutOfReach(f"{name}: no such local folder, and not in the hub cache: {error}") from error
+        raise HubOutOfReach(f"{name}: no such local folder, and not in the hub cache: the hub {error}") from error
     except errors.RepositoryNotFoundError as error:
         raise InputError(f"{name}: no such local folder, and no hub model that this token may read") from error
     except errors.HfHubHTTPError as error:

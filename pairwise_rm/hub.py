@@ -33,11 +33,11 @@ _Found = TypeVar("_Found")
 
 
 class HubFault(Exception):
-    """Why the last of several tries came to nothing, in a sentence without its end."""
+    """What the hub did at the last of several tries: a sentence without `the hub` and its end."""
 
 
 class _Fault(NamedTuple):
-    """In a word, in a sentence, and how long the hub asks to wait. `unreachable`: nothing answered."""
+    """In a word, as what the hub did, and how long it asks to wait. `unreachable`: nothing answered."""
 
     short: str
     text: str
@@ -148,7 +148,7 @@ def _watched(whole: Counter[str]) -> Iterator[None]:
             raise _Refusal(_of_answer(response))
         whole[url] += response.status_code == 200
         if whole[url] > 2 * TRIES:
-            raise _Refusal(_Fault("a file was cut short", f"the hub cut {_plain(url)} short again and again"))
+            raise _Refusal(_Fault("a file was cut short", f"cut {_plain(url)} short again and again"))
 
     hooks: dict[str, list[Any]] = get_session().event_hooks
     hooks["request"].append(ask)
@@ -174,16 +174,16 @@ def _fault_of(error: BaseException) -> _Fault | None:
     if isinstance(error, errors.HTTPError):  # of its HTTP client: httpx, or httpx2 since huggingface_hub 2
         return _out_of_reach(first_line(error))
     if isinstance(error, OSError) and str(error).startswith("Consistency check failed"):
-        return _Fault("a file was cut short", f"the hub at {endpoint} sent a file that was cut short")
+        return _Fault("a file was cut short", f"at {endpoint} sent a file that was cut short")
     if isinstance(error, (RuntimeError, ConnectionError, TimeoutError)) and _is_of_xet(error):
-        return _Fault(first_line(error), f"the hub at {endpoint}: {first_line(error)}")
+        return _Fault(first_line(error), f"at {endpoint} failed: {first_line(error)}")
     return _fault_of(error.__cause__) if error.__cause__ else None
 
 
 def _out_of_reach(why: str) -> _Fault:
     from huggingface_hub import constants
 
-    return _Fault(f"out of reach ({why})", f"the hub at {constants.ENDPOINT} is out of reach: {why}", unreachable=True)
+    return _Fault(f"out of reach ({why})", f"at {constants.ENDPOINT} is out of reach: {why}", unreachable=True)
 
 
 def _is_of_xet(error: BaseException) -> bool:
@@ -199,7 +199,7 @@ def _of_answer(response: Any) -> _Fault:
     told = headers.get("retry-after", "").strip()
     window = re.search(r";\s*t=(\d+)", headers.get("ratelimit", "")) if code == 429 else None
     wait = float(told) if told.isdigit() else float(window[1]) if window else None
-    return _Fault(f"HTTP {code}", f"the hub answered HTTP {code} to {_plain(response.request.url)}", wait)
+    return _Fault(f"HTTP {code}", f"answered HTTP {code} to {_plain(response.request.url)}", wait)
 
 
 def _plain(url: Any) -> str:
@@ -220,7 +220,7 @@ def _checked(repo: str, kind: str) -> Iterator[None]:
         for path, found in zip(new, threads.map(sha256_of, new), strict=True):
             if found != path.name:
                 path.unlink()
-                text = f"the hub at {constants.ENDPOINT} sent a file with SHA-256 {found}, expected {path.name}"
+                text = f"at {constants.ENDPOINT} sent a file with SHA-256 {found}, expected {path.name}"
                 raise _Refusal(_Fault("a file with another SHA-256", text))
 
 

@@ -67,7 +67,10 @@ def ray_session(
             options["num_gpus"] = gpus
     try:
         ray.init(**options)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except Exception as error:
+        # A Ray that does not start in time says so by an error of no class of its own.
+        if type(error) is not Exception and not isinstance(error, (ConnectionError, ValueError, RuntimeError)):
+            raise
         where = f"{ADDRESS_VARIABLE}={address}" if address else "a local Ray"
         raise StageError(f"{where}: cannot connect: {first_line(error)}") from error
     try:

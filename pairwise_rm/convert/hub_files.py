@@ -104,7 +104,7 @@ def _explained(repo: str, where: str) -> Iterator[None]:
     try:
         yield
     except HubFault as error:
-        raise StageError(f"{where}: {error}; try again later") from error
+        raise StageError(f"{where}: the hub {error}; try again later") from error
     except errors.HFValidationError as error:
         raise InputError(f"data.configs.repo: {repo!r} is no hub name, expected owner/name") from error
     except errors.GatedRepoError as error:

@@ -34,7 +34,9 @@ class JudgeTrainer(PPOTrainerSync):
 
     def fit(self, agent_loop_manager: Any) -> Any:
         if "wandb" in self.config.trainer.logger:
-            wandb_run.begin(OmegaConf.to_container(self.config, resolve=True), Path(self.config[TASK_KEY].metrics_file).parent)
+            wandb_run.begin(
+                OmegaConf.to_container(self.config, resolve=True), Path(self.config[TASK_KEY].metrics_file).parent
+            )
         return super().fit(agent_loop_manager)
 
     def _compute_old_log_prob(self, batch: Any, metrics: dict[str, Any]) -> Any:

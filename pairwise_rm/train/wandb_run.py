@@ -1,7 +1,7 @@
 """The W&B run of a training, which outlasts a W&B that is out of reach, and holds no secrets.
 
-verl's own `wandb.init` ends the training after 90 s without an answer, keeps its files in Ray's folder of the node, and is
-given verl's whole config. A run that has begun before is taken by it as it is.
+verl's own `wandb.init` ends the training after 90 s without an answer, keeps its files in Ray's folder of the node, and
+is given verl's whole config. A run that has begun before is taken by it as it is.
 """
 
 from __future__ import annotations
