@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pairwise_rm.errors import InputError, first_line
+from pairwise_rm.hub import HubFault, download, patiently, snapshot
 from pairwise_rm.recipe.model import ModelConfig
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json")
@@ -95,10 +96,14 @@ def load_tokenizer(path: str, *, revision: str | None = None, trust_remote_code:
     """The model's tokenizer. Raises InputError when it cannot be loaded or has no chat template."""
     from transformers import AutoTokenizer
 
+    def load() -> Any:
+        location = model_location(path)
+        return AutoTokenizer.from_pretrained(location, revision=revision, trust_remote_code=trust_remote_code)
+
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            model_location(path), revision=revision, trust_remote_code=trust_remote_code
-        )
+        tokenizer = patiently(load, wait_for_network=False) if is_hub_name(path) else load()
+    except HubFault as error:
+        raise HubOutOfReach(f"{path}: the tokenizer cannot be loaded: the hub {error}") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: the tokenizer cannot be loaded: {first_line(error)}") from error
     if not tokenizer.chat_template:
@@ -110,10 +115,14 @@ def read_config(path: str, revision: str | None = None) -> dict[str, Any]:
     """The model's config.json, which is downloaded where it is the hub's. Raises InputError."""
     if not is_hub_name(path):
         return _read_json(Path(path).expanduser() / "config.json")
-    from huggingface_hub import hf_hub_download
-
     with _hub_errors(path):
-        return _read_json(Path(hf_hub_download(path, "config.json", revision=revision)))
+        return _read_json(download(path, "config.json", revision=revision))
+
+
+def model_snapshot(name: str, revision: str) -> Path:
+    """The folder of a hub model at a revision, downloaded where it is not in the cache. Raises InputError."""
+    with _hub_errors(name):
+        return snapshot(name, revision)
 
 
 def _check_hub_model(name: str, revision: str | None) -> None:
@@ -123,8 +132,9 @@ def _check_hub_model(name: str, revision: str | None) -> None:
         try:
             hf_hub_download(name, "config.json", revision=revision, local_files_only=True)
         except errors.LocalEntryNotFoundError:
-            # Asked once: each download that cannot reach the hub retries for half a minute, with warnings.
-            get_hf_file_metadata(hf_hub_url(name, "config.json", revision=revision))
+            # A hub that is out of reach is not waited for: the model is only looked at here.
+            url = hf_hub_url(name, "config.json", revision=revision)
+            patiently(lambda: get_hf_file_metadata(url), wait_for_network=False)
 
 
 @contextlib.contextmanager
@@ -133,6 +143,8 @@ def _hub_errors(name: str) -> Iterator[None]:
 
     try:
         yield
+    except HubFault as error:
+        raise HubOutOfReach(f"{name}: no such local folder, and not in the hub cache: the hub {error}") from error
     except errors.RepositoryNotFoundError as error:
         raise InputError(f"{name}: no such local folder, and no hub model that this token may read") from error
     except errors.HfHubHTTPError as error:

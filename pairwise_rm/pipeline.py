@@ -15,6 +15,7 @@ from pairwise_rm.checks.files import made_with_the_model
 from pairwise_rm.checks.model import look_at_model, model_problems
 from pairwise_rm.checks.problem import refuse
 from pairwise_rm.contract.rows import TEST_FILE, read_rows
+from pairwise_rm.convert.output_folder import finish
 from pairwise_rm.errors import InputError
 from pairwise_rm.progress import Part, Reporter, Step, counting
 from pairwise_rm.recipe.model import DatasetConfig, Recipe
@@ -258,6 +259,7 @@ def base_model(recipe: Recipe) -> str:
 def pairs_to_judge(recipe: Recipe, data: Path | None = None) -> Path:
     """The held-out pairs. Raises InputError when they were not converted yet."""
     path = data.expanduser() if data else RunFolder.of(recipe).test_file
+    finish(path.parent)
     if not path.is_file():
         hint = "" if data else f"; `pairwise-rm convert {recipe.name}` writes it"
         raise InputError(f"{path}: no such file{hint}")

@@ -17,6 +17,7 @@ from pairwise_rm.convert.converters import HubFile
 from pairwise_rm.convert.source import Source, in_folder, sided
 from pairwise_rm.convert.source_rows import KINDS, SUFFIXES
 from pairwise_rm.errors import InputError, StageError
+from pairwise_rm.hub import HubFault, dataset_files, download
 from pairwise_rm.recipe.model import SourceConfig
 
 
@@ -74,19 +75,13 @@ class _Dataset:
     def _listed(self) -> list[str]:
         """All files of the dataset. Pins the revision to the commit that was listed."""
         if self._files is None:
-            from huggingface_hub import HfApi
-
             with _explained(self.repo, self._where("its list of files")):
-                info = HfApi().dataset_info(self.repo, revision=self.revision)
-            self.revision = info.sha
-            self._files = [sibling.rfilename for sibling in info.siblings or []]
+                self.revision, self._files = dataset_files(self.repo, self.revision)
         return self._files
 
     def download(self, path: str) -> Path:
-        from huggingface_hub import hf_hub_download
-
         with _explained(self.repo, self._where(path)):
-            return Path(hf_hub_download(self.repo, path, repo_type="dataset", revision=self.revision))
+            return download(self.repo, path, dataset=True, revision=self.revision)
 
     def _where(self, what: str) -> str:
         at = f" at {self.revision[:12]}" if self.revision else ""
@@ -108,6 +103,8 @@ def _explained(repo: str, where: str) -> Iterator[None]:
 
     try:
         yield
+    except HubFault as error:
+        raise StageError(f"{where}: the hub {error}; try again later") from error
     except errors.HFValidationError as error:
         raise InputError(f"data.configs.repo: {repo!r} is no hub name, expected owner/name") from error
     except errors.GatedRepoError as error:
@@ -117,15 +114,13 @@ def _explained(repo: str, where: str) -> Iterator[None]:
     except errors.RepositoryNotFoundError as error:
         raise InputError(f"{where}: no such dataset, or a private one and HF_TOKEN does not open it") from error
     except errors.LocalEntryNotFoundError as error:
-        raise StageError(f"{where}: not in the cache, and {_out_of_reach()}") from error
+        raise StageError(f"{where}: not in the cache, and {_not_allowed()}") from error
     except errors.EntryNotFoundError as error:
         raise InputError(f"{where}: no such file in the dataset (data.configs.path)") from error
     except errors.HfHubHTTPError as error:
         raise _refused(where, error.response.status_code) from error
     except errors.OfflineModeIsEnabled as error:
-        raise StageError(f"{where}: {_out_of_reach()}; a file's whole name needs no list") from error
-    except errors.HTTPError as error:  # of its HTTP client: httpx, or httpx2 since huggingface_hub 2
-        raise StageError(f"{where}: {_out_of_reach()}: {error}") from error
+        raise StageError(f"{where}: {_not_allowed()}; a file's whole name needs no list") from error
     except OSError as error:
         raise StageError(f"{where}: cannot be downloaded: {error.strerror or error}") from error
 
@@ -136,9 +131,9 @@ def _refused(where: str, status: int) -> InputError | StageError:
     return StageError(f"{where}: the hub answered HTTP {status}; try again later")
 
 
-def _out_of_reach() -> str:
+def _not_allowed() -> str:
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
         return "HF_HUB_OFFLINE forbids the download"
-    return f"the hub at {constants.ENDPOINT} is out of reach"
+    return f"the hub at {constants.ENDPOINT} does not say what it is; HF_ENDPOINT may name something else than a hub"

@@ -17,7 +17,7 @@ from pairwise_rm.contract.rows import DROPPED_FILE, MANIFEST_FILE, REJECTED_FILE
 from pairwise_rm.convert import manifest as manifests
 from pairwise_rm.convert.converters import get_converter
 from pairwise_rm.convert.counts import Counts
-from pairwise_rm.convert.output_folder import staged
+from pairwise_rm.convert.output_folder import finish, staged
 from pairwise_rm.convert.source import Source
 from pairwise_rm.convert.source_file import locate
 from pairwise_rm.convert.write_pairs import Progress, write_pairs
@@ -68,6 +68,7 @@ def convert(
     """
     converter = get_converter(config.configs.source, config.configs.fields, config.configs.pairs_per_prompt)
     output_dir = Path(output_dir).expanduser()
+    finish(output_dir)
     previous = None if overwrite else manifests.read(output_dir)
     source = locate(config.configs, converter.hub, config.export.is_official)
     before = _stamps(source)

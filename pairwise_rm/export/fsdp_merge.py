@@ -8,6 +8,7 @@ needs a few GiB. A LoRA adapter is added to its base weight, W + alpha/r * B A, 
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import re
 from collections.abc import Iterator
@@ -129,10 +130,17 @@ class _ShardWriter:
         self.parameters += tensor.numel()
 
     def _flush(self) -> None:
+        from safetensors import SafetensorError
         from safetensors.torch import save_file
 
         path = self.target / f"part-{len(self.files):05d}.safetensors"
-        save_file(self.waiting, path, metadata={"format": "pt"})
+        try:
+            save_file(self.waiting, path, metadata={"format": "pt"})
+        except SafetensorError as error:
+            # Of what the system said its text alone is left.
+            if number := re.search(r"\(os error (\d+)\)", str(error)):
+                raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
+            raise
         self.files.append((path, list(self.waiting)))
         self.waiting, self.size = {}, 0
 

@@ -7,6 +7,7 @@ the metrics.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pairwise_rm import cpu
-from pairwise_rm.atomic_io import atomic_folder, write_json, write_text
+from pairwise_rm.atomic_io import atomic_folder, recover, write_json, write_text
 from pairwise_rm.errors import InputError, StageError
 from pairwise_rm.export.fsdp_merge import SHARD_BYTES, merge_weights, weight_bytes
 from pairwise_rm.export.model_card import model_card
@@ -27,6 +28,8 @@ from pairwise_rm.train import checkpoints
 RECORD = "merged.json"
 CARD = "README.md"
 _RAY_DEADLINE = 600.0
+_OF_READING = (errno.ENOENT, errno.EIO, errno.ESTALE)
+"""Of what the merge reads: the folder that it writes to has just been made."""
 
 
 def merge(recipe: Recipe, *, checkpoint: Path | None = None, warn: Callable[[str], None] | None = None) -> Path:
@@ -37,6 +40,7 @@ def merge(recipe: Recipe, *, checkpoint: Path | None = None, warn: Callable[[str
     Raises InputError when there is no finished checkpoint or the given one is damaged, StageError when merging fails.
     """
     folder = RunFolder.of(recipe)
+    recover(folder.merged)
     there = [checkpoint] if checkpoint else checkpoints.sealed(folder.checkpoints)
     merged = _read(folder.merged / RECORD).get("merge")
     if merged and there and merged == _record(recipe, there[-1].absolute()):
@@ -63,6 +67,7 @@ def export(
     """
     folder = RunFolder.of(recipe)
     target = out or folder.export
+    recover(target)
     if target.exists() and not (target / RECORD).is_file():
         raise InputError(f"{target}: is there already and no export of pairwise-rm; it is left alone")
     merged = merge(recipe, checkpoint=checkpoint, warn=warn)
@@ -131,8 +136,11 @@ def _merge_in_ray(recipe: Recipe, actor: Path, target: Path) -> dict[str, Any]:
         try:
             return dict(ray.get(job.remote(str(actor), str(target), _dtype(recipe), scale)))
         except ray.exceptions.RayTaskError as error:
-            if isinstance(error.cause, StageError):
-                raise error.cause from None
+            cause = error.cause
+            if isinstance(cause, OSError) and cause.errno in _OF_READING:
+                raise StageError(f"{cause.filename or actor}: cannot be read: {cause.strerror}") from cause
+            if isinstance(cause, (StageError, OSError)):
+                raise cause from None
             raise
         except ray.exceptions.RayError as error:
             gib, line = memory / (1 << 30), str(error).strip().splitlines()[0]

@@ -23,7 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from pairwise_rm.atomic_io import atomic_symlink, write_json
+from pairwise_rm.atomic_io import atomic_symlink, flush, write_json
 from pairwise_rm.errors import InputError, StageError
 
 SEAL = "checkpoint.json"
@@ -35,8 +35,6 @@ _UNFINISHED = re.compile(r"global_step_\d+\.unfinished")
 _OF_A_RANK = re.compile(r"(.*_world_size_(\d+)_rank_)\d+\.pt")
 _BLOCK = 1 << 20
 _THREADS = min(8, os.cpu_count() or 1)
-_NO_FSYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EBADF, errno.EROFS)
-"""What network file systems answer that cannot do it for a file that is open for reading."""
 _Found = TypeVar("_Found")
 
 
@@ -59,7 +57,7 @@ def seal_with_checksums(folder: Path) -> None:
     memory. Raises as `check` does.
     """
     names = _of_all_ranks(_read_seal(folder).sizes)
-    _parallel(_flush, folder, names)
+    _parallel(flush, folder, names)  # older checkpoints are removed next
     check(folder)
     sizes = _parallel(lambda path: path.stat().st_size, folder, names)
     write_json(folder / SEAL, {"step": step_of(folder), "files": sizes, "crc32": _parallel(_crc32, folder, names)})
@@ -276,16 +274,6 @@ def _parallel(work: Callable[[Path], _Found], folder: Path, names: Iterable[str]
     wanted = list(names)
     with ThreadPoolExecutor(_THREADS) as threads:
         return dict(zip(wanted, threads.map(one, wanted), strict=True))
-
-
-def _flush(path: Path) -> None:
-    """Waits until a file is on the disk: older checkpoints are removed next."""
-    with open(path, "rb") as handle:
-        try:
-            os.fsync(handle.fileno())
-        except OSError as error:
-            if error.errno not in _NO_FSYNC:
-                raise
 
 
 def _crc32(path: Path) -> str:

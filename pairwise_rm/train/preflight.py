@@ -25,6 +25,7 @@ from pairwise_rm.contract.prompt import PairwiseComparisonTemplate, thinking_of
 from pairwise_rm.contract.prompt_fit import PromptFitter
 from pairwise_rm.contract.rows import is_without_rows, read_rows
 from pairwise_rm.contract.verdict import Thinking
+from pairwise_rm.convert.output_folder import finish
 from pairwise_rm.errors import InputError, StageError
 from pairwise_rm.hf_model import model_location
 from pairwise_rm.ray_session import cluster_address, ray_session
@@ -104,6 +105,8 @@ def data_facts(recipe: Recipe, folder: RunFolder, tokenizer: Any) -> Facts:
     fitter = PromptFitter(
         tokenizer, template, prompt.max_prompt_length, prompt.overlong, prompt.system, prompt.chat_template_kwargs
     )
+    for data in {folder.train_file.parent, folder.test_file.parent}:
+        finish(data)
     train = read_rows([folder.train_file]).rows
     unused = recipe.train.validate_every is None and is_without_rows(folder.test_file)
     test = [] if unused else read_rows([folder.test_file]).rows

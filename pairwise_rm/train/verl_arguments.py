@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pairwise_rm.contract.verdict import Thinking
-from pairwise_rm.hf_model import is_hub_name, model_location
+from pairwise_rm.hf_model import is_hub_name, model_location, model_snapshot
 from pairwise_rm.recipe.model import Recipe
 from pairwise_rm.run_folder import RunFolder
 from pairwise_rm.train.reward_function import checksum
@@ -42,9 +42,7 @@ def pinned(recipe: Recipe) -> str:
     """The model for verl, which knows no revision: the snapshot of a pinned hub model, else the path as it is."""
     model = recipe.model
     if model.revision and is_hub_name(model.path):
-        from huggingface_hub import snapshot_download
-
-        return str(snapshot_download(model.path, revision=model.revision))
+        return str(model_snapshot(model.path, model.revision))
     return model_location(model.path)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import ray
 import transfer_queue as tq
-from omegaconf import open_dict
+from omegaconf import OmegaConf, open_dict
 from verl.trainer.main_ppo import TaskRunnerV1
 from verl.trainer.ppo.checkpoint_callback import CheckpointCallback
 from verl.trainer.ppo.utils import Role
@@ -23,7 +23,7 @@ from verl.utils.debug import marked_timer
 
 from pairwise_rm.atomic_io import write_json
 from pairwise_rm.errors import StageError
-from pairwise_rm.train import checkpoints, vllm_server
+from pairwise_rm.train import checkpoints, vllm_server, wandb_run
 from pairwise_rm.train.actor_worker import JudgeActorWorker
 from pairwise_rm.train.lost_rollouts import JudgeAgentLoopManager, LostRollouts, errors_of
 from pairwise_rm.train.metrics_file import OF_CHECKPOINT, append_step, numbers, read_steps, with_tutorial_names
@@ -85,6 +85,13 @@ class JudgeTrainer(ReportsPhases, PPOTrainerSync):
 
     def _phase_file(self) -> Path:
         return Path(self.config[TASK_KEY].metrics_file).with_name(PHASE_FILE)
+
+    def fit(self, agent_loop_manager: Any) -> Any:
+        if "wandb" in self.config.trainer.logger:
+            wandb_run.begin(
+                OmegaConf.to_container(self.config, resolve=True), Path(self.config[TASK_KEY].metrics_file).parent
+            )
+        return super().fit(agent_loop_manager)
 
     def _compute_old_log_prob(self, batch: Any, metrics: dict[str, Any]) -> Any:
         self._refuse_padding_for_rollouts(batch)

@@ -8,8 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from pairwise_rm.atomic_io import atomic_folder, atomic_path, atomic_symlink, sha256_of, write_json, write_text
+from pairwise_rm.atomic_io import (
+    atomic_folder,
+    atomic_path,
+    atomic_symlink,
+    recover,
+    sha256_of,
+    write_json,
+    write_text,
+)
 from pairwise_rm.errors import StageError
+from tests.chaos.stages import fault_folder_killed_at_every_step
 
 FULL = Path("/dev/full")
 
@@ -163,3 +172,37 @@ def test_json_keeps_its_order_and_its_letters(tmp_path: Path) -> None:
 def test_the_checksum_is_that_of_sha256sum(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc")
     assert sha256_of(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_a_folder_is_the_old_one_or_the_new_one_wherever_its_writer_is_killed() -> None:
+    tries, survived, _ = fault_folder_killed_at_every_step()
+    assert tries == survived > 20
+
+
+def test_what_another_process_is_writing_is_not_taken_for_left_over(tmp_path: Path) -> None:
+    target = tmp_path / "out"
+    with atomic_folder(target) as temporary:
+        (temporary / "a.txt").write_text("mine")
+        with atomic_folder(target) as other:
+            (other / "a.txt").write_text("theirs")
+        assert temporary.is_dir()
+    assert (target / "a.txt").read_text() == "mine"
+    assert names(tmp_path) == ["out"]
+
+
+def test_a_folder_of_a_like_name_is_not_taken_for_left_over(tmp_path: Path) -> None:
+    for name in (".out.b.abcdefgh.lock", ".out.abc.lock", ".outabcdefgh.lock"):
+        (tmp_path / name).write_text("")
+    recover(tmp_path / "out")
+    assert len(names(tmp_path)) == 3
+
+
+def test_a_link_to_a_folder_is_replaced_and_what_it_points_at_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "a.txt").write_text("old")
+    (tmp_path / "out").symlink_to("elsewhere")
+    with atomic_folder(tmp_path / "out") as temporary:
+        (temporary / "a.txt").write_text("new")
+    assert (tmp_path / "out" / "a.txt").read_text() == "new"
+    assert (tmp_path / "elsewhere" / "a.txt").read_text() == "old"
+    assert names(tmp_path) == ["elsewhere", "out"]

@@ -18,6 +18,7 @@ from pairwise_rm.convert import run as convert_run
 from pairwise_rm.convert.run import convert
 from pairwise_rm.convert.write_pairs import write_pairs
 from pairwise_rm.errors import InputError, PairwiseError, StageError
+from tests.chaos.stages import CONVERT_STEPS, fault_volume_full_during_convert, small_volumes_can_be_made, steps
 from tests.unit.convert.samples import RATIO, config, contents, row, rows, write_lines
 
 
@@ -269,6 +270,16 @@ def test_an_interrupt_leaves_what_was_there(tmp_path: Path, output: Path, monkey
     finally:
         signal.signal(signal.SIGINT, handler)
     assert contents(output) == before
+
+
+def test_an_output_is_the_old_one_or_the_new_one_wherever_its_conversion_is_killed() -> None:
+    assert len(steps(CONVERT_STEPS, "second")) > 15
+
+
+def test_a_full_volume_leaves_the_old_output_and_with_room_the_conversion_goes_on() -> None:
+    if not small_volumes_can_be_made():
+        pytest.skip("needs a file system of its own, as root")
+    assert fault_volume_full_during_convert()[:2] == (1, 1)
 
 
 def test_a_file_that_changes_while_it_is_read_is_not_trusted(
