@@ -64,6 +64,13 @@ chart-test: install tools ## Chart, manifests, GitOps, skaffold and workflows, r
 train-test: install ## One short real training: learning signal, resume, export
 	@$(BIN)/python -m pytest tests/train -q
 
+# Faults of the table, by name; all without it
+FAULT ?=
+
+.PHONY: chaos
+chaos: install ## Damage done for real on this machine, and a table of what survived (an hour; FAULT='"worker killed"', TRIES=20)
+	@$(BIN)/python -m tests.chaos $(FAULT)
+
 .PHONY: lint
 lint: install tools ## All hooks of pre-commit on all files: ruff, mypy, shellcheck, actionlint, generated files
 	@$(BIN)/pre-commit run --all-files --show-diff-on-failure

@@ -10,10 +10,13 @@ import traceback
 from rich.console import Console
 from rich.table import Table
 
-from tests.chaos import training
+from tests.chaos import stages, training
 from tests.chaos.result import Result
 
-FAULTS = {**training.FAULTS}
+FAULTS = {
+    **training.FAULTS,
+    **{name: lambda fault=fault: _result(*fault()) for name, fault in stages.FAULTS.items()},
+}
 
 
 def main(wanted: list[str]) -> int:
@@ -37,6 +40,10 @@ def main(wanted: list[str]) -> int:
         )  # fmt: skip
     Console(width=160).print(table)
     return 1 if failed else 0
+
+
+def _result(tries: int, survived: int, note: str) -> Result:
+    return Result(tries, survived, note=note)
 
 
 def _text(value: float | None) -> str:

@@ -154,7 +154,7 @@ def test_layers_that_only_some_ranks_have_are_compared_there(weight: torch.Tenso
 # ---- the trainer's shards ------------------------------------------------------------------------
 
 
-class Adapted(nn.Module):
+class Adapted(nn.Module):  # type: ignore[misc]
     """A layer as PEFT leaves it."""
 
     def __init__(self) -> None:
