@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 import traceback
+from collections.abc import Callable
 
 from rich.console import Console
 from rich.table import Table
@@ -13,10 +14,16 @@ from rich.table import Table
 from tests.chaos import stages, training
 from tests.chaos.result import Result
 
-FAULTS = {
-    **training.FAULTS,
-    **{name: lambda fault=fault: _result(*fault()) for name, fault in stages.FAULTS.items()},
-}
+
+def _of_a_stage(fault: Callable[[], tuple[int, int, str]]) -> Callable[[], Result]:
+    def damage() -> Result:
+        tries, survived, note = fault()
+        return Result(tries, survived, note=note)
+
+    return damage
+
+
+FAULTS = {**training.FAULTS, **{name: _of_a_stage(fault) for name, fault in stages.FAULTS.items()}}
 
 
 def main(wanted: list[str]) -> int:
@@ -40,10 +47,6 @@ def main(wanted: list[str]) -> int:
         )  # fmt: skip
     Console(width=160).print(table)
     return 1 if failed else 0
-
-
-def _result(tries: int, survived: int, note: str) -> Result:
-    return Result(tries, survived, note=note)
 
 
 def _text(value: float | None) -> str:
