@@ -16,9 +16,12 @@ CORRELATION = "training/rollout_actor_probs_pearson_corr"
 class Bounds(Protocol):
     """The keys of `train` of the same names."""
 
-    max_probs_diff: float
-    max_probs_diff_mean: float
-    min_probs_correlation: float
+    @property
+    def max_probs_diff(self) -> float: ...
+    @property
+    def max_probs_diff_mean(self) -> float: ...
+    @property
+    def min_probs_correlation(self) -> float: ...
 
 
 def check_fresh(metrics: Mapping[str, Any], bounds: Bounds, step: int) -> None:
