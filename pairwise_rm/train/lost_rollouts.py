@@ -89,13 +89,15 @@ class LostRollouts:
     def _roll_out_again(self, step: int, lost: set[str], keys: Sequence[str]) -> None:
         # Also of prompts whose other rollouts go on, and which are lost later.
         self._errors |= self._causes()
+        prompts = len(self._prompts)
         if twice := lost & self._again:
+            number, error = len(twice), self._error_of(twice)
             raise StageError(
-                f"step {step}: rollouts of {len(twice)} of {len(self._prompts)} prompts failed, and again when these "
-                f"were rolled out once more: {self._error_of(twice)}; nothing was updated from this step"
+                f"step {step}: rollouts of {number} of {prompts} prompts failed, and again when these were rolled out "
+                f"once more: {error}; nothing was updated from this step"
             )
         print(
-            f"warning: step {step}: rollouts of {len(lost)} of {len(self._prompts)} prompts failed: "
+            f"warning: step {step}: rollouts of {len(lost)} of {prompts} prompts failed: "
             f"{self._error_of(lost)}; these prompts are rolled out once more",
             flush=True,
         )

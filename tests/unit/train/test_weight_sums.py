@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 import torch
@@ -67,7 +68,7 @@ def test_a_tensor_larger_than_a_chunk_has_the_sums_of_its_chunks(
     weight: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = sums(weight, "float32")
-    monkeypatch.setattr(weight_sums, "_CHUNK", 7)
+    monkeypatch.setitem(weight_sums._CHUNKS, "cpu", 7)
     assert sums(weight, "float32") == whole
 
 
@@ -118,7 +119,7 @@ def test_a_replica_with_other_weights_is_named_with_the_sums(weight: torch.Tenso
     with pytest.raises(StageError, match="step 3: after the weight sync vLLM replica 1 has the sums") as caught:
         compare(3, {NAME: sums(weight)}, [[rank(weight)], [rank(stale)]])
     said = str(caught.value)
-    assert f"of {NAME}, the trainer the sums {sums(weight).total:x}" in said
+    assert f"of {NAME}, the trainer has the sums {sums(weight).total:x}" in said
     assert "(1 of 1 parameters differ)" in said
     assert "other weights than the trainer's" in said
     assert "\n" not in said
@@ -154,23 +155,14 @@ def test_layers_that_only_some_ranks_have_are_compared_there(weight: torch.Tenso
 # ---- the trainer's shards ------------------------------------------------------------------------
 
 
-class Adapted(nn.Module):  # type: ignore[misc]
-    """A layer as PEFT leaves it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.base_layer = nn.Linear(4, 4, bias=False)
-        self.lora_B = nn.ModuleDict({"default": nn.Linear(2, 4, bias=False)})
-        self.scaling = {"default": 1.7}
-
-
 def test_an_adapters_b_has_the_scaling_that_vllm_multiplies_it_by() -> None:
-    layer = Adapted()
+    weight, b = nn.Linear(4, 4, bias=False), nn.Linear(2, 4, bias=False)
+    layer = nn.ModuleDict({"base_layer": weight, "lora_B": nn.ModuleDict({"default": b})})  # as PEFT leaves it
+    layer.scaling = {"default": 1.7}
     model = nn.ModuleDict({"o_proj": layer})
     found = sums_of(shards(model, {"o_proj.weight": "bfloat16", "o_proj.lora_B.weight": "bfloat16"}, first=True))
-    b = dict(layer.named_parameters())["lora_B.default.weight"].detach().to(torch.bfloat16)
-    assert found["o_proj.lora_B.weight"] == sums(b * 1.7)
-    assert found["o_proj.weight"] == sums(layer.base_layer.weight)
+    assert found["o_proj.lora_B.weight"] == sums(b.weight.detach().to(torch.bfloat16) * 1.7)
+    assert found["o_proj.weight"] == sums(weight.weight)
 
 
 def test_a_parameter_that_each_rank_has_whole_is_added_by_the_first_alone() -> None:
@@ -180,15 +172,13 @@ def test_a_parameter_that_each_rank_has_whole_is_added_by_the_first_alone() -> N
     assert (name, dtype) == ("o_proj.weight", "float32")
 
 
-@pytest.mark.parametrize("mesh", [(4,), (2, 2)], ids=["sharded", "sharded in two groups that are copies"])
-def test_the_shards_of_fsdp2_add_up_to_the_whole_model(
-    mesh: tuple[int, ...], tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    store = tmp_path_factory.mktemp("store")
-    torch.multiprocessing.spawn(_sum_shards, (mesh, str(store)), nprocs=4)
-    found = added_up(torch.load(path, weights_only=True) for path in sorted(store.glob("*.pt")))
-    whole = _model()
-    assert found == sums_of((name, parameter, "bfloat16") for name, parameter in whole.named_parameters())
+def test_the_shards_of_fsdp2_add_up_to_the_whole_model_also_where_half_of_the_ranks_are_copies(tmp_path: Path) -> None:
+    torch.multiprocessing.spawn(_sum_shards, (str(tmp_path),), nprocs=4)
+    whole = sums_of((name, parameter, "bfloat16") for name, parameter in _model().named_parameters())
+    ranks = [torch.load(path, weights_only=True) for path in sorted(tmp_path.glob("*.pt"))]
+    assert len(ranks) == 4
+    assert added_up(sharded for sharded, _ in ranks) == whole
+    assert added_up(with_copies for _, with_copies in ranks) == whole
 
 
 def _model() -> nn.Module:
@@ -196,15 +186,19 @@ def _model() -> nn.Module:
     return nn.Sequential(nn.Linear(6, 5), nn.LayerNorm(5), nn.Linear(5, 3))
 
 
-def _sum_shards(number: int, mesh: tuple[int, ...], store: str) -> None:
+def _sum_shards(number: int, folder: str) -> None:
     from torch.distributed import destroy_process_group, init_process_group
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
-    init_process_group("gloo", init_method=f"file://{store}/rendezvous", rank=number, world_size=4)
-    model = _model()
-    names = {name: "bfloat16" for name, _ in model.named_parameters()}
-    fully_shard(model, mesh=init_device_mesh("cpu", mesh, mesh_dim_names=("copies", "shards")[-len(mesh) :]))
-    found = sums_of(shards(model, names, first=number == 0))
-    torch.save({name: list(part) for name, part in found.items()}, f"{store}/{number}.pt")
+    init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=number, world_size=4)
+    names = {name: "bfloat16" for name, _ in _model().named_parameters()}
+    found = []
+    for mesh in (
+        init_device_mesh("cpu", (4,)),
+        init_device_mesh("cpu", (2, 2), mesh_dim_names=("copies", "shards")),
+    ):
+        model = fully_shard(_model(), mesh=mesh)
+        found.append({name: list(part) for name, part in sums_of(shards(model, names, first=number == 0)).items()})
+    torch.save(tuple(found), f"{folder}/{number}.pt")
     destroy_process_group()
