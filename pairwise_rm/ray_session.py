@@ -24,7 +24,6 @@ from pairwise_rm.errors import InputError, StageError, first_line
 
 ADDRESS_VARIABLE = "RAY_ADDRESS"
 _CONNECT_SECONDS = 10.0  # a head that is just starting
-_ATTEMPTS = 3
 _SLOW_START = "timed out during startup"
 _LOCAL_OBJECT_STORE = 256 << 20  # bytes; prompts and responses are small
 
@@ -75,20 +74,15 @@ def ray_session(
 
 
 def _connect(options: dict[str, Any], where: str) -> None:
-    """`ray.init`, once more where a busy machine did not start a local node in the half minute that Ray gives it."""
     import ray
 
-    for attempt in range(_ATTEMPTS):
-        try:
-            ray.init(**options)
-            return
-        except Exception as error:
-            slow = _SLOW_START in str(error)  # an Exception without a type of its own
-            if slow and attempt + 1 < _ATTEMPTS:
-                continue
-            if slow or isinstance(error, ConnectionError | ValueError | RuntimeError):
-                raise StageError(f"{where}: cannot connect: {first_line(error)}") from error
-            raise
+    try:
+        ray.init(**options)
+    except Exception as error:
+        # A local node that a busy machine does not start in half a minute is an Exception without a type of its own.
+        if isinstance(error, ConnectionError | ValueError | RuntimeError) or _SLOW_START in str(error):
+            raise StageError(f"{where}: cannot connect: {first_line(error)}") from error
+        raise
 
 
 def cluster_address() -> str | None:

@@ -81,7 +81,7 @@ class _Job:
     batch: Sequence[int] | None
     began: float = field(default_factory=time.monotonic)
     looked: float = field(default_factory=time.monotonic)
-    told: float = 0.0
+    told: float = float("-inf")
 
 
 class EnginePool:

@@ -20,10 +20,12 @@ from pyarrow import parquet
 
 from pairwise_rm.contract.rows import Pair, arrow_schema, both_orders
 from pairwise_rm.errors import StageError
+from pairwise_rm.evaluate.engine import worker_environment
 from pairwise_rm.evaluate.run import evaluate, write_report
 from pairwise_rm.evaluate.verdicts_parquet import read_verdicts
 from pairwise_rm.judge.items import Item
 from pairwise_rm.judge.run import judge
+from pairwise_rm.ray_session import ray_session
 from pairwise_rm.recipe.model import Recipe
 from tests.paths import REPO
 from tests.unit.processes import gone, linux
@@ -68,10 +70,6 @@ def test_verdicts_are_the_same_when_vllm_is_killed_and_when_the_command_is_kille
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     data, folder = write_pairs(tmp_path / "d.parquet", 12), tmp_path / "e"
     recipe = recipe.model_copy(update={"prompt": recipe.prompt.model_copy(update={"max_response_length": 64})})
-    whole = evaluate(recipe, model=model, label="whole", data_file=data, folder=folder)
-    expected = read_verdicts(whole.folder / "verdicts.parquet")
-    assert len(set(map(tuple, expected["text"]))) == 24  # sampled, so that any other order of batches would show
-
     said: list[str] = []
     killed: list[int] = []
 
@@ -80,10 +78,14 @@ def test_verdicts_are_the_same_when_vllm_is_killed_and_when_the_command_is_kille
             killed.append(engine_of(os.getpid()))
             os.kill(killed[0], signal.SIGKILL)
 
-    after = evaluate(
-        recipe, model=model, label="engine", data_file=data, folder=folder,
-        progress=kill_once, say=lambda event: said.append(str(event)),
-    )  # fmt: skip
+    with ray_session("cpu", gpus=1, cpus=1, env=worker_environment(recipe)):
+        whole = evaluate(recipe, model=model, label="whole", data_file=data, folder=folder)
+        after = evaluate(
+            recipe, model=model, label="engine", data_file=data, folder=folder,
+            progress=kill_once, say=lambda event: said.append(str(event)),
+        )  # fmt: skip
+    expected = read_verdicts(whole.folder / "verdicts.parquet")
+    assert len(set(map(tuple, expected["text"]))) == 24  # sampled, so that any other order of batches would show
     assert read_verdicts(after.folder / "verdicts.parquet") == expected
     assert said[0].startswith("warning: engine 1 ended (the engine's process was killed")
     assert said[1:] == ["engine 1 has started again"]

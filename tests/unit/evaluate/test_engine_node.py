@@ -40,7 +40,7 @@ def test_an_engine_whose_node_leaves_waits_for_another_one_and_its_rows_are_not_
                 cluster.remove_node(nodes[-1], allow_graceful=False)
                 while not any("waiting for a place" in line for line in judging.said[attempt - 1 :]):
                     time.sleep(0.1)
-                nodes.append(cluster.add_node(num_cpus=1, num_gpus=1, **store))
+                nodes.append(cluster.add_node(wait=False, num_cpus=1, num_gpus=1, **store))
 
         thread = threading.Thread(target=replace_nodes, daemon=True)
         thread.start()
