@@ -52,14 +52,15 @@ def drain(until: float, address: str, ip: str | None = None) -> str:
     state._initialize_global_state(
         GcsClientOptions.create(address, None, allow_cluster_id_nil=True, fetch_cluster_id_if_nil=True)
     )
-    began, held = time.time(), 0
-    while (left := until - time.time()) > 0:
+    began = time.time()
+    while True:
         actors = state.actor_table(None, actor_state_name="ALIVE").values()
         held = sum(actor["Address"]["NodeID"] == node for actor in actors)
         if not held:
             return f"{ip} is drained: nothing runs on it after {time.time() - began:.0f} s"
+        if (left := until - time.time()) <= 0:
+            return f"{ip} is going with {held} actors on it: the time is over"
         time.sleep(min(_POLL_SECONDS, left))
-    return f"{ip} is going with {held} actors on it: the time is over"
 
 
 def main(arguments: list[str] | None = None) -> int:
