@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import ray
@@ -17,9 +18,9 @@ class JudgeServer(vLLMHttpServer):
     def _get_worker_extension_cls(self) -> str:
         return EXTENSION
 
-    async def weight_sums(self) -> Any:
+    async def weight_sums(self, names: Collection[str] | None = None) -> Any:
         """Of each rank, in order."""
-        return await self.engine.collective_rpc("weight_sums")
+        return await self.engine.collective_rpc("weight_sums", args=(names,))
 
 
 class JudgeReplica(vLLMReplica):

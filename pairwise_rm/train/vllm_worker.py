@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import torch
 from verl.workers.rollout.vllm_rollout.utils import VLLM_LORA_INT_ID, vLLMColocateWorkerExtension
@@ -13,9 +13,10 @@ from pairwise_rm.train.weight_sums import dtype_name, is_compared, plain_name, s
 class WeightSumsExtension(vLLMColocateWorkerExtension):
     """verl's extension of vLLM's worker, which can also say what weights it holds."""
 
-    def weight_sums(self) -> dict[str, tuple[str, list[int]]]:
-        """This rank's parameters, and its adapter's: dtype and sums."""
-        held = [(plain_name(name), tensor) for name, tensor in (*self._weights(), *self._adapter())]
+    def weight_sums(self, names: Collection[str] | None = None) -> dict[str, tuple[str, list[int]]]:
+        """This rank's parameters, and its adapter's: dtype and sums. Of those of `names` alone where it is given."""
+        all_held = ((plain_name(name), tensor) for name, tensor in (*self._weights(), *self._adapter()))
+        held = [(name, tensor) for name, tensor in all_held if names is None or name in names]
         dtypes = {name: dtype_name(tensor.dtype) for name, tensor in held}
         sums = sums_of((name, tensor, dtypes[name]) for name, tensor in held)
         return {name: (dtypes[name], list(found)) for name, found in sums.items()}

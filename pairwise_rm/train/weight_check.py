@@ -15,19 +15,22 @@ class WeightCheck:
 
     def __init__(self, actors: Any, replicas: Sequence[Any]) -> None:
         self.actors, self.replicas = actors, replicas
-        self.said = False
+        self.names: list[str] | None = None
 
     def after_sync(self, step: int) -> dict[str, float]:
         """The metric of what was compared. Raises StageError when a rank has other weights than the trainer's."""
-        asked = [replica.servers[0].weight_sums.remote() for replica in self.replicas]
-        held: list[list[Any]] = ray.get(asked)
+        held: list[list[Any]] = ray.get(
+            [replica.servers[0].weight_sums.remote(self.names) for replica in self.replicas]
+        )
         dtypes = {name: dtype for ranks in held for rank in ranks for name, (dtype, _) in rank.items()}
-        compared = compare(step, added_up(self.actors.weight_sums(dtypes)), held)
-        if not compared and not self.said:
-            self.said = True
+        trained = added_up(self.actors.weight_sums(dtypes))
+        compared = compare(step, trained, held)
+        if not compared and self.names is None:
             print(
                 "warning: no weight of vLLM can be compared with the trainer's by name and size; "
                 "only the probabilities say whether the rollouts' weights are fresh",
                 flush=True,
             )
+        # From now on vLLM need not sum what only it has, such as the fused q, k and v.
+        self.names = list(trained)
         return {COMPARED: float(compared)}

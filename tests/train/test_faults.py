@@ -44,7 +44,7 @@ def prepared(root: Path, reward: str, *options: str) -> Recipe:
         f"train.batch_size={PROMPTS}", f"train.mini_batch_size={PROMPTS}", f"train.rollouts={ROLLOUTS}",
         f"reward.function.path={function}", "reward.function.name=pay", "train.steps=3", "train.save_every=1",
         "train.micro_batch_size_per_gpu=32", "train.log_prob_micro_batch_size_per_gpu=32", "train.kl_loss=null",
-        *options,
+        "train.stall_timeout=1800", *options,
     ]  # fmt: skip
     command = [sys.executable, "-m", "pairwise_rm", "convert", "smoke", *given]
     done = subprocess.run(command, cwd=REPO, capture_output=True, text=True, timeout=600)
