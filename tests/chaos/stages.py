@@ -475,8 +475,8 @@ def main(names: list[str]) -> int:
         began = time.monotonic()
         try:
             tries, survived, note = FAULTS[name]()
-        except AssertionError as error:
-            tries, survived, note = 1, 0, str(error)
+        except (AssertionError, OSError, subprocess.SubprocessError) as error:
+            tries, survived, note = 1, 0, f"{type(error).__name__}: {str(error)[-1500:]}"
         failed += tries != survived
         table.add_row(name, str(tries), str(survived), f"{time.monotonic() - began:.0f}", note)
     Console().print(table)

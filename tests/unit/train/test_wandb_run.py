@@ -122,8 +122,8 @@ def trained(folder: Path, port: int) -> subprocess.Popen[str]:
     return process
 
 
-def synced(run: Path, port: int) -> set[int]:
-    command = [sys.executable, "-m", "wandb", "sync", str(run)]
+def synced(run: Path, port: int, *options: str) -> set[int]:
+    command = [sys.executable, "-m", "wandb", "sync", *options, str(run)]
     done = subprocess.run(command, env=environment(port), cwd=run, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
     return Api.steps
@@ -155,7 +155,7 @@ def test_a_training_goes_on_when_wandb_goes_away_and_sync_has_all_steps_later(tm
     assert Api.steps < ALL
     [run] = (tmp_path / "wandb").glob("run-*/run-*.wandb")
     with api(port):
-        assert synced(run.parent, port) == ALL
+        assert synced(run.parent, port, "--include-online") == ALL
 
 
 def test_the_config_that_wandb_gets_is_the_one_without_secrets(tmp_path: Path) -> None:
