@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -47,6 +49,25 @@ def test_the_files_that_a_training_starts_from_hold_no_secret(recipe: Recipe) ->
     run._open_folder(recipe, folder, resolve(recipe, folder, "response", 3), facts())
     names = {path.name for path in folder.train.iterdir()}
     assert names >= {"recipe.yaml", "overrides.txt", "launch.json", "versions.json"}
+    assert holding_a_secret(folder.root) == []
+
+
+LOG = """
+import json, sys, wandb
+wandb.init(project="p", name="n", mode="offline", dir=sys.argv[1], config=json.load(open(sys.argv[2]))["settings"])
+wandb.log({"x": 1})
+wandb.finish()
+"""
+
+
+def test_w_and_b_s_files_hold_the_config_and_no_secret(recipe: Recipe) -> None:
+    pytest.importorskip("wandb")
+    folder = RunFolder.of(recipe)
+    run._open_folder(recipe, folder, resolve(recipe, folder, "response", 3), facts())
+    command = [sys.executable, "-c", LOG, str(folder.root), str(folder.train / "launch.json")]
+    subprocess.run(command, check=True, capture_output=True, timeout=300)
+    [written] = (folder.root / "wandb").glob("offline-run-*/run-*.wandb")
+    assert b"actor_rollout_ref" in written.read_bytes()
     assert holding_a_secret(folder.root) == []
 
 
