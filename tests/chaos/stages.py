@@ -450,7 +450,7 @@ assert all(before[name] != contents(run / name) for name in before)
 
 def fault_volume_full_during_export() -> Result:
     """The same for the merge of a checkpoint, through Ray."""
-    on_small_volume(FULL_EXPORT, "24m")
+    on_small_volume(FULL_EXPORT, "24m", timeout=900)
     return 1, 1, "a tmpfs of 24 MiB; the merge is a Ray task"
 
 
