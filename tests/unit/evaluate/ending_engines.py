@@ -14,8 +14,8 @@ from pairwise_rm.progress import Event
 from tests.unit.conftest import MakeRecipe
 
 SAMPLING = Sampling(1, 0.0, 16, 1)
-DIES, FAILS, HANGS = 13, 14, 15
-"""Prompts at which the worker's process is killed, vLLM raises, or does not return, as often as the folder says."""
+DIES, FAILS = 13, 14
+"""Prompts at which the worker's process is killed, or vLLM raises, as often as the folder says."""
 
 
 class Worker:
@@ -36,10 +36,6 @@ class Worker:
             os.kill(os.getpid(), signal.SIGKILL)
         if any(ids == [FAILS] for ids in prompts) and self._takes("fail"):
             raise EngineFailure("RuntimeError: CUDA error: an illegal memory access was encountered")
-        if any(ids == [HANGS] for ids in prompts) and self._takes("hang"):
-            with open(self.folder / "hung", "a") as hung:
-                hung.write("here\n")
-            time.sleep(600)
         time.sleep(0.05)
         return [([f"{ids[0]} at {index}"], [len(ids)]) for ids, index in zip(prompts, indices, strict=True)]
 
