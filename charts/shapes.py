@@ -43,6 +43,7 @@ SHAPES: dict[str, Schema] = {
     r"image\.pullSecrets": _TEXTS,
     r"rayVersion": {"type": "string", "pattern": r"^[0-9]+\.[0-9]+\.[0-9]+"},
     r"recipe\.(overrides|inline)": {},
+    r"attempt": {"type": ["string", "integer"], "maxLength": 200},
     r"mode": _enum("shared", "ephemeral"),
     r"stages\.[a-z]+\.(inputTimeout|gpuTimeout)": {"type": "integer", "minimum": 1},
     r"stages\.[a-z]+\.activeDeadlineSeconds": _SECONDS_OR_NULL,

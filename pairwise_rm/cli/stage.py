@@ -17,6 +17,10 @@ def stage(
         str | None,
         typer.Option("--digest", help="First 12 hex digits of its SHA-256; the stage waits for this content."),
     ] = None,
+    attempt: Annotated[
+        str,
+        typer.Option("--attempt", help="Which attempt of the run this is; a failure of another one is not waited on."),
+    ] = "",
     after: Annotated[
         str | None,
         typer.Option("--after", metavar="STAGE[=DIGEST]", help="The stage to wait for, before any GPU is requested."),
@@ -30,4 +34,4 @@ def stage(
     """Run one stage on a Ray cluster, after the stages before it; the chart's RayJobs call this. Prints JSON lines."""
     from pairwise_rm.cluster.run import Job, run_job
 
-    run_job(Job(name, recipe, digest, after, input_timeout, gpu_timeout, upload), typer.echo)
+    run_job(Job(name, recipe, digest, after, input_timeout, gpu_timeout, upload, attempt), typer.echo)

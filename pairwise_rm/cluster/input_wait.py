@@ -61,11 +61,14 @@ class WaitingNotes:
             self._told, self._last = now, what
 
 
-def await_stage(earlier: EarlierStage, path: Path, timeout: float, say: Callable[[Waiting], None]) -> None:
+def await_stage(
+    earlier: EarlierStage, path: Path, timeout: float, say: Callable[[Waiting], None], attempt: str = ""
+) -> None:
     """Waits until the earlier stage's state in `path` is `succeeded`.
 
     Raises StageError when it failed, when it stopped writing, when it ended with another recipe while this stage
-    waited, and after `timeout` seconds.
+    waited, and after `timeout` seconds. An end of another attempt, other than success, does not count: the earlier
+    stage was asked for again together with this one, and its RayJob may come up later.
     """
     began, notes = time.time(), WaitingNotes(say)
     others = OtherRecipe(earlier, read_state(path))
@@ -79,6 +82,12 @@ def await_stage(earlier: EarlierStage, path: Path, timeout: float, say: Callable
             state = None  # another recipe's: the expected run has not begun
         if state and state.state == "succeeded":
             return
+        if state and state.attempt != attempt:
+            if state.ended or state.is_silent or waited <= GRACE_SECONDS:
+                where = f"not begun; {state.state} in another attempt"
+                state = None
+            else:
+                attempt = state.attempt  # it was not stopped for a new attempt, so it is the one to come
         if state and state.state == "failed" and (state.since >= began - START_SECONDS or waited > GRACE_SECONDS):
             raise StageError(f"{earlier.stage} failed, so there is nothing to do here: {state.error}")
         if state and state.is_silent and waited > LOST_SECONDS:
