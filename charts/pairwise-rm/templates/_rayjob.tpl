@@ -86,7 +86,7 @@ ttlSecondsAfterFinished: 0
 clusterSelector:
   ray.io/cluster: {{ include "pairwise-rm.fullname" .root }}
 {{- else }}
-backoffLimit: {{ $batch.backoffLimit }}
+backoffLimit: {{ include "pairwise-rm.backoffLimit" .root }}
 {{- with $batch.preRunningDeadlineSeconds }}
 preRunningDeadlineSeconds: {{ . | int64 }}
 {{- end }}
@@ -156,6 +156,17 @@ submitterPodTemplate:
     volumes:
       {{- include "pairwise-rm.scratchVolumes" .root | nindent 6 }}
 {{- end }}
+{{- end -}}
+
+{{/* How often KubeRay tries a stage again: 0 on the shared cluster, which it refuses to do. Input: the root context. */}}
+{{- define "pairwise-rm.backoffLimit" -}}
+{{- if eq .Values.mode "shared" -}}
+0
+{{- else if kindIs "invalid" .Values.batch.backoffLimit -}}
+2
+{{- else -}}
+{{- .Values.batch.backoffLimit | int64 -}}
+{{- end -}}
 {{- end -}}
 
 {{/*
