@@ -1,10 +1,10 @@
 """Runs Ray's autoscaler where KubeRay's container of it has ended.
 
-KubeRay runs the autoscaler as a container beside Ray's head and, for its version 2, gives the pod the restartPolicy Never:
-once that container has ended (out of memory, or the Kubernetes API was away while it started), Kubernetes does not start
-it again, and the Ray cluster never gets another worker. This is the command of a sidecar, an init container with a
-restartPolicy of its own, which Kubernetes does start again in such a pod. It watches the pod's status, and becomes the
-autoscaler when the other one has ended; if it ends in turn, its next start finds that again.
+KubeRay runs the autoscaler as a container beside Ray's head and, for its version 2, gives the pod the restartPolicy
+Never: once that container has ended (out of memory, or the Kubernetes API was away while it started), Kubernetes does
+not start it again, and the Ray cluster never gets another worker. This is the command of a sidecar, an init container
+with a restartPolicy of its own, which Kubernetes does start again in such a pod. It watches the pod's status, and
+becomes the autoscaler when the other one has ended; if it ends in turn, its next start finds that again.
 """
 
 from __future__ import annotations

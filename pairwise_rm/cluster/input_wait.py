@@ -62,15 +62,22 @@ class WaitingNotes:
 
 
 def await_stage(
-    earlier: EarlierStage, path: Path, timeout: float, say: Callable[[Waiting], None], attempt: str = ""
+    earlier: EarlierStage,
+    path: Path,
+    timeout: float,
+    say: Callable[[Waiting], None],
+    attempt: str = "",
+    retry_timeout: float = 0.0,
 ) -> None:
     """Waits until the earlier stage's state in `path` is `succeeded`.
 
     Raises StageError when it failed, when it stopped writing, when it ended with another recipe while this stage
     waited, and after `timeout` seconds. An end of another attempt, other than success, does not count: the earlier
-    stage was asked for again together with this one, and its RayJob may come up later.
+    stage was asked for again together with this one, and its RayJob may come up later. A failure counts after
+    `retry_timeout` seconds without a new run: KubeRay may try the stage again.
     """
     began, notes = time.time(), WaitingNotes(say)
+    failed: tuple[float, float] | None = None  # since when, and when it was seen
     others = OtherRecipe(earlier, read_state(path))
     while True:
         state = read_state(path)
@@ -88,7 +95,15 @@ def await_stage(
                 state = None
             else:
                 attempt = state.attempt  # it was not stopped for a new attempt, so it is the one to come
-        if state and state.state == "failed" and (state.since >= began - START_SECONDS or waited > GRACE_SECONDS):
+        if state and state.state == "failed" and (failed is None or failed[0] != state.since):
+            failed = state.since, waited
+        over = failed is not None and waited - failed[1] >= retry_timeout
+        if (
+            over
+            and state
+            and state.state == "failed"
+            and (state.since >= began - START_SECONDS or waited > GRACE_SECONDS)
+        ):
             raise StageError(f"{earlier.stage} failed, so there is nothing to do here: {state.error}")
         if state and state.is_silent and waited > LOST_SECONDS:
             silent = clock(time.time() - state.heartbeat)

@@ -44,6 +44,7 @@ class Job:
     gpu_timeout: float
     upload: str | None
     attempt: str = ""
+    retry_timeout: float = 0.0
 
 
 def run_job(job: Job, write: Callable[[str], None]) -> None:
@@ -77,7 +78,7 @@ def _run(job: Job, reporter: ClusterReporter) -> None:
             check_target(job.upload)
         if earlier:
             path = state_file(recipe, earlier.stage)
-            await_stage(earlier, path, job.input_timeout, reporter.wait, job.attempt)
+            await_stage(earlier, path, job.input_timeout, reporter.wait, job.attempt, job.retry_timeout)
         reporter.state.now("running")
         with _gpus(job, recipe, reporter) as gpus:
             pipeline.run_stage(job.stage, recipe, reporter, gpus)

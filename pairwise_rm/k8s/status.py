@@ -275,7 +275,10 @@ def _notes(overview: Overview) -> list[RenderableType]:
     if version_note := other_version_note(overview.stages):
         notes.append(Text(f"\n! {version_note}", "yellow"))
     if again := how_to_try_again(overview.snapshot, overview.stages):
-        notes += [Text(f"\n{again[0]}"), *(Padding(Text(command), (0, 0, 0, _GAP), expand=False) for command in again[1:])]
+        notes += [
+            Text(f"\n{again[0]}"),
+            *(Padding(Text(command), (0, 0, 0, _GAP), expand=False) for command in again[1:]),
+        ]
     if overview.last_event:
         notes.append(Text(f"\nlast event: {overview.last_event}", "dim"))
     if not overview.stages:

@@ -1,4 +1,4 @@
-"""`attempt` makes new RayJobs of the stages that are not done; where Helm sees the cluster, it leaves done ones alone."""
+"""`attempt` makes new RayJobs of stages that are not done; where Helm sees the cluster, it leaves done ones alone."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ Input: the root context.
     {{- $volumes := dict -}}
     {{- range concat $.Values.extraVolumes $pod.extraVolumes -}}
       {{- /* The last two are KubeRay's: the autoscaler's logs, and /dev/shm. */ -}}
-      {{- if has .name (list "tmp" "home" "recipe" "data" "runs" "cache" "shm" "api-token" "head-token" "ray-logs" "shared-mem") -}}
+      {{- if has .name (list "tmp" "home" "recipe" "data" "runs" "cache" "shm" "api-token" "head-token" "standby-tmp" "ray-logs" "shared-mem") -}}
         {{- fail (printf "%s.extraVolumes: %s is the name of a volume that the chart or KubeRay makes; take another name" $where .name) -}}
       {{- end -}}
       {{- if hasKey $volumes .name -}}

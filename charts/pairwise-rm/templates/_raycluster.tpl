@@ -174,9 +174,12 @@ template:
       {{- if .autoscaled }}
       {{- include "pairwise-rm.apiToken" .root | nindent 6 }}
       {{- end }}
-      {{- if and $standby $values.auth.token }}
+      {{- if $standby }}
+      - {name: standby-tmp, emptyDir: {}}
+      {{- if $values.auth.token }}
       - name: head-token
         emptyDir: {medium: Memory, sizeLimit: 1Mi}
+      {{- end }}
       {{- end }}
       {{- with concat $values.extraVolumes $head.extraVolumes }}
       {{- toYaml . | nindent 6 }}
@@ -203,8 +206,10 @@ Input: the root context.
     {{- include "pairwise-rm.containerSecurity" . | nindent 4 }}
   resources:
     requests: {cpu: 10m, memory: 64Mi}
+    {{- with .Values.autoscaling.resources.limits }}
     limits:
-      {{- toYaml .Values.autoscaling.resources.limits | nindent 6 }}
+      {{- toYaml . | nindent 6 }}
+    {{- end }}
   env:
     - {name: HOME, value: /home/ray}
     - {name: RAY_USAGE_STATS_ENABLED, value: "0"}
@@ -221,7 +226,9 @@ Input: the root context.
     - {name: RAY_AUTH_TOKEN_PATH, value: /run/pairwise-rm/token}
     {{- end }}
   volumeMounts:
-    {{- include "pairwise-rm.scratchMounts" . | nindent 4 }}
+    {{- /* Not the head's: in that one /tmp/ray is where KubeRay mounts the logs, and belongs to root. */}}
+    - {name: standby-tmp, mountPath: /tmp}
+    - {name: home, mountPath: /home/ray}
     - {name: api-token, mountPath: /var/run/secrets/kubernetes.io/serviceaccount, readOnly: true}
     {{- if .Values.auth.token }}
     - {name: head-token, mountPath: /run/pairwise-rm, readOnly: true}

@@ -12,6 +12,8 @@ pairwise-rm stage {{ $stage }} --recipe /etc/pairwise-rm/{{ $stage }}.yaml
 {{- if eq .root.Values.mode "shared" }} --digest {{ (index .plan.stages $stage).digest }}{{ end }}
 {{- with .attempt }} --attempt {{ . }}{{ end }}
 {{- with .after }} --after {{ . }} --input-timeout {{ $values.inputTimeout | int64 }}{{ end }}
+{{- /* KubeRay makes a new cluster when it tries the earlier stage again, perhaps on a node that is yet to come. */ -}}
+{{- if and .after (ne (include "pairwise-rm.backoffLimit" .root) "0") }} --retry-timeout 900{{ end }}
 {{- if and (has $stage (list "train" "evaluate")) }} --gpu-timeout {{ $values.gpuTimeout | int64 }}{{ end }}
 {{- if and .root.Values.storage.upload (has $stage (list "evaluate" "export")) }} --upload {{ .root.Values.storage.upload | squote }}{{ end }}
 {{- end -}}

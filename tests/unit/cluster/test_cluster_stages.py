@@ -268,6 +268,28 @@ def test_a_failure_from_before_is_given_time_to_be_retried(
         await_stage(EarlierStage("train", "d1"), path, 10, tell(quick))
 
 
+def test_a_failure_that_kuberay_may_try_again_is_waited_over_and_the_new_run_is_taken(
+    tmp_path: Path, quick: list[str]
+) -> None:
+    path = put(tmp_path / "t.json", state="failed", since=time.time() - 5, error="the head is gone")
+    runs = [(0.2, {}), (0.4, {"state": "failed", "error": "again"}), (0.6, {}), (0.8, {"state": "succeeded"})]
+    timers = [threading.Timer(after, put, [path], then) for after, then in runs]
+    for timer in timers:
+        timer.start()
+    await_stage(EarlierStage("train", "d1"), path, 10, tell(quick), retry_timeout=5)
+    assert [line.partition(" (0:")[0] for line in quick] == [
+        f"waiting for train ({state})" for state in ("failed", "running", "failed", "running")
+    ]
+
+
+def test_a_failure_that_is_not_tried_again_in_time_counts(tmp_path: Path, quick: list[str]) -> None:
+    path = put(tmp_path / "t.json", state="failed", since=time.time() - 5, error="the head is gone")
+    began = time.monotonic()
+    with pytest.raises(StageError, match="train failed, so there is nothing to do here: the head is gone"):
+        await_stage(EarlierStage("train", "d1"), path, 10, tell(quick), retry_timeout=0.3)
+    assert time.monotonic() - began >= 0.3
+
+
 @pytest.mark.parametrize("since", [0, 20, 600])
 def test_a_failure_of_another_attempt_is_waited_over_until_the_new_one_has_ended(
     tmp_path: Path, quick: list[str], monkeypatch: pytest.MonkeyPatch, since: int
