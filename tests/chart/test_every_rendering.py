@@ -25,6 +25,8 @@ from tests.paths import CHART
 DNS_1035 = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 # Resources that any node has; all others are devices.
 NODE_RESOURCES = {"cpu", "memory", "ephemeral-storage"}
+# Variables that name the file in which one container of the head hands Ray's token to another.
+TOKEN_FILES = ("RAY_AUTH_TOKEN_PATH", "PAIRWISE_RM_TOKEN_FILE")
 SECRET = re.compile(r"TOKEN|PASSWORD|SECRET|(^|_)KEY(_|$)|CREDENTIAL")
 STAGE = typer.main.get_command(app).commands["stage"]  # type: ignore[attr-defined]
 VERSION = yaml.safe_load((CHART / "Chart.yaml").read_text())
@@ -195,7 +197,9 @@ def test_no_secret_stands_in_a_rendering(items: list[Object]) -> None:
     assert "Secret" not in {item["kind"] for item in items}
     for where, container in containers(items):
         for variable in container.get("env", []):
-            if SECRET.search(variable["name"]):
+            if variable["name"] in TOKEN_FILES:
+                assert variable["value"] == "/run/pairwise-rm/token"
+            elif SECRET.search(variable["name"]):
                 assert set(variable["valueFrom"]) == {"secretKeyRef"}, where
 
 
