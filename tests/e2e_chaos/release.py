@@ -53,15 +53,13 @@ class Release:
         [name] = self.pods("ray.io/node-type=head")
         return name
 
-    def step(self) -> int:
-        """The newest step that training has finished; 0 for none."""
-        log = self.namespace.kubectl(
-            "logs", "--selector=pairwise-rm.io/stage=train", "--tail=-1", "--prefix=false", code=None
-        )
-        return max((int(found) for found in re.findall(r"\bstep (\d+)/\d+", log)), default=0)
+    def steps(self, stage: str = "train") -> list[int]:
+        """The steps that training has finished, by the logs of the stage's submitters."""
+        log = self.namespace.kubectl("logs", f"--selector=pairwise-rm.io/stage={stage}", "--tail=-1", code=None)
+        return [int(found) for found in re.findall(r"\bstep (\d+)/\d+", log)]
 
-    def reaches(self, step: int, seconds: float = 900) -> float:
-        return self.wait(lambda: self.step() >= step, seconds, f"step {step}")
+    def reaches(self, step: int, stage: str = "train", seconds: float = 900) -> float:
+        return self.wait(lambda: max(self.steps(stage), default=0) >= step, seconds, f"step {step}")
 
     def ends(self, seconds: float = 1800) -> dict[str, Object]:
         self.wait(lambda: all(state_of(job) in ENDED for job in self.namespace.jobs().values()), seconds, "all ended")
@@ -79,21 +77,21 @@ class Release:
     # ---- surviving ---------------------------------------------------------------------------------
 
     @contextmanager
-    def survives(self, fault: str, at: int = 6) -> Iterator[None]:
-        """Does the block's damage after step `at`, and then asserts that all goes on, and how well."""
+    def survives(self, fault: str, at: int = 6, stage: str = "train") -> Iterator[None]:
+        """Does the block's damage after step `at`, and then asserts that all goes on, and how well.
+
+        `stage`: the one in whose RayJob training runs.
+        """
         TRIED.append(fault)
-        self.reaches(at)
-        began, before = time.monotonic(), self.step()
+        self.reaches(at, stage)
+        began, before = time.monotonic(), max(self.steps(stage), default=0)
         yield
-        self.reaches(before + 1)
+        self.reaches(before + 1, stage)
         recovery = time.monotonic() - began
         jobs = self.ends()
         assert all(succeeded(job) for job in jobs.values()), self.namespace.describe()
-        assert self.metrics() == list(range(1, STEPS + 1))
-        SURVIVED.append(Survival(fault, self.trained_twice(), recovery))
-
-    def trained_twice(self) -> int:
-        """Steps that were finished more than once, by the logs of all submitters that are still there."""
-        log = self.namespace.kubectl("logs", "--selector=pairwise-rm.io/stage=train", "--tail=-1", code=None)
-        found = re.findall(r"\bstep (\d+)/\d+", log)
-        return len(found) - len(set(found))
+        if self.pods("ray.io/node-type=head"):
+            # A cluster of its own has gone with its RayJob.
+            assert self.metrics() == list(range(1, STEPS + 1))
+        steps = self.steps(stage)
+        SURVIVED.append(Survival(fault, len(steps) - len(set(steps)), recovery))

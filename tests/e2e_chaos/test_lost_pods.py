@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+import pytest
+
 from tests.e2e_chaos import damage
 from tests.e2e_chaos.release import Release
 
@@ -17,6 +19,15 @@ def test_worker_pod_deleted(release: Release) -> None:
 def test_head_pod_deleted(release: Release) -> None:
     release.install()
     with release.survives("head pod deleted"):
+        damage.delete_pod(release, "ray.io/node-type=head")
+
+
+@pytest.mark.parametrize("mode", ["shared", "ephemeral"])
+def test_head_dies_before_its_job_began(release: Release, mode: str) -> None:
+    one = [f"stages.{stage}.enabled=false" for stage in ("convert", "train", "evaluate")]
+    release.install(f"mode={mode}", "stages.export.first={convert,train,evaluate}", *one)
+    release.wait(lambda: bool(release.pods("ray.io/node-type=head")), 300, "the head runs")
+    with release.survives(f"head killed before its job began ({mode})", at=0, stage="export"):
         damage.delete_pod(release, "ray.io/node-type=head")
 
 
