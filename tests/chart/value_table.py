@@ -261,8 +261,7 @@ SHARED: dict[str, Row] = {
     "priorityClass.create": (True, {"PriorityClass/urgent kind": "PriorityClass"}),
     "priorityClass.name": ("urgent", each((HEAD, SUBMITTER), "priorityClassName", "urgent")),
     "priorityClass.value": (7, {"PriorityClass value": 7}),
-    "podDisruptionBudget.enabled": (False, {"PodDisruptionBudget/other-head": ABSENT}),
-    "podDisruptionBudget.workers": (True, {"PodDisruptionBudget/other-workers spec minAvailable": 3}),
+    "podDisruptionBudget.enabled": (False, {"PodDisruptionBudget": ABSENT}),
     "podMonitor.enabled": (True, {"PodMonitor kind": "PodMonitor"}),
     "podMonitor.interval": ("9s", {"PodMonitor spec podMetricsEndpoints 0 interval": "9s"}),
     "podMonitor.labels": ({"team": "a"}, {"PodMonitor metadata labels team": "a"}),
@@ -469,6 +468,9 @@ GROUPS: dict[str, Group] = {
             ),
         },
         base={"pools": {"big": {}}},
+    ),
+    "workers that stay": Group(
+        {"podDisruptionBudget.workers": (True, {"PodDisruptionBudget/judge-workers spec minAvailable": 1})}
     ),
     "affinity of the head": Group({"head.affinity": (AFFINITY, {f"{HEAD} affinity": AFFINITY})}),
     "pools": Group(
