@@ -18,6 +18,7 @@ from pairwise_rm.cli.fetch import fetch
 from pairwise_rm.cli.judge import judge
 from pairwise_rm.cli.logs import logs
 from pairwise_rm.cli.models import models
+from pairwise_rm.cli.retry import retry
 from pairwise_rm.cli.run import run
 from pairwise_rm.cli.serve import serve
 from pairwise_rm.cli.stage import stage
@@ -39,7 +40,23 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 # As the help lists them.
-COMMANDS = (run, convert, train, evaluate, export, judge, serve, validate, models, status, logs, wait, fetch, stage)
+COMMANDS = (
+    run,
+    convert,
+    train,
+    evaluate,
+    export,
+    judge,
+    serve,
+    validate,
+    models,
+    status,
+    logs,
+    wait,
+    retry,
+    fetch,
+    stage,
+)
 for command in COMMANDS:
     app.command()(command)
 

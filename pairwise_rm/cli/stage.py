@@ -17,11 +17,18 @@ def stage(
         str | None,
         typer.Option("--digest", help="First 12 hex digits of its SHA-256; the stage waits for this content."),
     ] = None,
+    attempt: Annotated[
+        str,
+        typer.Option("--attempt", help="Which attempt of the run this is; a failure of another one is not waited on."),
+    ] = "",
     after: Annotated[
         str | None,
         typer.Option("--after", metavar="STAGE[=DIGEST]", help="The stage to wait for, before any GPU is requested."),
     ] = None,
     input_timeout: Annotated[float, typer.Option(help="Seconds to wait for that stage.")] = DAY,
+    retry_timeout: Annotated[
+        float, typer.Option(help="Seconds that a failure of that stage is waited over, since it may be tried again.")
+    ] = 0.0,
     gpu_timeout: Annotated[float, typer.Option(help="Seconds to wait for GPUs.")] = HOUR,
     upload: Annotated[
         str | None, typer.Option("--upload", metavar="URI", help="Copy evaluation and export there when done.")
@@ -30,4 +37,4 @@ def stage(
     """Run one stage on a Ray cluster, after the stages before it; the chart's RayJobs call this. Prints JSON lines."""
     from pairwise_rm.cluster.run import Job, run_job
 
-    run_job(Job(name, recipe, digest, after, input_timeout, gpu_timeout, upload), typer.echo)
+    run_job(Job(name, recipe, digest, after, input_timeout, gpu_timeout, upload, attempt, retry_timeout), typer.echo)

@@ -64,17 +64,27 @@ class WaitingNotes:
             self._told, self._last = now, what
 
 
-def await_stage(earlier: EarlierStage, path: Path, timeout: float, say: Callable[[Waiting], None]) -> None:
+def await_stage(
+    earlier: EarlierStage,
+    path: Path,
+    timeout: float,
+    say: Callable[[Waiting], None],
+    attempt: str = "",
+    retry_timeout: float = 0.0,
+) -> None:
     """Waits until the earlier stage's state in `path` is `succeeded`.
 
     Raises StageError when it failed, when it stopped writing, when it ended with another recipe while this stage
-    waited, and after `timeout` seconds.
+    waited, and after `timeout` seconds. An end of another attempt, other than success, does not count: the earlier
+    stage was asked for again together with this one, and its RayJob may come up later. A failure counts after
+    `retry_timeout` seconds without a new run: KubeRay may try the stage again.
     """
     began, notes, silence, killed = time.monotonic(), WaitingNotes(say), Silence(), Killed()
     first = read_state(path)
     others = OtherRecipe(earlier, first)
     # Clocks of two nodes may differ by hours; where they do, a failure from before is taken for an old one.
     is_recent = first is not None and abs(time.time() - first.since) <= START_SECONDS
+    failed: tuple[float, float] | None = None  # since when, and when it was seen
     while True:
         state = read_state(path)
         waited, silent = time.monotonic() - began, silence.of(state)
@@ -85,8 +95,18 @@ def await_stage(earlier: EarlierStage, path: Path, timeout: float, say: Callable
             state = None  # another recipe's: the expected run has not begun
         if state and state.state == "succeeded":
             return
+        if state and state.attempt != attempt:
+            if state.ended or silent > LOST_SECONDS or waited <= GRACE_SECONDS:
+                where = f"not begun; {state.state} in another attempt"
+                state = None
+            else:
+                attempt = state.attempt  # it was not stopped for a new attempt, so it is the one to come
+        if state and state.state == "failed" and (failed is None or failed[0] != state.since):
+            failed = state.since, waited
+        over = failed is not None and waited - failed[1] >= retry_timeout
         is_new = first is None or state is None or _run_of(first) != _run_of(state)
-        if state and state.state == "failed" and (is_new or is_recent or waited > GRACE_SECONDS):
+        counts = over and (is_new or is_recent or waited > GRACE_SECONDS)
+        if state and state.state == "failed" and counts:
             raise StageError(f"{earlier.stage} failed, so there is nothing to do here: {state.error}")
         if state and silent > LOST_SECONDS:
             raise StageError(

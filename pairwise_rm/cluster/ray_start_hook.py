@@ -2,7 +2,27 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
+
+TOKEN_FILE = "PAIRWISE_RM_TOKEN_FILE"
+"""Variable with the file to which the head writes Ray's token, for the autoscaler's standby beside it."""
+
+
+def on_start(parameters: Any, head: bool) -> None:
+    """All that is to be done before `ray start`."""
+    without_client_server(parameters, head)
+    if head:
+        hand_on_token()
+
+
+def hand_on_token() -> None:
+    """Writes Ray's token into a file in memory: KubeRay gives it to its own containers of the pod and to no other."""
+    file, token = os.environ.get(TOKEN_FILE), os.environ.get("RAY_AUTH_TOKEN")
+    if file and token:
+        Path(file).touch(mode=0o600)
+        Path(file).write_text(token, encoding="utf-8")
 
 
 def without_client_server(parameters: Any, head: bool) -> None:

@@ -43,6 +43,8 @@ class Job:
     input_timeout: float
     gpu_timeout: float
     upload: str | None
+    attempt: str = ""
+    retry_timeout: float = 0.0
 
 
 def run_job(job: Job, write: Callable[[str], None]) -> None:
@@ -70,12 +72,13 @@ def _run(job: Job, reporter: ClusterReporter) -> None:
         reporter.say(f"already done with this recipe ({path}), nothing to do")
         return
     # Stopping a Ray job sends SIGTERM; raised as KeyboardInterrupt, it lets the stage record that it was stopped.
-    with sigterm_raises(KeyboardInterrupt()), StateWriter(path, job.stage, digest) as reporter.state:
+    with sigterm_raises(KeyboardInterrupt()), StateWriter(path, job.stage, digest, job.attempt) as reporter.state:
         _check(job.stage, recipe, origin, reporter)
         if job.upload:
             check_target(job.upload)
         if earlier:
-            await_stage(earlier, state_file(recipe, earlier.stage), job.input_timeout, reporter.wait)
+            path = state_file(recipe, earlier.stage)
+            await_stage(earlier, path, job.input_timeout, reporter.wait, job.attempt, job.retry_timeout)
         reporter.state.now("running")
         with _gpus(job, recipe, reporter) as gpus:
             pipeline.run_stage(job.stage, recipe, reporter, gpus)

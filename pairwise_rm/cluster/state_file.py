@@ -6,6 +6,7 @@
 
 It is replaced as a whole and refreshed every few seconds, so a reader on another node can tell a running stage from one
 whose pod is gone. `digest` is that of the stage's recipe file: a state with another digest belongs to another recipe.
+`attempt` tells a run that was asked for again from the one before it, with the same recipe.
 `progress` is the newest line of `pairwise_rm.progress`.
 """
 
@@ -47,6 +48,7 @@ class StageState:
     progress: dict[str, Any] | None = None
     error: str | None = None
     ray_job: str | None = None
+    attempt: str = ""
     v: int = 1
 
     @property
@@ -107,12 +109,12 @@ class StateWriter:
     An error in the block is recorded as the failure's one line, and propagates.
     """
 
-    def __init__(self, path: Path, stage: str, digest: str) -> None:
+    def __init__(self, path: Path, stage: str, digest: str, attempt: str = "") -> None:
         self.path = path
         self._lock = threading.Lock()
         self._end = threading.Event()
         began = time.time()
-        self._state = StageState(stage, digest, "waiting", began, began, ray_job=own_submission_id())
+        self._state = StageState(stage, digest, "waiting", began, began, ray_job=own_submission_id(), attempt=attempt)
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
         self._write_error: StageError | None = None
 

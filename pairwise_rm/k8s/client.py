@@ -31,6 +31,7 @@ _KINDS = {
     "pods": _CORE,
     "events": _CORE,
     "persistentvolumeclaims": _CORE,
+    "configmaps": _CORE,
     "workloads": _KUEUE,
 }
 _DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
@@ -41,6 +42,7 @@ _USER = re.compile(r'User "([^"]+)"')
 _ACT = re.compile(r'cannot (\w+) resource "([^"]+)" in API group "([^"]*)"')
 _NO_LOG_YET = "waiting to start"
 _PASSING = (429, 500, 502, 503, 504)
+_JSON = "application/json"
 _PAUSE_SECONDS = 5.0
 _GIVE_UP_SECONDS = 300.0
 
@@ -237,6 +239,17 @@ class Cluster:
         with explained(self.target, "get", "pods"):
             return self._json("GET", self.url(self._path("pods", name)))
 
+    def object(self, kind: str, name: str) -> Object:
+        """Raises NotFound."""
+        with explained(self.target, "get", _resource(kind)):
+            return self._json("GET", self.url(self._path(kind, name)))
+
+    def apply(self, kind: str, manifest: Object, manager: str) -> None:
+        """Makes or changes an object by server-side apply, in the name of this field manager."""
+        url = self.url(self._path(kind, manifest["metadata"]["name"]), fieldManager=manager)
+        with explained(self.target, "patch", _resource(kind)):
+            self._json("PATCH", url, manifest, content="application/apply-patch+yaml")
+
     def make_pod(self, manifest: Object) -> None:
         with explained(self.target, "create", "pods"):
             self._json("POST", self.url(self._path("pods")), manifest)
@@ -297,18 +310,25 @@ class Cluster:
     def _path(self, kind: str, *more: str, namespace: str | None = None) -> str:
         return "/".join((_KINDS[kind], "namespaces", namespace or self.namespace, kind, *more))
 
-    def _json(self, method: str, url: str, body: Object | None = None) -> Object:
-        answer: Object = json.loads(self._ask(method, url, body).data)
+    def _json(self, method: str, url: str, body: Object | None = None, content: str = _JSON) -> Object:
+        answer: Object = json.loads(self._ask(method, url, body, content=content).data)
         return answer
 
-    def _ask(self, method: str, url: str, body: Object | None = None, seconds: float = _ANSWER_SECONDS) -> Any:
+    def _ask(
+        self,
+        method: str,
+        url: str,
+        body: Object | None = None,
+        seconds: float = _ANSWER_SECONDS,
+        content: str = _JSON,
+    ) -> Any:
         """The response, unread. Raises Answer for an HTTP error."""
         from urllib3 import Timeout
 
         answer = self._pool.request(
             method,
             url,
-            headers={"content-type": "application/json", **self.authorization},
+            headers={"content-type": content, **self.authorization},
             body=None if body is None else json.dumps(body),
             timeout=Timeout(connect=_CONNECT_SECONDS, read=seconds),
             preload_content=False,

@@ -11,7 +11,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pairwise_rm.k8s.issue import Issue, clipped
-from pairwise_rm.k8s.objects import Object, cluster_name, created, event_time, limit_of, statuses, subject, value_of
+from pairwise_rm.k8s.objects import (
+    AUTOSCALER,
+    AUTOSCALER_STANDBY,
+    Object,
+    cluster_name,
+    created,
+    event_time,
+    limit_of,
+    statuses,
+    subject,
+    value_of,
+)
 from pairwise_rm.k8s.pending import secret_remedy
 from pairwise_rm.k8s.snapshot import Snapshot
 
@@ -104,6 +115,8 @@ def _stopped(pod: Object, container: Object) -> Iterator[Issue]:
         return  # its exit code is not the stage's outcome
     ended = before if crashing else now
     if crashing or now.get("exitCode"):
+        if name == AUTOSCALER and _stands_in(pod):
+            return  # see pairwise_rm.cluster.autoscaler_standby
         why = clipped(ended.get("message", "")) or ended.get("reason", "Error")
         previous, starts = " --previous" if crashing else "", container.get("restartCount", 0) + 1
         yield Issue(
@@ -113,6 +126,12 @@ def _stopped(pod: Object, container: Object) -> Iterator[Issue]:
             f"`kubectl logs -n {pod['metadata'].get('namespace')} {pod['metadata']['name']} -c {name}{previous}`",
             terminal=starts >= MANY_FAILURES,
         )
+
+
+def _stands_in(pod: Object) -> bool:
+    """Whether the autoscaler's standby runs, which takes over when its container has ended."""
+    found = [status for status in statuses(pod) if status["name"] == AUTOSCALER_STANDBY]
+    return any("running" in status.get("state", {}) for status in found)
 
 
 def _volume(pod: Object, event: Object) -> str:

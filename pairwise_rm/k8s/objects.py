@@ -14,10 +14,14 @@ INSTANCE = "app.kubernetes.io/instance"
 STAGE = "pairwise-rm.io/stage"
 RUN_FOLDER = "pairwise-rm.io/run-folder"
 RECIPE = "pairwise-rm.io/recipe"
+CONTENT = "pairwise-rm.io/content"
+ATTEMPT = "pairwise-rm.io/attempt"
+RETRY = "pairwise-rm.io/retry"
 OURS = "app.kubernetes.io/part-of=pairwise-rm"
 RAY_CLUSTER = "ray.io/cluster"
 QUEUE = "kueue.x-k8s.io/queue-name"
 AUTOSCALER = "autoscaler"
+AUTOSCALER_STANDBY = "autoscaler-standby"
 # The resource names that KubeRay itself hands to Ray as accelerators, and NVIDIA's slices of a GPU.
 _ACCELERATORS = re.compile(r".*gpu|nvidia\.com/mig-.*|google\.com/tpu|aws\.amazon\.com/neuroncore|huawei\.com/Ascend.*")
 _RAY_GPUS = re.compile(r"--num-gpus[= ](\d+)")
@@ -144,5 +148,5 @@ def value_of(pod: Object, container: str | None = None) -> str:
     if kind == "worker pod":
         return f"pools.{labels(pod).get('ray.io/group', '<name>')}"
     if kind == "head pod":
-        return "autoscaling" if container == AUTOSCALER else "head"
+        return "autoscaling" if container in (AUTOSCALER, AUTOSCALER_STANDBY) else "head"
     return "submission"

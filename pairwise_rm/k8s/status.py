@@ -12,6 +12,7 @@ from typing import Any
 
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.padding import Padding
 from rich.text import Text
 
 from pairwise_rm.k8s.client import Cluster, Forbidden, NotFound
@@ -29,6 +30,7 @@ from pairwise_rm.k8s.objects import (
     event_time,
     gpus,
 )
+from pairwise_rm.k8s.retry import how_to_try_again
 from pairwise_rm.k8s.snapshot import Snapshot, find_release, take
 from pairwise_rm.k8s.stage_status import StageView, State, ended, other_version_note, state_of, view
 from pairwise_rm.progress import duration
@@ -77,6 +79,7 @@ class Overview:
             "gpus": {"held": self.gpus.held, "waited": self.gpus.waited},
             "issues": [{"text": str(issue), "terminal": issue.terminal} for issue in self.issues],
             "last_event": self.last_event,
+            "try_again": how_to_try_again(self.snapshot, self.stages)[1:],
         }
 
 
@@ -264,13 +267,18 @@ def _row(stage: StageView) -> dict[str, Text]:
     }
 
 
-def _notes(overview: Overview) -> list[Text]:
-    notes = [
+def _notes(overview: Overview) -> list[RenderableType]:
+    notes: list[RenderableType] = [
         Text.assemble("\n", ("✗ " if issue.terminal else "! ", "bold red" if issue.terminal else "yellow"), str(issue))
         for issue in overview.issues
     ]
     if version_note := other_version_note(overview.stages):
         notes.append(Text(f"\n! {version_note}", "yellow"))
+    if again := how_to_try_again(overview.snapshot, overview.stages):
+        notes += [
+            Text(f"\n{again[0]}"),
+            *(Padding(Text(command), (0, 0, 0, _GAP), expand=False) for command in again[1:]),
+        ]
     if overview.last_event:
         notes.append(Text(f"\nlast event: {overview.last_event}", "dim"))
     if not overview.stages:

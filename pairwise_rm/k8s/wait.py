@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pairwise_rm.errors import StageError
 from pairwise_rm.k8s.client import with_retries
 from pairwise_rm.k8s.diagnosis import issues_of
+from pairwise_rm.k8s.retry import how_to_try_again
 from pairwise_rm.k8s.stage_status import StageView, other_version_note
 from pairwise_rm.k8s.status import Follower
 from pairwise_rm.progress import duration
@@ -41,6 +42,8 @@ def wait_for(follower: Follower, stage: str, timeout: float, say: Callable[[str]
         if view.state == "succeeded":
             return
         if view.ended:
+            if again := how_to_try_again(snapshot, [view]):
+                say("\n  ".join(again))
             raise StageError(f"{stage} {view}")
         found = issues_of(snapshot, stage)
         for issue in found:

@@ -25,6 +25,8 @@ from tests.paths import CHART
 DNS_1035 = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 # Resources that any node has; all others are devices.
 NODE_RESOURCES = {"cpu", "memory", "ephemeral-storage"}
+# Variables that name the file in which one container of the head hands Ray's token to another.
+TOKEN_FILES = ("RAY_AUTH_TOKEN_PATH", "PAIRWISE_RM_TOKEN_FILE")
 SECRET = re.compile(r"TOKEN|PASSWORD|SECRET|(^|_)KEY(_|$)|CREDENTIAL")
 STAGE = typer.main.get_command(app).commands["stage"]  # type: ignore[attr-defined]
 VERSION = yaml.safe_load((CHART / "Chart.yaml").read_text())
@@ -195,7 +197,9 @@ def test_no_secret_stands_in_a_rendering(items: list[Object]) -> None:
     assert "Secret" not in {item["kind"] for item in items}
     for where, container in containers(items):
         for variable in container.get("env", []):
-            if SECRET.search(variable["name"]):
+            if variable["name"] in TOKEN_FILES:
+                assert variable["value"] == "/run/pairwise-rm/token"
+            elif SECRET.search(variable["name"]):
                 assert set(variable["valueFrom"]) == {"secretKeyRef"}, where
 
 
@@ -271,10 +275,11 @@ API_TOKEN = "/var/run/secrets/kubernetes.io/serviceaccount"
 DASHBOARD_WAITS = ("RAY_DASHBOARD_STARTUP_TIMEOUT_S", "RAY_DASHBOARD_SUBPROCESS_MODULE_WAIT_READY_TIMEOUT")
 
 
-def test_only_the_autoscaler_s_container_has_a_token_of_the_kubernetes_api(items: list[Object]) -> None:
+def test_only_the_autoscaler_and_its_standby_have_a_token_of_the_kubernetes_api(items: list[Object]) -> None:
     for where, spec in pods(items):
         assert spec["automountServiceAccountToken"] is False, where
-        for container in spec["containers"]:
+        others = [one for one in spec.get("initContainers", []) if one["name"] != "autoscaler-standby"]
+        for container in [*spec["containers"], *others]:
             names = {mount["name"] for mount in container.get("volumeMounts", [])}
             held = {volume["name"] for volume in spec.get("volumes", []) if "projected" in volume}
             assert names.isdisjoint(held), where
@@ -284,6 +289,29 @@ def test_only_the_autoscaler_s_container_has_a_token_of_the_kubernetes_api(items
         mounts = cluster.get("autoscalerOptions", {}).get("volumeMounts", [])
         token = [mount["name"] for mount in mounts if mount["mountPath"] == API_TOKEN]
         assert projected == token == (["api-token"] if cluster["enableInTreeAutoscaling"] else [])
+
+
+def test_an_autoscaler_has_a_standby_that_kubernetes_starts_again(items: list[Object]) -> None:
+    for cluster in clusters(items):
+        head = cluster["headGroupSpec"]["template"]["spec"]
+        standby = [one for one in head.get("initContainers", []) if one["name"] == "autoscaler-standby"]
+        assert len(standby) == int(cluster["enableInTreeAutoscaling"])
+        for one in standby:
+            assert one["restartPolicy"] == "Always"
+            assert API_TOKEN in {mount["mountPath"] for mount in one["volumeMounts"]}
+            assert one["resources"]["limits"] == cluster["autoscalerOptions"]["resources"]["limits"]
+
+
+def test_only_the_head_and_the_standby_have_the_folder_of_ray_s_token(items: list[Object]) -> None:
+    for where, spec in pods(items):
+        containers = [*spec["containers"], *spec.get("initContainers", [])]
+        mounts = {one["name"]: {mount["name"]: mount for mount in one.get("volumeMounts", [])} for one in containers}
+        held = {name for name, found in mounts.items() if "head-token" in found}
+        assert held in (set(), {"ray-head", "autoscaler-standby"}), where
+        if held:
+            assert mounts["autoscaler-standby"]["head-token"]["readOnly"] is True
+            [volume] = [volume for volume in spec["volumes"] if volume["name"] == "head-token"]
+            assert volume["emptyDir"]["medium"] == "Memory"
 
 
 def test_a_head_is_ready_when_its_dashboard_answers(items: list[Object]) -> None:

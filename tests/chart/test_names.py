@@ -105,6 +105,9 @@ OTHER = [
     (QWEN, "poolDefaults.maxReplicas", 4, NONE),
     (QWEN, "poolDefaults.minReplicas", 1, NONE),
     (QWEN, "poolDefaults.tolerations", [TOLERATION], NONE),
+    (QWEN, "attempt", "2", ALL),
+    (EPHEMERAL, "attempt", "2", ALL),
+    (QWEN, "podDisruptionBudget.workers", True, NONE),
     (QWEN, "networkPolicy.enabled", False, NONE),
     (SCRAPED, "podMonitor.enabled", True, NONE),
     (QWEN, "grafanaDashboard.enabled", True, NONE),
@@ -115,7 +118,7 @@ OTHER = [
     # A RayJob's own cluster is a part of it; converting has no workers.
     (EPHEMERAL, "poolDefaults.maxReplicas", 4, LATER),
     (EPHEMERAL, "head.resources.limits.memory", "9Gi", ALL),
-    (EPHEMERAL, "batch.backoffLimit", 2, ALL),
+    (EPHEMERAL, "batch.backoffLimit", 3, ALL),
     (EPHEMERAL, "networkPolicy.enabled", False, NONE),
 ]
 

@@ -156,6 +156,10 @@ CASES: dict[str, Case] = {
         },
         "pools.gpu: a container x is there already",
     ),
+    "a margin that leaves a pod's end no time": Case(
+        {"poolDefaults.preemption": {"enabled": True, "marginSeconds": 30}},
+        "pools.gpu.preemption.marginSeconds: 30 leaves nothing of terminationGracePeriodSeconds, 30",
+    ),
     "a pool that needs more than it may have": Case(
         {"pools.gpu.minReplicas": 2}, "pools.gpu.minReplicas: 2 is more than maxReplicas, 1"
     ),

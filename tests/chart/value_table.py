@@ -39,6 +39,7 @@ SERVED = "RayService spec rayClusterConfig workerGroupSpecs big"
 SERVED_APP = "RayService spec serveConfigV2 applications 0"
 SERVED_SCALING = f"{SERVED_APP} deployments judge autoscaling_config"
 PODS = (HEAD_POD, POOL_POD, SUBMITTER_POD)
+DRAIN = ["python", "-m", "pairwise_rm.cluster.drain_node", "--grace"]
 SECURED = {
     "image": "sidecar:1",
     "resources": {"limits": {"memory": "64Mi"}},
@@ -153,7 +154,7 @@ def added_to_pod(section: str, pod: str, container: str) -> dict[str, Row]:
         "extraVolumeMounts": (
             [{"name": f"of-{name}", "mountPath": f"/opt/{name}"}], {f"{mounts} of-{name} mountPath": f"/opt/{name}"}
         ),
-        "extraInitContainers": (before, {f"{pod} initContainers": before}),
+        "extraInitContainers": (before, {f"{pod} initContainers 0": before[0]}),
         "extraContainers": (beside, {f"{pod} containers 1": beside[0]}),
     }  # fmt: skip
 
@@ -174,6 +175,9 @@ POOL_ROWS: dict[str, Row] = {
     "nodeSelector": ({"zone": "a"}, {f"{POOL} nodeSelector zone": "a"}),
     "tolerations": ([TOLERATION], {f"{POOL} tolerations 1": TOLERATION}),
     "affinity": (AFFINITY, {f"{POOL} affinity": AFFINITY}),
+    "terminationGracePeriodSeconds": (77, {f"{POOL} terminationGracePeriodSeconds": 77}),
+    "preemption.enabled": (True, {f"{WORKER} lifecycle preStop exec command": [*DRAIN, "70"]}),
+    "preemption.marginSeconds": (7, {f"{WORKER} lifecycle preStop exec command 4": "70"}),
     "sharedMemory": ("3Gi", {f"{POOL} volumes shm emptyDir": {"medium": "Memory", "sizeLimit": "3Gi"}}),
     "topologySpread.enabled": (True, {f"{POOL} topologySpreadConstraints 0 maxSkew": 1}),
     "topologySpread.topologyKey": ("rack", {f"{POOL} topologySpreadConstraints 0 topologyKey": "rack"}),
@@ -196,6 +200,10 @@ SHARED: dict[str, Row] = {
     "rayVersion": ("2.57.0", {f"{CLUSTER} rayVersion": "2.57.0"}),
     "recipe.name": ("qwen3-8b-8x40g", {"RayJob/train metadata annotations pairwise-rm.io/recipe": "qwen3-8b-8x40g"}),
     "recipe.overrides": ({"train": {"steps": 7}}, {"ConfigMap/other-recipe data train.yaml train steps": 7}),
+    "attempt": ("after lunch", {
+        "RayJob/train metadata annotations pairwise-rm.io/attempt": "after lunch",
+        "RayJob/train spec entrypoint": re.compile(r" --attempt [0-9a-f]{8} "),
+    }),
     **stage("convert", 100, waits=False, gpus=False),
     **stage("train", 200),
     **stage("evaluate", 300),
@@ -208,6 +216,7 @@ SHARED: dict[str, Row] = {
     "head.gpuNodeLabels": (["accelerator"], {f"{GPU_NODES} matchExpressions 0 key": "accelerator"}),
     "head.nodeSelector": ({"zone": "b"}, each((HEAD, SUBMITTER), "nodeSelector zone", "b")),
     "head.tolerations": ([TOLERATION], each((HEAD, SUBMITTER), "tolerations 0", TOLERATION)),
+    "head.terminationGracePeriodSeconds": (78, {f"{HEAD} terminationGracePeriodSeconds": 78}),
     "head.env": ([{"name": "OF_HEAD", "value": "1"}], {f"{HEAD_RAY} env OF_HEAD value": "1"}),
     **{f"head.{key}": row for key, row in added_to_pod("head", HEAD, "ray-head").items()},
     "autoscaling.idleTimeoutSeconds": (66, {f"{CLUSTER} autoscalerOptions idleTimeoutSeconds": 66}),
@@ -459,6 +468,9 @@ GROUPS: dict[str, Group] = {
             ),
         },
         base={"pools": {"big": {}}},
+    ),
+    "workers that stay": Group(
+        {"podDisruptionBudget.workers": (True, {"PodDisruptionBudget/judge-workers spec minAvailable": 1})}
     ),
     "affinity of the head": Group({"head.affinity": (AFFINITY, {f"{HEAD} affinity": AFFINITY})}),
     "pools": Group(

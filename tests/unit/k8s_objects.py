@@ -32,6 +32,7 @@ def job(stage: str = "train", deployment: str = "Running", ray: str = "RUNNING",
     return {
         "metadata": {
             "name": f"judge-{stage}-0a1b2c3d",
+            "uid": f"uid-{stage}",
             "creationTimestamp": STARTED,
             "labels": {
                 "app.kubernetes.io/name": "pairwise-rm",
@@ -50,7 +51,8 @@ def job(stage: str = "train", deployment: str = "Running", ray: str = "RUNNING",
 
 def ray_cluster(**status: Any) -> Object:
     labels = {"app.kubernetes.io/name": "pairwise-rm", "app.kubernetes.io/instance": RELEASE}
-    return {"metadata": {"name": "judge", "creationTimestamp": STARTED, "labels": labels}, "status": status}
+    metadata = {"name": "judge", "uid": "uid-judge", "creationTimestamp": STARTED, "labels": labels}
+    return {"metadata": metadata, "status": status}
 
 
 def worker(phase: str = "Running", gpus: int = 1, **status: Any) -> Object:

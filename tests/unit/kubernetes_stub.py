@@ -22,13 +22,14 @@ KINDS_OF_1_6 = ("rayjobs", "rayclusters", "rayservices", "raycronjobs")
 
 
 class KubernetesStub:
-    """Objects by kind, logs by pod, and answers of one's own by `METHOD path`."""
+    """Objects by kind, logs by pod, answers of one's own by `METHOD path`, and what was applied, by path."""
 
     def __init__(self) -> None:
         self.objects: dict[str, list[Object]] = defaultdict(list)
         self.logs: dict[str, str] = {}
         self.kinds: tuple[str, ...] = KINDS_OF_1_6
         self.answers: dict[str, tuple[int, Object | str]] = {}
+        self.applied: list[tuple[str, Object]] = []
         stub = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -39,6 +40,11 @@ class KubernetesStub:
                 self.send_header("content-length", str(len(content)))
                 self.end_headers()
                 self.wfile.write(content)
+
+            def do_PATCH(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                stub.applied.append((self.path, body))
+                self.do_GET()
 
             def log_message(self, *_: object) -> None:
                 pass
@@ -64,6 +70,8 @@ class KubernetesStub:
         url = urlsplit(target)
         if own := self.answers.get(f"{method} {url.path}"):
             return own
+        if method == "PATCH":
+            return 200, {}
         if url.path == "/apis/ray.io/v1":
             return 200, {"resources": [{"name": kind} for kind in self.kinds]}
         if found := _LOG.fullmatch(url.path):

@@ -11,6 +11,7 @@ be forbidden is named by the remedy, since Helm prints the template's name.
   {{- include "pairwise-rm.checkApis" . -}}
   {{- if and (.Capabilities.APIVersions.Has "v1/Pod") (include "pairwise-rm.live" .) -}}
     {{- include "pairwise-rm.checkOwner" . -}}
+    {{- include "pairwise-rm.checkRetried" . -}}
     {{- include "pairwise-rm.checkSecrets" . -}}
     {{- include "pairwise-rm.checkClaims" . -}}
     {{- include "pairwise-rm.checkServiceAccount" . -}}

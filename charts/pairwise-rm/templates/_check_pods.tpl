@@ -36,7 +36,7 @@ Input: the root context.
     {{- $volumes := dict -}}
     {{- range concat $.Values.extraVolumes $pod.extraVolumes -}}
       {{- /* The last two are KubeRay's: the autoscaler's logs, and /dev/shm. */ -}}
-      {{- if has .name (list "tmp" "home" "recipe" "data" "runs" "cache" "shm" "api-token" "ray-logs" "shared-mem") -}}
+      {{- if has .name (list "tmp" "home" "recipe" "data" "runs" "cache" "shm" "api-token" "head-token" "standby-tmp" "ray-logs" "shared-mem") -}}
         {{- fail (printf "%s.extraVolumes: %s is the name of a volume that the chart or KubeRay makes; take another name" $where .name) -}}
       {{- end -}}
       {{- if hasKey $volumes .name -}}
@@ -44,7 +44,7 @@ Input: the root context.
       {{- end -}}
       {{- $_ := set $volumes .name true -}}
     {{- end -}}
-    {{- $paths := list "/tmp" "/home/ray" "/etc/pairwise-rm" "/mnt/data" "/mnt/runs" "/mnt/cache" "/dev/shm" "/tmp/ray" "/var/run/secrets/kubernetes.io/serviceaccount" -}}
+    {{- $paths := list "/tmp" "/home/ray" "/etc/pairwise-rm" "/mnt/data" "/mnt/runs" "/mnt/cache" "/dev/shm" "/tmp/ray" "/run/pairwise-rm" "/var/run/secrets/kubernetes.io/serviceaccount" -}}
     {{- range concat $.Values.extraVolumeMounts $pod.extraVolumeMounts -}}
       {{- if not (hasKey $volumes .name) -}}
         {{- fail (printf "%s.extraVolumeMounts: there is no volume %s among extraVolumes" $where .name) -}}
@@ -55,7 +55,7 @@ Input: the root context.
       {{- $paths = append $paths (clean .mountPath) -}}
     {{- end -}}
     {{- /* The last two are KubeRay's. */ -}}
-    {{- $containers := list "ray-head" "ray-worker" "autoscaler" "wait-gcs-ready" -}}
+    {{- $containers := list "ray-head" "ray-worker" "autoscaler" "autoscaler-standby" "wait-gcs-ready" -}}
     {{- range concat $pod.extraInitContainers $pod.extraContainers -}}
       {{- if has .name $containers -}}
         {{- fail (printf "%s: a container %s is there already; take another name in extraContainers or extraInitContainers" $where .name) -}}

@@ -10,6 +10,9 @@
     {{- if and $.Values.autoscaling.enabled (gt $pool.minReplicas $pool.maxReplicas) -}}
       {{- fail (printf "pools.%s.minReplicas: %v is more than maxReplicas, %v" $name $pool.minReplicas $pool.maxReplicas) -}}
     {{- end -}}
+    {{- if and $pool.preemption.enabled (lt (include "pairwise-rm.preemptionGrace" $pool | atoi) 1) -}}
+      {{- fail (printf "pools.%s.preemption.marginSeconds: %v leaves nothing of terminationGracePeriodSeconds, %v" $name $pool.preemption.marginSeconds ($pool.terminationGracePeriodSeconds | default 30)) -}}
+    {{- end -}}
     {{- if and (eq $pool.platform "none") (ne $pool.gpuProduct "none") -}}
       {{- fail (printf "pools.%s.gpuProduct: %s needs a platform to know the label; set platform, or nodeSelector with gpuProduct=none" $name $pool.gpuProduct) -}}
     {{- end -}}

@@ -44,3 +44,11 @@
 {{- end -}}
 {{- toJson (concat $tolerations .tolerations) -}}
 {{- end -}}
+
+{{/*
+Seconds that a worker's preStop hook has, before the end of Ray's processes begins. Input: the pool.
+*/}}
+{{- define "pairwise-rm.preemptionGrace" -}}
+{{- $whole := .terminationGracePeriodSeconds | default 30 | int64 -}}
+{{- sub $whole (.preemption.marginSeconds | int64) -}}
+{{- end -}}

@@ -87,6 +87,9 @@ template:
     {{- if .autoscaled }}
     restartPolicy: Never
     {{- end }}
+    {{- with $head.terminationGracePeriodSeconds }}
+    terminationGracePeriodSeconds: {{ . | int64 }}
+    {{- end }}
     {{- with include "pairwise-rm.headServiceAccount" .root }}
     serviceAccountName: {{ . }}
     {{- end }}
@@ -109,9 +112,15 @@ template:
     affinity:
       {{- . | nindent 6 }}
     {{- end }}
-    {{- with $head.extraInitContainers }}
+    {{- $standby := and .autoscaled (include "pairwise-rm.hasSidecars" .root) }}
+    {{- if or $standby $head.extraInitContainers }}
     initContainers:
+      {{- with $head.extraInitContainers }}
       {{- toYaml . | nindent 6 }}
+      {{- end }}
+      {{- if $standby }}
+      {{- include "pairwise-rm.autoscalerStandby" .root | nindent 6 }}
+      {{- end }}
     {{- end }}
     containers:
       {{- /* KubeRay takes the first container for Ray's. */}}
@@ -135,7 +144,10 @@ template:
         {{- include "pairwise-rm.probesReadyBy" (dict "root" .root "path" "/api/gcs_healthz" "port" 8265) | nindent 8 }}
         env:
           {{- include "pairwise-rm.env" (dict "root" .root "serve" .serve) | nindent 10 }}
-          - {name: RAY_START_HOOK, value: pairwise_rm.cluster.ray_start_hook.without_client_server}
+          - {name: RAY_START_HOOK, value: pairwise_rm.cluster.ray_start_hook.on_start}
+          {{- if and $standby $values.auth.token }}
+          - {name: PAIRWISE_RM_TOKEN_FILE, value: /run/pairwise-rm/token}
+          {{- end }}
           {{- /* Ray gives its dashboard 60 seconds and each part of it 30, too few on a loaded node. */}}
           - {name: RAY_DASHBOARD_STARTUP_TIMEOUT_S, value: {{ int $values.probes.startupSeconds | quote }}}
           - {name: RAY_DASHBOARD_SUBPROCESS_MODULE_WAIT_READY_TIMEOUT, value: {{ int $values.probes.startupSeconds | quote }}}
@@ -148,6 +160,9 @@ template:
         {{- end }}
         volumeMounts:
           {{- include "pairwise-rm.mounts" (dict "serve" .serve) | nindent 10 }}
+          {{- if and $standby $values.auth.token }}
+          - {name: head-token, mountPath: /run/pairwise-rm}
+          {{- end }}
           {{- with concat $values.extraVolumeMounts $head.extraVolumeMounts }}
           {{- toYaml . | nindent 10 }}
           {{- end }}
@@ -159,9 +174,65 @@ template:
       {{- if .autoscaled }}
       {{- include "pairwise-rm.apiToken" .root | nindent 6 }}
       {{- end }}
+      {{- if $standby }}
+      - {name: standby-tmp, emptyDir: {}}
+      {{- if $values.auth.token }}
+      - name: head-token
+        emptyDir: {medium: Memory, sizeLimit: 1Mi}
+      {{- end }}
+      {{- end }}
       {{- with concat $values.extraVolumes $head.extraVolumes }}
       {{- toYaml . | nindent 6 }}
       {{- end }}
+{{- end -}}
+
+{{/* "yes" where Kubernetes has sidecars, which are init containers that stay. Input: the root context. */}}
+{{- define "pairwise-rm.hasSidecars" -}}
+{{- if semverCompare ">=1.29.0-0" .Capabilities.KubeVersion.Version -}}yes{{- end -}}
+{{- end -}}
+
+{{/*
+Sidecar of the head that runs the autoscaler when KubeRay's container of it has ended, which nothing starts again in a
+pod with restartPolicy Never. It then has the memory of that one, so it requests little of its own.
+Input: the root context.
+*/}}
+{{- define "pairwise-rm.autoscalerStandby" -}}
+- name: autoscaler-standby
+  restartPolicy: Always
+  image: {{ include "pairwise-rm.image" . }}
+  imagePullPolicy: {{ .Values.image.pullPolicy }}
+  command: [python, -m, pairwise_rm.cluster.autoscaler_standby]
+  securityContext:
+    {{- include "pairwise-rm.containerSecurity" . | nindent 4 }}
+  resources:
+    requests: {cpu: 10m, memory: 64Mi}
+    {{- with .Values.autoscaling.resources.limits }}
+    limits:
+      {{- toYaml . | nindent 6 }}
+    {{- end }}
+  env:
+    - {name: HOME, value: /home/ray}
+    - {name: RAY_USAGE_STATS_ENABLED, value: "0"}
+    - {name: RAY_NUM_REDIS_GET_RETRIES, value: "150"}
+    - {name: KUBERAY_CRD_VER, value: v1}
+    - name: RAY_CLUSTER_NAME
+      valueFrom: {fieldRef: {apiVersion: v1, fieldPath: "metadata.labels['ray.io/cluster']"}}
+    - name: RAY_CLUSTER_NAMESPACE
+      valueFrom: {fieldRef: {apiVersion: v1, fieldPath: metadata.namespace}}
+    - name: RAY_HEAD_POD_NAME
+      valueFrom: {fieldRef: {apiVersion: v1, fieldPath: metadata.name}}
+    {{- if .Values.auth.token }}
+    - {name: RAY_AUTH_MODE, value: token}
+    - {name: RAY_AUTH_TOKEN_PATH, value: /run/pairwise-rm/token}
+    {{- end }}
+  volumeMounts:
+    {{- /* Not the head's: in that one /tmp/ray is where KubeRay mounts the logs, and belongs to root. */}}
+    - {name: standby-tmp, mountPath: /tmp}
+    - {name: home, mountPath: /home/ray}
+    - {name: api-token, mountPath: /var/run/secrets/kubernetes.io/serviceaccount, readOnly: true}
+    {{- if .Values.auth.token }}
+    - {name: head-token, mountPath: /run/pairwise-rm, readOnly: true}
+    {{- end }}
 {{- end -}}
 
 {{/*
@@ -199,6 +270,9 @@ template:
     {{- include "pairwise-rm.podSecurity" .root | nindent 4 }}
     {{- if .autoscaled }}
     restartPolicy: Never
+    {{- end }}
+    {{- with $pool.terminationGracePeriodSeconds }}
+    terminationGracePeriodSeconds: {{ . | int64 }}
     {{- end }}
     serviceAccountName: {{ include "pairwise-rm.serviceAccount" .root }}
     automountServiceAccountToken: false
@@ -258,6 +332,12 @@ template:
         {{- include "pairwise-rm.probesReadyBy" (dict "root" .root "path" "/-/healthz" "port" 8000) | nindent 8 }}
         {{- else }}
         {{- include "pairwise-rm.probes" .root | nindent 8 }}
+        {{- end }}
+        {{- if and $pool.preemption.enabled (not .serve) }}
+        lifecycle:
+          preStop:
+            exec:
+              command: [python, -m, pairwise_rm.cluster.drain_node, --grace, {{ include "pairwise-rm.preemptionGrace" $pool | quote }}]
         {{- end }}
         env:
           {{- include "pairwise-rm.env" (dict "root" .root "serve" .serve) | nindent 10 }}

@@ -1,7 +1,8 @@
 {{/* RayJobs: what each stage runs, and the name that says so. */}}
 
 {{/*
-The command of one stage. Inputs: root, plan, stage; after, what it waits for as pairwise-rm.after gives it, or "".
+The command of one stage. Inputs: root, plan, stage; after, what it waits for as pairwise-rm.after gives it, or "";
+attempt, as pairwise-rm.rayJob gives it, or nothing.
 */}}
 {{- define "pairwise-rm.stageCommand" -}}
 {{- $stage := .stage -}}
@@ -9,7 +10,10 @@ The command of one stage. Inputs: root, plan, stage; after, what it waits for as
 pairwise-rm stage {{ $stage }} --recipe /etc/pairwise-rm/{{ $stage }}.yaml
 {{- /* A head that runs already sees a changed ConfigMap late; a RayJob's own cluster mounts one that never changes. */ -}}
 {{- if eq .root.Values.mode "shared" }} --digest {{ (index .plan.stages $stage).digest }}{{ end }}
+{{- with .attempt }} --attempt {{ . }}{{ end }}
 {{- with .after }} --after {{ . }} --input-timeout {{ $values.inputTimeout | int64 }}{{ end }}
+{{- /* KubeRay makes a new cluster when it tries the earlier stage again, perhaps on a node that is yet to come. */ -}}
+{{- if and .after (ne (include "pairwise-rm.backoffLimit" .root) "0") }} --retry-timeout 900{{ end }}
 {{- if and (has $stage (list "train" "evaluate")) }} --gpu-timeout {{ $values.gpuTimeout | int64 }}{{ end }}
 {{- if and .root.Values.storage.upload (has $stage (list "evaluate" "export")) }} --upload {{ .root.Values.storage.upload | squote }}{{ end }}
 {{- end -}}
@@ -52,7 +56,7 @@ train={{ .plan.stages.train.digest }}
 {{- end -}}
 {{- end -}}
 
-{{/* What a RayJob runs: its stages one after another. Inputs: root, plan; stage, the last. */}}
+{{/* What a RayJob runs: its stages one after another. Inputs: root, plan; stage, the last; attempt. */}}
 {{- define "pairwise-rm.entrypoint" -}}
 {{- $stages := include "pairwise-rm.stagesOf" . | fromJsonArray -}}
 {{- $after := include "pairwise-rm.after" . -}}
@@ -68,7 +72,7 @@ bash -c {{ join " && " $commands | quote }}
 {{- end -}}
 {{- end -}}
 
-{{/* spec of a RayJob. Inputs: root, plan, stage; recipe, name of the ConfigMap for a cluster of its own. */}}
+{{/* spec of a RayJob. Inputs: root, plan, stage, attempt; recipe, name of the ConfigMap for a cluster of its own. */}}
 {{- define "pairwise-rm.rayJobSpec" -}}
 {{- $values := .root.Values -}}
 {{- $batch := $values.batch -}}
@@ -84,7 +88,7 @@ ttlSecondsAfterFinished: 0
 clusterSelector:
   ray.io/cluster: {{ include "pairwise-rm.fullname" .root }}
 {{- else }}
-backoffLimit: {{ $batch.backoffLimit }}
+backoffLimit: {{ include "pairwise-rm.backoffLimit" .root }}
 {{- with $batch.preRunningDeadlineSeconds }}
 preRunningDeadlineSeconds: {{ . | int64 }}
 {{- end }}
@@ -156,6 +160,17 @@ submitterPodTemplate:
 {{- end }}
 {{- end -}}
 
+{{/* How often KubeRay tries a stage again: 0 on the shared cluster, which it refuses to do. Input: the root context. */}}
+{{- define "pairwise-rm.backoffLimit" -}}
+{{- if eq .Values.mode "shared" -}}
+0
+{{- else if kindIs "invalid" .Values.batch.backoffLimit -}}
+2
+{{- else -}}
+{{- .Values.batch.backoffLimit | int64 -}}
+{{- end -}}
+{{- end -}}
+
 {{/*
 Kueue writes the node labels and tolerations of a flavor into the pods of a RayJob that it admits. An upgrade that took
 them out again would be refused as a conflict (Helm 4), or would start the run anew (Helm 3). A RayJob of this name was
@@ -172,11 +187,16 @@ made with this very spec, so its pods are rendered as they are there. Inputs: as
 {{- end -}}
 
 {{/*
-<fullname>-<stage>-<sha8>, over all that the RayJob runs with. The shared cluster counts: KubeRay starts it anew
-when its spec changes, but for what the loop below takes out, which ends what runs there, and the RayJob that takes
-over needs a name of its own. Inputs: root, plan, stage.
+{name, content, attempt, given, retry} of a RayJob as JSON.
+content: eight digits over all that it runs with. The shared cluster counts: KubeRay starts it anew when its spec
+  changes, but for what the loop below takes out, which ends what runs there, and the RayJob that takes over needs a
+  name of its own.
+attempt: eight digits of `attempt`, or of a retry by `pairwise-rm retry`; "" for neither. It is no part of the recipe.
+name: <fullname>-<stage>-<eight digits of both>, or that of a RayJob that is there and stands for it.
+given, retry: `attempt` as text, and what `pairwise-rm retry` has written, or ""; of the one that is there, if one is.
+Inputs: root, plan, stage.
 */}}
-{{- define "pairwise-rm.rayJobName" -}}
+{{- define "pairwise-rm.rayJob" -}}
 {{- $all := list (include "pairwise-rm.rayJobSpec" (merge (dict "recipe" "") .)) -}}
 {{- range include "pairwise-rm.stagesOf" . | fromJsonArray -}}
 {{- $all = append $all (index $.plan.stages .).digest -}}
@@ -191,5 +211,81 @@ over needs a name of its own. Inputs: root, plan, stage.
 {{- end -}}
 {{- $all = append $all $cluster -}}
 {{- end -}}
-{{- printf "%s-%s-%s" (include "pairwise-rm.fullname" .root) .stage (include "pairwise-rm.hash" $all) -}}
+{{- $content := include "pairwise-rm.hash" $all -}}
+{{- $attempt := include "pairwise-rm.attempt" .root -}}
+{{- $digits := "" -}}
+{{- $hash := $content -}}
+{{- if $attempt -}}
+{{- $digits = sha256sum $attempt | trunc 8 -}}
+{{- $hash = include "pairwise-rm.hash" (list $content $digits) -}}
+{{- end -}}
+{{- $prefix := printf "%s-%s" (include "pairwise-rm.fullname" .root) .stage -}}
+{{- $job := dict "name" (printf "%s-%s" $prefix $hash) "content" $content "attempt" $digits "given" $attempt "retry" "" -}}
+{{- $same := dict "root" .root "stage" .stage "content" $content "first" (printf "%s-%s" $prefix $content) "attempt" $attempt -}}
+{{- with include "pairwise-rm.rayJobThatStands" $same | fromJson -}}
+{{- $retry := dig "metadata" "annotations" "pairwise-rm.io/retry" "" . -}}
+{{- $given := dig "metadata" "annotations" "pairwise-rm.io/attempt" "" . -}}
+{{- $was := $retry -}}
+{{- if and $given (not $retry) -}}{{- $was = sha256sum $given | trunc 8 -}}{{- end -}}
+{{- $job = dict "name" .metadata.name "content" $content "attempt" $was "retry" $retry "given" $given -}}
+{{- end -}}
+{{- toJson $job -}}
+{{- end -}}
+
+{{/* `attempt` as text: a number is one with and without quotes. Input: the root context. */}}
+{{- define "pairwise-rm.attempt" -}}
+{{- $attempt := .Values.attempt -}}
+{{- if kindIs "string" $attempt -}}{{- $attempt -}}{{- else if not (kindIs "invalid" $attempt) -}}{{- toJson $attempt -}}{{- end -}}
+{{- end -}}
+
+{{/*
+The RayJob in the cluster that stands for one of the same content, as JSON; {} for none. It keeps its name and is left
+alone. The newest that has succeeded, whatever its attempt: what is done is not done again. Else the newest of the same
+attempt, or one that `pairwise-rm retry` has made and that has not ended.
+Inputs: root, stage, content, attempt; first, the name that a RayJob without attempt has.
+*/}}
+{{- define "pairwise-rm.rayJobThatStands" -}}
+{{- $done := dict -}}
+{{- $same := dict -}}
+{{- range include "pairwise-rm.rayJobsThere" . | fromJsonArray -}}
+{{- $annotations := .metadata.annotations | default dict -}}
+{{- $content := get $annotations "pairwise-rm.io/content" | default (ternary $.content "" (eq .metadata.name $.first)) -}}
+{{- if and (eq $content $.content) (not .metadata.deletionTimestamp) -}}
+{{- $state := .status | default dict -}}
+{{- $newer := dict "than" .metadata.creationTimestamp -}}
+{{- if eq (get $state "jobStatus") "SUCCEEDED" -}}
+{{- if le (dig "metadata" "creationTimestamp" "" $done) $newer.than -}}{{- $done = . -}}{{- end -}}
+{{- else if or (eq (get $annotations "pairwise-rm.io/attempt" | default "") $.attempt) (include "pairwise-rm.retriedAndOn" .) -}}
+{{- if le (dig "metadata" "creationTimestamp" "" $same) $newer.than -}}{{- $same = . -}}{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- toJson (ternary $done $same (not (empty $done))) -}}
+{{- end -}}
+
+{{/* "yes" for a RayJob of `pairwise-rm retry` that has not ended. Input: the RayJob. */}}
+{{- define "pairwise-rm.retriedAndOn" -}}
+{{- if and (dig "metadata" "annotations" "pairwise-rm.io/retry" "" .) (not (has (dig "status" "jobDeploymentStatus" "" .) (list "Complete" "Failed" "ValidationFailed"))) -}}yes{{- end -}}
+{{- end -}}
+
+{{/*
+The release's RayJobs of a stage that the cluster has, as JSON; none where Helm only renders, as for Argo CD.
+Inputs: root, stage.
+*/}}
+{{- define "pairwise-rm.rayJobsThere" -}}
+{{- $found := list -}}
+{{- if .root.Capabilities.APIVersions.Has "ray.io/v1/RayJob" -}}
+{{- range (lookup "ray.io/v1" "RayJob" .root.Release.Namespace "").items -}}
+{{- $labels := .metadata.labels | default dict -}}
+{{- if and (eq (get $labels "app.kubernetes.io/instance") $.root.Release.Name) (eq (get $labels "pairwise-rm.io/stage") $.stage) -}}
+{{- $found = append $found . -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- toJson $found -}}
+{{- end -}}
+
+{{/* Name of a RayJob. Inputs: root, plan, stage. */}}
+{{- define "pairwise-rm.rayJobName" -}}
+{{- (include "pairwise-rm.rayJob" . | fromJson).name -}}
 {{- end -}}

@@ -15,7 +15,7 @@ from tests.unit.command_line import call
 
 COMMANDS = (
     *("run", "convert", "train", "evaluate", "export", "judge", "serve", "validate", "models"),
-    *("status", "logs", "wait", "fetch", "stage"),
+    *("status", "logs", "wait", "retry", "fetch", "stage"),
 )
 # pydantic is not among them, since typer itself imports it where it is installed; the recipe stands for it.
 HEAVY = (

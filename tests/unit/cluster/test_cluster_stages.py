@@ -293,6 +293,71 @@ def test_a_failure_from_before_is_given_time_to_be_retried(
         await_stage(EarlierStage("train", "d1"), path, 10, tell(quick))
 
 
+def test_a_failure_that_kuberay_may_try_again_is_waited_over_and_the_new_run_is_taken(
+    tmp_path: Path, quick: list[str]
+) -> None:
+    path = put(tmp_path / "t.json", state="failed", since=time.time() - 5, error="the head is gone")
+    runs = [(0.2, {}), (0.4, {"state": "failed", "error": "again"}), (0.6, {}), (0.8, {"state": "succeeded"})]
+    timers = [threading.Timer(after, put, [path], then) for after, then in runs]
+    for timer in timers:
+        timer.start()
+    await_stage(EarlierStage("train", "d1"), path, 10, tell(quick), retry_timeout=5)
+    assert [line.partition(" (0:")[0] for line in quick] == [
+        f"waiting for train ({state})" for state in ("failed", "running", "failed", "running")
+    ]
+
+
+def test_a_failure_that_is_not_tried_again_in_time_counts(tmp_path: Path, quick: list[str]) -> None:
+    path = put(tmp_path / "t.json", state="failed", since=time.time() - 5, error="the head is gone")
+    began = time.monotonic()
+    with pytest.raises(StageError, match="train failed, so there is nothing to do here: the head is gone"):
+        await_stage(EarlierStage("train", "d1"), path, 10, tell(quick), retry_timeout=0.3)
+    assert time.monotonic() - began >= 0.3
+
+
+@pytest.mark.parametrize("since", [0, 20, 600])
+def test_a_failure_of_another_attempt_is_waited_over_until_the_new_one_has_ended(
+    tmp_path: Path, quick: list[str], monkeypatch: pytest.MonkeyPatch, since: int
+) -> None:
+    monkeypatch.setattr(input_wait, "GRACE_SECONDS", 0.05)
+    path = put(tmp_path / "t.json", state="failed", since=time.time() - since, error="an earlier attempt's")
+    ends = {0.3: {"attempt": "2"}, 0.6: {"attempt": "2", "state": "failed", "error": "the new one's"}}
+    for timer in (threading.Timer(after, put, [path], then) for after, then in ends.items()):
+        timer.start()
+    with pytest.raises(StageError, match="train failed, so there is nothing to do here: the new one's"):
+        await_stage(EarlierStage("train", "d1"), path, 10, tell(quick), "2")
+    assert quick[:2] == [
+        "waiting for train (not begun; failed in another attempt) (0:00:00)",
+        "waiting for train (running) (0:00:00)",
+    ]
+
+
+def test_a_run_of_another_attempt_that_is_not_stopped_is_the_one_to_wait_for(
+    tmp_path: Path, quick: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(input_wait, "GRACE_SECONDS", 0.1)
+    path = put(tmp_path / "t.json")
+    timer = threading.Timer(0.5, put, [path], {"state": "failed", "error": "out of memory"})
+    timer.start()
+    with pytest.raises(StageError, match="train failed, so there is nothing to do here: out of memory"):
+        await_stage(EarlierStage("train", "d1"), path, 10, tell(quick), "2")
+
+
+def test_a_run_of_another_attempt_that_is_stopped_as_this_one_begins_is_waited_over(
+    tmp_path: Path, quick: list[str]
+) -> None:
+    path = put(tmp_path / "t.json")
+    timer = threading.Timer(0.1, put, [path], {"state": "failed", "error": "stopped before it was done"})
+    timer.start()
+    with pytest.raises(StageError, match=r"was not done after .*it is not begun; failed in another attempt"):
+        await_stage(EarlierStage("train", "d1"), path, 0.6, tell(quick), "2")
+
+
+def test_what_another_attempt_has_done_is_done(tmp_path: Path, quick: list[str]) -> None:
+    path = put(tmp_path / "t.json", state="succeeded", attempt="1")
+    await_stage(EarlierStage("train", "d1"), path, 1, tell(quick), "2")
+
+
 def test_a_failure_in_the_future_of_a_clock_that_is_ahead_is_given_time_to_be_retried_too(
     tmp_path: Path, quick: list[str]
 ) -> None:

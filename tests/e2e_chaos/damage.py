@@ -1,0 +1,93 @@
+"""The damage itself: to pods, to a node, to the operator, to the API server and to DNS."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.kube import run
+from tests.e2e_chaos.release import Release
+
+OPERATOR = ("--namespace", "kuberay-operator")
+ours = pytest.mark.skipif(
+    not os.environ.get("PAIRWISE_RM_CLUSTER_IS_OURS"), reason="stops a part of the cluster, which is not ours alone"
+)
+
+
+def delete_pod(release: Release, selector: str) -> None:
+    [name] = release.pods(selector)
+    release.namespace.kubectl("delete", "pod", name, "--wait=false")
+
+
+@contextmanager
+def cordoned(release: Release) -> Iterator[str]:
+    """The node of the worker, cordoned."""
+    [worker] = release.namespace.items("pods --selector=ray.io/node-type=worker")
+    node = str(worker["spec"]["nodeName"])
+    run("kubectl", "cordon", node)
+    try:
+        yield node
+    finally:
+        run("kubectl", "uncordon", node)
+
+
+def evict(release: Release, pod: str) -> None:
+    """As a drain does, which asks PodDisruptionBudgets."""
+    body = {
+        "apiVersion": "policy/v1",
+        "kind": "Eviction",
+        "metadata": {"name": pod, "namespace": release.namespace.name},
+    }
+    path = f"/api/v1/namespaces/{release.namespace.name}/pods/{pod}/eviction"
+    run("kubectl", "create", "--raw", path, "-f", "-", stdin=json.dumps(body))
+
+
+def restart_operator() -> None:
+    run("kubectl", *OPERATOR, "delete", "pod", "--selector=app.kubernetes.io/name=kuberay-operator")
+    run("kubectl", *OPERATOR, "rollout", "status", "deployment", "kuberay-operator", "--timeout=180s")
+
+
+@contextmanager
+def stopped(component: str) -> Iterator[None]:
+    """A process of the cluster of ../shared that does not answer meanwhile."""
+    process = int((Path(os.environ["CLUSTER"]) / "state" / f"{component}.pid").read_text())
+    os.kill(process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(process, signal.SIGCONT)
+
+
+def stop_api_server(seconds: float) -> None:
+    with stopped("kube-apiserver"):
+        time.sleep(seconds)
+
+
+def stop_dns(seconds: float) -> None:
+    dns = ("kubectl", "--namespace", "kube-system", "scale", "deployment", "coredns")
+    run(*dns, "--replicas=0")
+    try:
+        time.sleep(seconds)
+    finally:
+        run(*dns, "--replicas=1")
+
+
+def kill_container(release: Release, pod: str, container: str) -> None:
+    """SIGKILL to a container's first process, from its node: from within, process 1 is immune to it."""
+    [item] = [one for one in release.namespace.items("pods") if one["metadata"]["name"] == pod]
+    [status] = [one for one in item["status"]["containerStatuses"] if one["name"] == container]
+    identity = status["containerID"].rpartition("/")[2]
+    address = f"{os.environ['RUN']}/containerd.sock"
+    for line in run("ctr", "--address", address, "--namespace", "k8s.io", "tasks", "list").splitlines():
+        words = line.split()
+        if words and words[0] == identity:
+            os.kill(int(words[1]), signal.SIGKILL)
+            return
+    raise AssertionError(f"{pod}: container {container} is not on this machine")

@@ -1,0 +1,97 @@
+"""A release of the kind preset that is followed step by step: its log, its metrics, its pods."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from tests.e2e.kube import ENDED, GPU, Namespace, nodes_have_gpus, pairwise_rm, state_of, succeeded, wait_for
+from tests.e2e_chaos.survival import SURVIVED, TRIED, Survival
+from tests.paths import CHART
+
+STEPS = 20
+SAVE_EVERY = 2
+NAME = "judge"
+Object = dict[str, Any]
+
+
+@dataclass
+class Release:
+    namespace: Namespace
+    settings: tuple[str, ...] = ()
+
+    def install(self, *settings: str, verb: str = "install") -> None:
+        """`settings` are KEY=VALUE; those of an upgrade are added to those before."""
+        self.settings += settings
+        recipe = (f"recipe.overrides.train.steps={STEPS}", f"recipe.overrides.train.save_every={SAVE_EVERY}")
+        gpus = (f"poolDefaults.gpuResource={GPU}",) if nodes_have_gpus() else ()
+        given = [part for setting in (*recipe, *gpus, *self.settings) for part in ("--set", setting)]
+        self.namespace.helm(verb, NAME, str(CHART), "--values", str(CHART / "values-kind.yaml"), *given)
+
+    def upgrade(self, *settings: str) -> None:
+        self.install(*settings, verb="upgrade")
+
+    # ---- looking -----------------------------------------------------------------------------------
+
+    def wait(self, done: Callable[[], bool], seconds: float, what: str) -> float:
+        return wait_for(done, seconds, what, self.namespace.describe)
+
+    def pods(self, selector: str) -> list[str]:
+        """Names of the pods that run and are not being deleted."""
+        found = self.namespace.items(f"pods --selector={selector}")
+        alive = [
+            pod for pod in found if pod["status"]["phase"] == "Running" and "deletionTimestamp" not in pod["metadata"]
+        ]
+        return [pod["metadata"]["name"] for pod in alive]
+
+    def head(self) -> str:
+        [name] = self.pods("ray.io/node-type=head")
+        return name
+
+    def steps(self, stage: str = "train") -> list[int]:
+        """The steps that training has finished, by the logs of the stage's submitters."""
+        log = self.namespace.kubectl("logs", f"--selector=pairwise-rm.io/stage={stage}", "--tail=-1", code=None)
+        return [int(found) for found in re.findall(r"\bstep (\d+)/\d+", log)]
+
+    def reaches(self, step: int, stage: str = "train", seconds: float = 900) -> float:
+        return self.wait(lambda: max(self.steps(stage), default=0) >= step, seconds, f"step {step}")
+
+    def ends(self, seconds: float = 1800) -> dict[str, Object]:
+        self.wait(lambda: all(state_of(job) in ENDED for job in self.namespace.jobs().values()), seconds, "all ended")
+        return self.namespace.jobs()
+
+    def metrics(self) -> list[int]:
+        """The steps in metrics.jsonl, in its order."""
+        script = f"cat /mnt/runs/{NAME}/*/train/metrics.jsonl"
+        text = self.namespace.kubectl("exec", self.head(), "--container", "ray-head", "--", "sh", "-c", script)
+        return [json.loads(line)["step"] for line in text.splitlines()]
+
+    def status(self) -> str:
+        return pairwise_rm("status", NAME, "--namespace", self.namespace.name)
+
+    # ---- surviving ---------------------------------------------------------------------------------
+
+    @contextmanager
+    def survives(self, fault: str, at: int = 6, stage: str = "train") -> Iterator[None]:
+        """Does the block's damage after step `at`, and then asserts that all goes on, and how well.
+
+        `stage`: the one in whose RayJob training runs.
+        """
+        TRIED.append(fault)
+        self.reaches(at, stage)
+        began, before = time.monotonic(), max(self.steps(stage), default=0)
+        yield
+        self.reaches(before + 1, stage)
+        recovery = time.monotonic() - began
+        jobs = self.ends()
+        assert all(succeeded(job) for job in jobs.values()), self.namespace.describe()
+        if self.pods("ray.io/node-type=head"):
+            # A cluster of its own has gone with its RayJob.
+            assert self.metrics() == list(range(1, STEPS + 1))
+        steps = self.steps(stage)
+        SURVIVED.append(Survival(fault, len(steps) - len(set(steps)), recovery))
