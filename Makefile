@@ -107,6 +107,10 @@ e2e: install $(TOOLS)/helm ## The tiny judge on a real cluster: KUBECONFIG's, or
 e2e-gitops: SUITES := e2e_gitops
 e2e-gitops: e2e ## Argo CD, Flux, Kueue and enforced policies on a real cluster (SHORT=1: minutes)
 
+.PHONY: e2e-chaos
+e2e-chaos: SUITES := e2e_chaos
+e2e-chaos: e2e ## Pods, nodes, the operator, the API server and DNS taken away while training runs (an hour and a half)
+
 IMAGE_BUILD = VERSION=$(VERSION) REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) images/build
 
 # BASE_IMAGE= and FLASH_ATTN= build on another base, BLACKWELL=1 for B200 and GB300, BUILDER= with docker, podman or buildah: see images/README.md

@@ -1,26 +1,42 @@
 """One cluster, one image and one installed release, shared by all tests of this folder; the duration of each phase.
 
+Its worker pod is deleted in mid-training, after a checkpoint, so all that the tests see of training has been through that.
+
 Needs a kubeconfig with a cluster that has the KubeRay operator and lets pods ask for `nvidia.com/gpu`, and the image
 of the `kind` preset in that cluster; `make e2e` sees to both.
 """
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 import yaml
 
 from pairwise_rm.pipeline import STAGES
-from tests.e2e.kube import ENDED, GPU, Namespace, Watcher, has_cluster, new_namespace, nodes_have_gpus, run, wait_for
-from tests.e2e.phases import report
+from tests.e2e.kube import (
+    ENDED,
+    GPU,
+    Namespace,
+    Watcher,
+    has_cluster,
+    new_namespace,
+    nodes_have_gpus,
+    pairwise_rm,
+    run,
+    wait_for,
+)
+from tests.e2e.phases import PHASES, report
 from tests.paths import CHART, REPO
 
 RELEASE = "judge"
 STEPS_ALONE = 2
+SAVED_STEP = 10
+"""The smoke recipe's first checkpoint."""
 HEAD_STARTS_WITHIN = 240.0
 
 
@@ -48,6 +64,9 @@ class Release:
     watcher: Watcher
     arguments: tuple[str, ...]
     name: str = RELEASE
+    after_loss: list[dict[str, Any]] = field(default_factory=list)
+    """What `status --json` said of each stage from the loss of the worker pod to the next step, every few seconds."""
+    lost_pod: str = ""
 
     def wait_for(self, done: Callable[[], bool], seconds: float, what: str) -> None:
         wait_for(done, seconds, what, self.namespace.describe)
@@ -82,8 +101,36 @@ def release(namespace: Namespace) -> Release:
     with Watcher(namespace) as watcher:
         namespace.helm("install", RELEASE, str(CHART), *arguments)
         this = Release(namespace, began, watcher, tuple(arguments))
-        this.wait_until_ended(1500)
+        _lose_the_worker(this)
+        this.wait_until_ended(1800)
     return this
+
+
+def _status(release: Release) -> dict[str, Any]:
+    told = json.loads(pairwise_rm("status", release.name, "--namespace", release.namespace.name, "--json"))
+    return {stage["stage"]: stage for stage in told["stages"]}
+
+
+def _lose_the_worker(release: Release) -> None:
+    """Deletes the worker pod once a checkpoint and a step after it are there, and waits for the step after those."""
+
+    def reached() -> int:
+        if release.watcher.issue:
+            raise release.watcher.issue
+        return int(_status(release).get("train", {}).get("step") or 0)
+
+    release.wait_for(lambda: reached() > SAVED_STEP, 1200, f"step {SAVED_STEP + 1}")
+    [worker] = release.namespace.items("pods --selector=ray.io/node-type=worker")
+    release.lost_pod, began = worker["metadata"]["name"], time.time()
+    release.namespace.kubectl("delete", "pod", release.lost_pod, "--wait=false")
+    at = reached()
+
+    def goes_on() -> bool:
+        release.after_loss.append(_status(release))
+        return release.after_loss[-1]["train"]["state"] == "running" and reached() > at
+
+    release.wait_for(goes_on, 900, "a step after the loss of the worker")
+    PHASES.append(("worker pod deleted in mid-training -> next new step", time.time() - began))
 
 
 @dataclass

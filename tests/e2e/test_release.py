@@ -65,6 +65,15 @@ def done_at(release: Release, stage: str) -> float:
     return float(state["since"])
 
 
+def test_a_worker_pod_that_is_lost_in_mid_training_costs_a_retry_and_fails_no_stage(release: Release) -> None:
+    retrying = [seen["train"] for seen in release.after_loss if seen["train"]["state"] == "retrying"]
+    assert retrying, [seen["train"] for seen in release.after_loss]
+    assert any(f"pod {release.lost_pod} has left" in stage["note"] for stage in retrying), retrying
+    assert all(stage["note"].startswith("attempt 2 after step 10") for stage in retrying), retrying
+    later = {seen[stage]["state"] for seen in release.after_loss for stage in ("evaluate", "export")}
+    assert later == {"waiting"}, "they wait on, and fail only when training has given up"
+
+
 def test_how_long_a_cold_start_takes_is_seen(release: Release) -> None:
     converted, first = done_at(release, "convert"), when(release, "train", r"step 1/\d+")
     ready = release.watcher.first(lambda seen: "Ready" in seen.gpu_pods.values())
