@@ -1,6 +1,6 @@
 """One cluster, one image and one installed release, shared by all tests of this folder; the duration of each phase.
 
-Its worker pod is deleted in mid-training, after a checkpoint, so all that the tests see of training has been through that.
+Its worker pod is deleted in mid-training, after a checkpoint: what the tests see has been through that.
 
 Needs a kubeconfig with a cluster that has the KubeRay operator and lets pods ask for `nvidia.com/gpu`, and the image
 of the `kind` preset in that cluster; `make e2e` sees to both.
