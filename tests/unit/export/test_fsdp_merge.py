@@ -22,6 +22,7 @@ from pairwise_rm.errors import InputError, StageError
 from pairwise_rm.export import fsdp_merge
 from pairwise_rm.export.fsdp_merge import INDEX, merge_weights, weight_bytes
 from pairwise_rm.export.run import export
+from tests.chaos.stages import on_small_volume, small_volumes_can_be_made
 from tests.unit.conftest import MakeRecipe
 
 # Two ranks of FSDP2 on CPUs, forked after the slow import; 7 and 5 rows do not divide by 2, and 1 row leaves a
@@ -242,3 +243,31 @@ def test_an_export_onto_a_folder_of_the_users_is_refused_before_anything_is_merg
     with pytest.raises(InputError, match="mine: is there already and no export of pairwise-rm"):
         export(make_recipe(), out=tmp_path / "mine")
     assert list((tmp_path / "mine").iterdir()) == []
+
+
+FULL = """
+import errno, sys
+from pathlib import Path
+import torch
+from pairwise_rm.atomic_io import atomic_folder
+from pairwise_rm.errors import StageError
+from pairwise_rm.export.fsdp_merge import merge_weights
+volume, actor = map(Path, sys.argv[1:])
+torch.save({"w": torch.zeros(1 << 20)}, actor / "model_world_size_1_rank_0.pt")
+(volume / "merged").mkdir()
+(volume / "merged" / "mine").write_text("old")
+try:
+    with atomic_folder(volume / "merged") as temporary:
+        merge_weights(actor, temporary, "float32", None)
+except StageError as error:
+    print(error)
+assert [path.name for path in volume.rglob("*")] == ["merged", "mine"], list(volume.rglob("*"))
+"""
+
+
+def test_a_full_volume_is_one_line_and_what_was_merged_before_stays(tmp_path: Path) -> None:
+    if not small_volumes_can_be_made():
+        pytest.skip("needs a file system of its own, as root")
+    said = on_small_volume(FULL, "2m", str(frame(tmp_path, 1)))
+    assert said.endswith("/merged: cannot be written: No space left on device\n")
+    assert said.count("\n") == 1
