@@ -24,7 +24,6 @@ from pairwise_rm.errors import StageError
 from pairwise_rm.progress import duration
 from pairwise_rm.recipe.model import Recipe
 from pairwise_rm.run_folder import RunFolder
-from pairwise_rm.signals import sigterm_raises
 from pairwise_rm.train import attempt_processes, preemption
 from pairwise_rm.train.failure import Failure, ended_with, failure_in
 from pairwise_rm.train.metrics_file import read_steps
@@ -94,25 +93,26 @@ def run_driver(
     log = folder.train / "train.log"
     command = [*driver, str(folder.train / "launch.json")]
     (folder.train / PHASE_FILE).unlink(missing_ok=True)
-    with open(log, "ab") as output:
+    # Before the driver is there, so that it never runs on without us.
+    with _Terminated() as terminated, open(log, "ab") as output:
         begin = output.tell()
         process = subprocess.Popen(
             command, stdout=output, stderr=subprocess.STDOUT, env={**environment, "PYTHONUNBUFFERED": "1"},
             start_new_session=True,
         )  # fmt: skip
-    with _ended(process), _Terminated() as terminated:
-        follower = _Follower(log, begin, folder, first, last, watch, recipe.train.stall_timeout)
-        while process.poll() is None:
-            time.sleep(0.3)
+        with _ended(process):
+            follower = _Follower(log, begin, folder, first, last, watch, recipe.train.stall_timeout)
+            while process.poll() is None:
+                time.sleep(0.3)
+                follower.look()
+                if terminated.asked:
+                    _let_it_save(process, follower, recipe.train.stop_grace)
+                if reason := follower.hangs():
+                    where = _keep_stacks(folder, attempt, recipe)
+                    raise DriverFailed(Failure("hung", f"{reason}; {where}"), log)
             follower.look()
-            if terminated.asked:
-                _let_it_save(process, follower, recipe.train.stop_grace)
-            if reason := follower.hangs():
-                where = _keep_stacks(folder, attempt, recipe)
-                raise DriverFailed(Failure("hung", f"{reason}; {where}"), log)
-        follower.look()
-        if process.returncode:
-            raise DriverFailed(failure_since(log, follower.mark, begin, process.returncode), log)
+            if process.returncode:
+                raise DriverFailed(failure_since(log, follower.mark, begin, process.returncode), log)
 
 
 class _Terminated:
@@ -152,11 +152,9 @@ def _keep_stacks(folder: RunFolder, attempt: str, recipe: Recipe) -> str:
 
 @contextlib.contextmanager
 def _ended(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Ends the driver and all it started, whatever happens; SIGTERM becomes KeyboardInterrupt meanwhile."""
-
+    """Ends the driver and all it started, whatever happens."""
     try:
-        with sigterm_raises(KeyboardInterrupt()):
-            yield
+        yield
     finally:
         if process.poll() is None:
             with contextlib.suppress(ProcessLookupError):

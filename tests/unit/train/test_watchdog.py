@@ -187,22 +187,6 @@ def test_a_driver_that_ends_by_itself_leaves_nothing_behind() -> None:
     assert gone(child)
 
 
-@linux
-def test_a_termination_signal_ends_the_driver_too() -> None:
-    process, child = start(60)
-    before = signal.getsignal(signal.SIGTERM)
-
-    def terminate() -> None:
-        with _ended(process):
-            os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(5)
-
-    with pytest.raises(KeyboardInterrupt):
-        terminate()
-    assert gone(child)
-    assert signal.getsignal(signal.SIGTERM) is before
-
-
 # ---- the whole of it, with a stand-in for verl's process: the one seam here -----------------------
 
 
@@ -264,6 +248,22 @@ def test_a_driver_that_is_told_to_stop_is_asked_to_save_and_has_its_time_for_it(
     with pytest.raises(KeyboardInterrupt):
         drive(tmp_path, script)
     assert (tmp_path / "train" / "saved").exists()
+
+
+@linux
+def test_a_termination_signal_ends_the_driver_and_what_it_started(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    script = (
+        "import os, pathlib, signal, subprocess, sys, time;"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']);"
+        "(pathlib.Path(sys.argv[1]).parent / 'child').write_text(str(child.pid));"
+        "os.kill(os.getppid(), signal.SIGTERM); time.sleep(600)"
+    )
+    with pytest.raises(KeyboardInterrupt):
+        drive(tmp_path, script, stop_grace=0)
+    assert gone(int((tmp_path / "train" / "child").read_text()))
+    assert not (tmp_path / "train" / "save_and_end").exists(), "there is no time for it"
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 @linux
