@@ -7,6 +7,7 @@ Where it cannot end in time, waiting for rollouts or log-probabilities is interr
 
 from __future__ import annotations
 
+import functools
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -43,8 +44,7 @@ class PreemptibleTrainer(PPOTrainerSync):
         self._data_before = self.train_dataloader.state_dict() if self._finished > self._saved else None
         self._began, self._whole, self._generating = time.monotonic(), True, True
         try:
-            with self._watch.interruptible(self._within_step):
-                batch = super().step(metrics, timing_raw)
+            batch = self._watch.call(self._within_step, functools.partial(super().step, metrics, timing_raw))
         except Interrupted as interrupted:
             raise self._ended_within(interrupted) from None
         self._finished, self._data_before = self.global_steps, None
@@ -78,8 +78,7 @@ class PreemptibleTrainer(PPOTrainerSync):
             return {}
         self._generating = True
         try:
-            with self._watch.interruptible(self._after_step):
-                return super()._validate()
+            return self._watch.call(self._after_step, super()._validate)
         except Interrupted as interrupted:
             raise self._ended_within(interrupted) from None
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from pairwise_rm.atomic_io import write_text
 from pairwise_rm.errors import first_line
@@ -24,6 +24,7 @@ from pairwise_rm.train.metrics_file import read_steps
 
 LOOK_SECONDS = 1.0
 _RECENT = 5
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
@@ -193,23 +194,27 @@ class Watch:
             thread.join(2)  # a question to Ray's head that is away does not return
             signal.signal(signal.SIGUSR1, previous)
 
-    @contextlib.contextmanager
-    def interruptible(self, due: Callable[[Notice], Move]) -> Iterator[None]:
-        """A block that ends with Interrupted as soon as `due` wants another move than to go on."""
+    def call(self, due: Callable[[Notice], Move], work: Callable[[], _Result]) -> _Result:
+        """What `work` returns. Raises Interrupted as soon as `due` wants another move than to go on.
+
+        No context manager: a signal that comes as one is left is raised outside of it.
+        """
         try:
-            self._set(due)
             try:
-                yield
+                self._set(due)
+                result = work()
             finally:
                 self._set(None)
-            if self._fired and not self._raised:
-                self._raised = True
-                raise self._fired
+            if self._fired:
+                self._raised = True  # from here on its signal, if it has not come yet, raises nothing
         except BaseException:
             # Whatever the interruption has become on its way.
             if self._fired:
                 raise self._fired from None
             raise
+        if self._fired:
+            raise self._fired
+        return result
 
     def _set(self, due: Callable[[Notice], Move] | None) -> None:
         with self._lock:

@@ -113,8 +113,8 @@ def test_waiting_is_left_when_the_notice_wants_it() -> None:
     watch = Watch(lambda: NOTICE, seconds=0.05)
     with watch.looking():
         began = time.monotonic()
-        with pytest.raises(Interrupted) as raised, watch.interruptible(move_to(Move.SAVE)):
-            time.sleep(20)
+        with pytest.raises(Interrupted) as raised:
+            watch.call(move_to(Move.SAVE), lambda: time.sleep(20))
         assert time.monotonic() - began < 10
     assert (raised.value.notice, raised.value.move) == (NOTICE, Move.SAVE)
 
@@ -128,15 +128,18 @@ def test_an_error_that_the_interruption_became_on_its_way_is_the_interruption() 
         except KeyboardInterrupt:
             raise ValueError("the library's own") from None
 
-    with watch.looking(), pytest.raises(Interrupted), watch.interruptible(move_to(Move.END)):
-        wait_in_a_library()
+    with watch.looking(), pytest.raises(Interrupted):
+        watch.call(move_to(Move.END), wait_in_a_library)
+
+
+def fail(error: BaseException) -> None:
+    raise error
 
 
 def test_nothing_is_interrupted_while_the_step_may_go_on_or_between_the_blocks() -> None:
     watch = Watch(lambda: NOTICE, seconds=0.02)
     with watch.looking():
-        with watch.interruptible(move_to(Move.GO_ON)):
-            time.sleep(0.2)
+        watch.call(move_to(Move.GO_ON), lambda: time.sleep(0.2))
         time.sleep(0.2)
     assert watch.notice is NOTICE
 
@@ -145,19 +148,18 @@ def test_without_a_notice_errors_and_interruptions_by_hand_pass_through() -> Non
     watch = Watch(lambda: None, seconds=0.02)
     with watch.looking():
         for error in (ValueError("ours"), KeyboardInterrupt()):
-            with pytest.raises(type(error)), watch.interruptible(move_to(Move.END)):
-                raise error
+            with pytest.raises(type(error)):
+                watch.call(move_to(Move.END), lambda error=error: fail(error))  # type: ignore[misc]
     assert watch.notice is None
 
 
 def test_a_block_that_ends_as_it_is_interrupted_is_interrupted_once() -> None:
     # The race between the end of a step and the notice, many times over.
-    for _ in range(50):
+    for _ in range(200):
         watch, interrupted = Watch(lambda: NOTICE, seconds=0.001), False
         with watch.looking():
             try:
-                with watch.interruptible(move_to(Move.SAVE)):
-                    time.sleep(0.001)
+                watch.call(move_to(Move.SAVE), lambda: time.sleep(0.001))
             except Interrupted:
                 interrupted = True
             time.sleep(0.002)
