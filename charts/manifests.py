@@ -7,6 +7,7 @@ base that is applied through an overlay equals what the chart renders with that 
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from functools import cache
@@ -137,8 +138,13 @@ class _Dumper(yaml.SafeDumper):
         super().increase_indent(flow, False)
 
 
+_LIKE_A_NUMBER = re.compile(r"[-+]?[0-9_]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?")
+"""What YAML 1.2 takes for one, and PyYAML, which follows 1.1, would not quote: 03187184, 1234e567."""
+
+
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+    style = "|" if "\n" in text else "'" if _LIKE_A_NUMBER.fullmatch(text) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
 _Dumper.add_representer(str, _text)

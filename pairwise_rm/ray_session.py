@@ -24,6 +24,8 @@ from pairwise_rm.errors import InputError, StageError, first_line
 
 ADDRESS_VARIABLE = "RAY_ADDRESS"
 _CONNECT_SECONDS = 10.0  # a head that is just starting
+_STARTS = 3
+"""Of a local Ray: a machine that is busy for a moment is no reason to end a run."""
 _SLOW_START = "timed out during startup"
 _LOCAL_OBJECT_STORE = 256 << 20  # bytes; prompts and responses are small
 
@@ -76,13 +78,18 @@ def ray_session(
 def _connect(options: dict[str, Any], where: str) -> None:
     import ray
 
-    try:
-        ray.init(**options)
-    except Exception as error:
-        # A local node that a busy machine does not start in half a minute is an Exception without a type of its own.
-        if isinstance(error, ConnectionError | ValueError | RuntimeError) or _SLOW_START in str(error):
-            raise StageError(f"{where}: cannot connect: {first_line(error)}") from error
-        raise
+    for left in reversed(range(_STARTS)):
+        try:
+            ray.init(**options)
+            return
+        except Exception as error:
+            # A local node that a busy machine does not start in half a minute is an Exception without a type of its own.
+            slow = _SLOW_START in str(error)
+            if not slow and not isinstance(error, ConnectionError | ValueError | RuntimeError):
+                raise
+            ray.shutdown()
+            if not slow or not left:
+                raise StageError(f"{where}: cannot connect: {first_line(error)}") from error
 
 
 def cluster_address() -> str | None:

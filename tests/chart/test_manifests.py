@@ -48,6 +48,12 @@ def named(found: list[Object]) -> dict[tuple[str, str], Object]:
     return {(item["kind"], item["metadata"]["name"]): item for item in found}
 
 
+@pytest.mark.parametrize("text", ["03187184", "12345678", "1234e567", "1.5", "-2", "true", "a: b"])
+def test_a_text_that_looks_like_something_else_to_any_reader_of_yaml_is_quoted(text: str) -> None:
+    (line,) = manifests.dump({"text": text}).splitlines()[-1:]
+    assert line == f"text: '{text}'"
+
+
 @ALL
 def test_a_manifest_carries_names_that_kuberay_takes_and_nothing_of_helm(name: str) -> None:
     for item in items(name):

@@ -44,16 +44,27 @@ def test_the_address_for_job_submission_is_refused(monkeypatch: pytest.MonkeyPat
         pass
 
 
-def test_a_local_ray_that_a_busy_machine_does_not_start_in_time_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("slow", [1, 3])
+def test_a_local_ray_that_a_busy_machine_does_not_start_in_time_is_started_again_and_then_one_line(
+    monkeypatch: pytest.MonkeyPatch, slow: int
+) -> None:
     ray = pytest.importorskip("ray")
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    starts: list[int] = []
 
     def init(**_: object) -> None:
-        raise Exception("The current node timed out during startup. This could happen because some of the raylet")
+        starts.append(1)
+        if len(starts) <= slow:
+            raise Exception("The current node timed out during startup. This could happen because some of the raylet")
 
     monkeypatch.setattr(ray, "init", init)
+    if slow == 1:
+        with ray_session("cpu", 1, 1):
+            assert len(starts) == 2
+        return
     with (
         pytest.raises(StageError, match=r"a local Ray: cannot connect: The current node timed out"),
         ray_session("cpu", 1, 1),
     ):
         pass
+    assert len(starts) == 3
