@@ -83,7 +83,7 @@ def _connect(options: dict[str, Any], where: str) -> None:
             ray.init(**options)
             return
         except Exception as error:
-            # A local node that a busy machine does not start in half a minute is an Exception without a type of its own.
+            # A local node that a busy machine does not start in half a minute: an Exception without a type of its own.
             slow = _SLOW_START in str(error)
             if not slow and not isinstance(error, ConnectionError | ValueError | RuntimeError):
                 raise
