@@ -29,7 +29,7 @@ def pay(data_source, solution_str, ground_truth, extra_info=None, **kwargs):
     calls += 1
     if {fails}:
         raise RuntimeError("the disk of the reward is full")
-    return float(len(solution_str) % 2)
+    return float(calls % 2)  # differs within each prompt, or nothing would be learnt
 """
 
 
