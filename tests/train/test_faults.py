@@ -29,7 +29,7 @@ def pay(data_source, solution_str, ground_truth, extra_info=None, **kwargs):
     calls += 1
     if {fails}:
         raise RuntimeError("the disk of the reward is full")
-    return float(len(solution_str) % 2)
+    return float(calls % 2)  # differs within each prompt, or nothing would be learnt
 """
 
 
@@ -100,4 +100,5 @@ def test_a_step_whose_reward_fails_twice_is_refused_before_its_update_with_the_r
     folders = [path.name for path in (tmp_path / "run" / "train" / "checkpoints").glob("global_step_*")]
     assert folders == ["global_step_1"]
     log = (tmp_path / "run" / "train" / "train.log").read_text()
-    assert log.count("these prompts are rolled out once more") == 1
+    # Once for those that were lost at the same time, and never twice for one.
+    assert 1 <= log.count("these prompts are rolled out once more") <= PROMPTS
