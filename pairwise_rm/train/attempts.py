@@ -115,13 +115,15 @@ def restarts_used(ended: Sequence[Ended]) -> int:
 
 
 def why_no_more(ended: Sequence[Ended], restarts: int) -> str | None:
-    """Why the failure that came last is not followed by another attempt; None when it is.
+    """Why the failure that came last is not followed by another attempt; None when it is, "" where that needs no words.
 
     A failure that comes from what the run was given is final. So is an error of the program before any step was made,
     or the same kind of failure at the same step twice: memory or a defect, which the next attempt meets again.
     """
     last = ended[-1]
     kind = last.failure.kind
+    if kind == "asked":
+        return ""
     if kind == "final" or (kind == "program" and last.reached == 0):
         return "trying again cannot mend this"
     if kind in ("program", "memory") and len(ended) > 1:

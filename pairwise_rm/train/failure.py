@@ -11,9 +11,11 @@ import signal
 from collections.abc import Iterable, Iterator
 from typing import Literal, NamedTuple
 
-Kind = Literal["final", "preempted", "memory", "program", "lost", "hung"]
-"""`final`: what the run was given cannot work; `lost`: a process, a node or a connection went; `program`: any other
-exception; `memory`: a GPU's or a node's is used up."""
+from pairwise_rm.train.preemption import ASKED
+
+Kind = Literal["final", "asked", "preempted", "memory", "program", "lost", "hung"]
+"""`final`: what the run was given cannot work; `asked`: somebody wanted the end; `preempted`: a node goes; `lost`: a
+process, a node or a connection went; `program`: any other exception; `memory`: a GPU's or a node's is used up."""
 
 _OURS = "pairwise_rm.errors."
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -103,7 +105,7 @@ def _why(text: str) -> str:
 
 def _kind_of_ours(name: str, sentence: str) -> Kind:
     if name == "Preempted":
-        return "preempted"
+        return "asked" if ASKED in sentence else "preempted"
     # Rollouts are lost to a reward that raises, or to vLLM's end.
     return "lost" if _ROLLOUTS.search(sentence) and _LOST.search(sentence) else "final"
 

@@ -23,6 +23,8 @@ from pairwise_rm.errors import first_line
 from pairwise_rm.train.metrics_file import read_steps
 
 LOOK_SECONDS = 1.0
+ASKED = "asked to save and end"
+"""What a notice from the file says: the end was wanted, so no other attempt follows."""
 _RECENT = 5
 _Result = TypeVar("_Result")
 
@@ -70,7 +72,7 @@ def asked(folder: Path) -> Notice | None:
         deadline = float(content)
     except ValueError:
         deadline = None
-    return Notice("asked to save and end", deadline=deadline)
+    return Notice(ASKED, deadline=deadline)
 
 
 def forget(folder: Path) -> None:

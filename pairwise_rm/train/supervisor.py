@@ -28,7 +28,7 @@ from pairwise_rm.train.attempts import (
     restarts_used,
     why_no_more,
 )
-from pairwise_rm.train.failure import Failure
+from pairwise_rm.train.failure import Failure, Kind
 from pairwise_rm.train.lost_node import what_became_of
 from pairwise_rm.train.metrics_file import read_steps
 from pairwise_rm.train.preflight import check_cluster
@@ -120,7 +120,8 @@ class Supervisor:
         start = checkpoints.newest(self._folder.checkpoints, self._hooks.warn)
         step, reached = checkpoints.step_of(start) if start else 0, self._reached(after)
         self._ended.append(Ended(failure, after, reached, step))
-        outcome: Outcome = failure.kind if failure.kind in ("preempted", "hung") else "failed"
+        outcomes: dict[Kind, Outcome] = {"preempted": "preempted", "hung": "hung", "asked": "stopped"}
+        outcome = outcomes.get(failure.kind, "failed")
         attempts.end(outcome, reached, step, failure.cause)
         return start
 

@@ -68,7 +68,8 @@ class DriverFailed(StageError):
 
     def __init__(self, failure: Failure, log: Path) -> None:
         self.failure = failure
-        super().__init__(f"training failed: {failure.cause} (see {log})")
+        what = "ended" if failure.kind in ("asked", "preempted") else "failed"
+        super().__init__(f"training {what}: {failure.cause} (see {log})")
 
 
 def run_driver(

@@ -60,6 +60,10 @@ def test_what_the_run_was_given_is_not_tried_again() -> None:
     assert why_no_more([ended("final")], 10) == "trying again cannot mend this"
 
 
+def test_a_training_that_was_asked_to_end_ends() -> None:
+    assert why_no_more([ended("asked")], 10) == ""
+
+
 def test_an_error_of_the_program_before_any_step_is_not_tried_again() -> None:
     assert why_no_more([ended("program", after=0, reached=0, checkpoint=0)], 10) == "trying again cannot mend this"
     assert why_no_more([ended("lost", after=0, reached=0, checkpoint=0)], 10) is None

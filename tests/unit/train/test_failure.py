@@ -30,6 +30,8 @@ torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.
 ray.exceptions.RayTaskError(OutOfMemoryError): ray::WorkerDict.update_actor()
 ray.exceptions.ActorDiedError: The actor died unexpectedly before finishing this task.
 """
+GOES = "step 12: node judge-gpu-worker-x7 is going (preemption, 41 s left); saved"
+ASKED = "step 12: asked to save and end; saved"
 AGAIN = "step 7: rollouts of 3 of 32 prompts failed, and again when these were rolled out once more: "
 DEAD = "ray.exceptions.ActorDiedError: The actor died unexpectedly before finishing this task.\n"
 KILLED = f"""\
@@ -73,7 +75,8 @@ EMPTY = "pairwise_rm.errors.InputError: a.parquet: num_samples=0, every row was 
         ),
         ("KeyError: 'messages'\nRuntimeError: later\n", "program", "KeyError: 'messages'"),
         ("RuntimeError: [gloo] Connection closed by peer\n" + KILLED, "lost", "RuntimeError: [gloo] Connection closed"),
-        (OURS.replace("StageError: tr", "Preempted: tr"), "preempted", STALE),
+        (OURS.replace(f"StageError: {STALE}", f"Preempted: {GOES}"), "preempted", GOES),
+        (OURS.replace(f"StageError: {STALE}", f"Preempted: {ASKED}"), "asked", ASKED),
         (OURS.replace(STALE, AGAIN + "ValueError: no label"), "final", AGAIN + "ValueError: no label"),
         (OURS.replace(STALE, AGAIN + "EngineDeadError: EngineCore"), "lost", AGAIN + "EngineDeadError: EngineCore"),
         ("all went well\nWARNING: an Error: in a sentence\n", "program", "verl ended with exit code 7"),
@@ -88,7 +91,7 @@ def test_the_cause_of_a_failure_is_the_first_error_of_the_log_in_one_line(
     failure = failure_since(path, 0, 0, 7)
     assert failure.kind == kind
     line = str(DriverFailed(failure, path))
-    assert line.startswith(f"training failed: {cause}")
+    assert line.startswith(f"training {'ended' if kind in ('asked', 'preempted') else 'failed'}: {cause}")
     assert line.endswith(f"(see {path})")
     assert "\n" not in line
 
