@@ -1,7 +1,7 @@
 """A training that is told to end in mid-run, twice: with time for the running step, and without.
 
 The second attempt resumes from what the first one saved. What they leave is compared with what a save at the end of the
-same step leaves.
+same step leaves. Five minutes; PAIRWISE_RM_SLOW=1 asks for it.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pairwise_rm.train import checkpoints, preemption
 from tests.paths import REPO
 from tests.train.conftest import Run
 
+pytestmark = pytest.mark.skipif(os.environ.get("PAIRWISE_RM_SLOW") != "1", reason="set PAIRWISE_RM_SLOW=1 to run it")
 MARGIN = 2
 
 
