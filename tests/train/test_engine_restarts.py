@@ -13,6 +13,7 @@ from pairwise_rm.errors import StageError  # noqa: E402
 from pairwise_rm.evaluate import engine  # noqa: E402
 from pairwise_rm.evaluate.engine import batches_of  # noqa: E402
 from pairwise_rm.evaluate.engine_failure import is_of_node  # noqa: E402
+from pairwise_rm.ray_session import _connect  # noqa: E402
 from tests.unit.conftest import MakeRecipe  # noqa: E402
 from tests.unit.evaluate import ending_engines  # noqa: E402
 from tests.unit.evaluate.ending_engines import DIES, FAILS, Judging  # noqa: E402
@@ -21,10 +22,8 @@ from tests.unit.evaluate.ending_engines import DIES, FAILS, Judging  # noqa: E40
 @pytest.fixture(scope="module", autouse=True)
 def local_ray() -> Iterator[None]:
     ray.cloudpickle.register_pickle_by_value(ending_engines)
-    ray.init(
-        address="local", num_cpus=3, num_gpus=2, include_dashboard=False, log_to_driver=False,
-        object_store_memory=100 << 20,
-    )  # fmt: skip
+    options = {"address": "local", "num_cpus": 3, "num_gpus": 2, "include_dashboard": False, "log_to_driver": False}
+    _connect({**options, "object_store_memory": 100 << 20}, "a local Ray")
     yield
     ray.shutdown()
 
