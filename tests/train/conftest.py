@@ -22,6 +22,9 @@ from pairwise_rm.recipe.model import Recipe
 from pairwise_rm.train.attempt_processes import MARK, pids_of
 from tests.model_files import save_byte_tokenizer
 from tests.paths import REPO
+from tests.unit.conftest import make_recipe
+
+__all__ = ["make_recipe"]  # for the tests of engines
 
 STEPS = 12
 SECRETS = {
