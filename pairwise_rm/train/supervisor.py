@@ -84,7 +84,10 @@ class Supervisor:
                 self._wait(number + 1, failure, start)
             except BaseException as error:
                 outcome: Outcome = "stopped" if isinstance(error, KeyboardInterrupt) else "failed"
-                attempts.end(outcome, self._reached(after), self._newest_step(), str(error) or None)
+                step = self._newest_step()
+                attempts.end(outcome, self._reached(after), step, str(error) or None)
+                if outcome == "stopped" and self._hooks.warn:
+                    self._hooks.warn(f"stopped; the same command goes on after step {step}")
                 raise
             else:
                 attempts.end("done", self._last, self._last)

@@ -51,6 +51,7 @@ class Stage:
         self.told: list[Retry] = []
         self.asked_for_gpus = 0
         self.marks: list[str] = []
+        self.warned: list[str] = []
 
     def run(self) -> Path:
         def prepare(start: Path | None, mark: str) -> Mapping[str, str]:
@@ -63,7 +64,7 @@ class Stage:
         def acquire() -> None:
             self.asked_for_gpus += 1
 
-        hooks = Hooks(prepare, acquire=acquire, tell=self.told.append)
+        hooks = Hooks(prepare, acquire=acquire, warn=self.warned.append, tell=self.told.append)
         return Supervisor(self.recipe, self.folder, 4, hooks).run(None)
 
     @property
@@ -158,3 +159,13 @@ def test_a_killed_supervisor_leaves_an_attempt_that_the_next_call_ends(stage: Ca
     (ours.folder.train / "attempts.jsonl").write_text('{"attempt": 1, "began": 1.0, "after": 0}\n')
     ours.run()
     assert [one.outcome for one in read_attempts(ours.folder.train / "attempts.jsonl")] == ["killed", "done"]
+
+
+@linux
+def test_a_training_that_is_stopped_says_where_it_goes_on(stage: Callable[..., Stage]) -> None:
+    ours = stage("step(1); step(2, save=True); os.kill(os.getppid(), signal.SIGTERM); time.sleep(1)")
+    with pytest.raises(KeyboardInterrupt):
+        ours.run()
+    assert ours.warned == ["stopped; the same command goes on after step 2"]
+    (only,) = read_attempts(ours.folder.train / "attempts.jsonl")
+    assert (only.outcome, only.reached, only.checkpoint) == ("stopped", 2, 2)
