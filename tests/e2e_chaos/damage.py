@@ -10,15 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
 from tests.e2e.kube import run
 from tests.e2e_chaos.release import Release
 
 OPERATOR = ("--namespace", "kuberay-operator")
-ours = pytest.mark.skipif(
-    not os.environ.get("PAIRWISE_RM_CLUSTER_IS_OURS"), reason="stops a part of the cluster, which is not ours alone"
-)
+OURS = bool(os.environ.get("PAIRWISE_RM_CLUSTER_IS_OURS"))
+"""Whether parts of the cluster itself may be stopped."""
 
 
 def delete_pod(release: Release, selector: str) -> None:

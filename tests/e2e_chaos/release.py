@@ -7,28 +7,33 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from tests.e2e.kube import ENDED, GPU, Namespace, nodes_have_gpus, pairwise_rm, state_of, succeeded, wait_for
 from tests.e2e_chaos.survival import SURVIVED, TRIED, Survival
 from tests.paths import CHART
 
-STEPS = 20
 SAVE_EVERY = 2
+LEARNT = 0.9
+"""Mean accuracy of the last three steps, which a training of twenty reaches without faults."""
 NAME = "judge"
 Object = dict[str, Any]
 
 
 @dataclass
 class Release:
+    """`steps`: how long it trains; few where only its start is damaged."""
+
     namespace: Namespace
+    steps: int = 20
     settings: tuple[str, ...] = ()
+    _recovered: list[tuple[str, float]] = field(default_factory=list)
 
     def install(self, *settings: str, verb: str = "install") -> None:
         """`settings` are KEY=VALUE; those of an upgrade are added to those before."""
         self.settings += settings
-        recipe = (f"recipe.overrides.train.steps={STEPS}", f"recipe.overrides.train.save_every={SAVE_EVERY}")
+        recipe = (f"recipe.overrides.train.steps={self.steps}", f"recipe.overrides.train.save_every={SAVE_EVERY}")
         gpus = (f"poolDefaults.gpuResource={GPU}",) if nodes_have_gpus() else ()
         given = [part for setting in (*recipe, *gpus, *self.settings) for part in ("--set", setting)]
         self.namespace.helm(verb, NAME, str(CHART), "--values", str(CHART / "values-kind.yaml"), *given)
@@ -53,23 +58,23 @@ class Release:
         [name] = self.pods("ray.io/node-type=head")
         return name
 
-    def steps(self, stage: str = "train") -> list[int]:
+    def finished(self, stage: str = "train") -> list[int]:
         """The steps that training has finished, by the logs of the stage's submitters."""
         log = self.namespace.kubectl("logs", f"--selector=pairwise-rm.io/stage={stage}", "--tail=-1", code=None)
         return [int(found) for found in re.findall(r"\bstep (\d+)/\d+", log)]
 
     def reaches(self, step: int, stage: str = "train", seconds: float = 900) -> float:
-        return self.wait(lambda: max(self.steps(stage), default=0) >= step, seconds, f"step {step}")
+        return self.wait(lambda: max(self.finished(stage), default=0) >= step, seconds, f"step {step}")
 
     def ends(self, seconds: float = 1800) -> dict[str, Object]:
         self.wait(lambda: all(state_of(job) in ENDED for job in self.namespace.jobs().values()), seconds, "all ended")
         return self.namespace.jobs()
 
-    def metrics(self) -> list[int]:
-        """The steps in metrics.jsonl, in its order."""
+    def metrics(self) -> list[dict[str, float]]:
+        """The lines of metrics.jsonl, in its order."""
         script = f"cat /mnt/runs/{NAME}/*/train/metrics.jsonl"
         text = self.namespace.kubectl("exec", self.head(), "--container", "ray-head", "--", "sh", "-c", script)
-        return [json.loads(line)["step"] for line in text.splitlines()]
+        return [json.loads(line) for line in text.splitlines()]
 
     def status(self) -> str:
         return pairwise_rm("status", NAME, "--namespace", self.namespace.name)
@@ -77,21 +82,29 @@ class Release:
     # ---- surviving ---------------------------------------------------------------------------------
 
     @contextmanager
-    def survives(self, fault: str, at: int = 6, stage: str = "train") -> Iterator[None]:
-        """Does the block's damage after step `at`, and then asserts that all goes on, and how well.
+    def recovers(self, fault: str, at: int, stage: str = "train") -> Iterator[None]:
+        """Does the block's damage once step `at` is finished, and waits for a step that is new.
 
         `stage`: the one in whose RayJob training runs.
         """
         TRIED.append(fault)
         self.reaches(at, stage)
-        began, before = time.monotonic(), max(self.steps(stage), default=0)
+        began, before = time.monotonic(), max(self.finished(stage), default=0)
         yield
         self.reaches(before + 1, stage)
-        recovery = time.monotonic() - began
+        self._recovered.append((fault, time.monotonic() - began))
+        print(f"{fault}: step {before + 1} after {self._recovered[-1][1]:.0f} s", flush=True)
+
+    def succeeds(self, stage: str = "train") -> None:
+        """Asserts that all stages succeed, each step stands once, in order, and the judge has learnt."""
         jobs = self.ends()
         assert all(succeeded(job) for job in jobs.values()), self.namespace.describe()
         if self.pods("ray.io/node-type=head"):
             # A cluster of its own has gone with its RayJob.
-            assert self.metrics() == list(range(1, STEPS + 1))
-        steps = self.steps(stage)
-        SURVIVED.append(Survival(fault, len(steps) - len(set(steps)), recovery))
+            metrics = self.metrics()
+            assert [line["step"] for line in metrics] == list(range(1, self.steps + 1))
+            accuracy = [line["accuracy"] for line in metrics[-3:]]
+            assert self.steps < 20 or sum(accuracy) / 3 > LEARNT, accuracy
+        steps = self.finished(stage)
+        lost = len(steps) - len(set(steps))
+        SURVIVED.extend(Survival(fault, lost, seconds) for fault, seconds in self._recovered)

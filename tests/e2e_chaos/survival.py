@@ -9,7 +9,7 @@ import pytest
 
 @dataclass(frozen=True)
 class Survival:
-    """`lost`: steps that were trained twice; `recovery`: seconds from the fault to the next finished step."""
+    """`lost`: steps that the whole training did twice; `recovery`: seconds from the fault to the next finished step."""
 
     fault: str
     lost: int

@@ -25,6 +25,7 @@ def all_jobs(release: Release) -> list[dict[str, Any]]:
 @pytest.fixture
 def stuck(release: Release) -> Release:
     """A release whose worker finds no node, until its stages have failed."""
+    release.steps = 6
     release.install(*NOWHERE, "stages.train.gpuTimeout=90")
     jobs = release.ends()
     assert [stage for stage, job in jobs.items() if succeeded(job)] == ["convert"]
@@ -79,6 +80,7 @@ def test_retry_goes_on_and_the_next_upgrade_takes_its_rayjobs_over(stuck: Releas
 
 def test_a_run_that_is_suspended_goes_on_from_its_checkpoint(release: Release) -> None:
     one = ("stages.convert.enabled=false", "stages.train.enabled=false", "stages.evaluate.enabled=false")
+    release.steps = 9
     release.install("mode=ephemeral", "stages.export.first={convert,train,evaluate}", *one)
     release.wait(lambda: "export" in release.namespace.jobs(), 60, "its RayJob")
     name = release.namespace.jobs()["export"]["metadata"]["name"]
