@@ -35,6 +35,13 @@ _LOST = re.compile(
     re.I,
 )
 _ROLLOUTS = re.compile(r"rollouts of \d+ of \d+ prompts failed")
+_RAYS_OUT_OF_MEMORY = re.compile(
+    r"Memory on the node \(IP: (?P<ip>[^,]+),.*? was (?P<used>\S+) / (?P<all>\S+) .*?Selected to kill: \(.*?"
+    r"task name=(?:[^:,]*:)?(?P<name>[^,]*),.*?pid=(?P<pid>\d+), actual memory used=(?P<its>[^,]+)"
+)
+"""Ray names every process that it considered, in some thousand characters."""
+_LONGEST = 500
+"""Characters of a cause; the log that is named beside it has the rest."""
 _NODE_LEFT = re.compile(r"node has died|node was terminated|its node|NodeDied", re.I)
 
 
@@ -79,8 +86,12 @@ def _errors(lines: list[str]) -> Iterator[str]:
                 yield _who_died(lines[index + 1 : index + _ACTORS_LINES])
             elif _ENGINE_DEAD in text:
                 yield "vLLM's engine died: its process was killed or crashed"
+            elif killed := _RAYS_OUT_OF_MEMORY.search(text):
+                ended = f"{killed['name'].partition('.')[0]} (pid {killed['pid']}, {killed['its']})"
+                used = f"{killed['used']} of {killed['all']} were used"
+                yield f"node {killed['ip']} ran out of memory: {used}, and Ray ended {ended}"
             else:
-                yield text
+                yield text if len(text) <= _LONGEST else f"{text[:_LONGEST]} …"
 
 
 def _who_died(block: list[str]) -> str:

@@ -56,6 +56,13 @@ EngineCore encountered an issue. See stack trace (above) for the root cause.
 (AgentLoopWorkerTQ pid=29916) ray.exceptions.RayTaskError(EngineDeadError): ray::vLLMHttpServer.generate() (pid=29535)
 RuntimeError: Sync replay buffer selected terminal groups with no materializable trajectories.
 """
+OTHER = "(Actor(ac): job ID=01, task name=reward_0:RewardLoopWorker.__init__, pid=973, actual memory used=0.5GB)"
+RAYS_MEMORY = (
+    "ray.exceptions.OutOfMemoryError: 1 worker(s) were killed due to the node running low on memory. Memory on the "
+    "node (IP: 10.0.0.2, ID: 2b4a97) was 21.26GB / 23.54GB (0.902972); OOM kill reason: Memory usage exceeded threshold; "
+    "Considered workers: [; Selected to kill: (Actor(7c): job ID=01, task name=vllm_0:JudgeServer.__init__, "
+    f"required resources={{CPU: 1}}, pid=1015, actual memory used=0.68GB, worker ID=b1); {'; '.join([OTHER] * 50)}]\n"
+)
 EMPTY = "pairwise_rm.errors.InputError: a.parquet: num_samples=0, every row was dropped: 8 x prompt_too_long\n"
 
 
@@ -67,6 +74,12 @@ EMPTY = "pairwise_rm.errors.InputError: a.parquet: num_samples=0, every row was 
         (DEAD, "lost", "an actor died: Ray does not say why"),
         (KILLED, "lost", "WorkerDict (pid 17710 on 10.0.0.2) died: its process was killed or crashed"),
         (ENGINE, "lost", "vLLM's engine died: its process was killed or crashed"),
+        (
+            RAYS_MEMORY,
+            "memory",
+            "node 10.0.0.2 ran out of memory: 21.26GB of 23.54GB were used, and Ray ended JudgeServer (pid 1015, 0.68GB)",
+        ),
+        ("RuntimeError: " + "a" * 900 + "\n", "program", "RuntimeError: " + "a" * 486 + " … ("),
         (EMPTY + MEMORY, "final", "a.parquet: num_samples=0, every row was dropped: 8 x prompt_too_long"),
         (
             ACTOR + "ValueError: ground truth must be A, B or tie, got None\n",
