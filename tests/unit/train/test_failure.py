@@ -59,7 +59,7 @@ RuntimeError: Sync replay buffer selected terminal groups with no materializable
 OTHER = "(Actor(ac): job ID=01, task name=reward_0:RewardLoopWorker.__init__, pid=973, actual memory used=0.5GB)"
 RAYS_MEMORY = (
     "ray.exceptions.OutOfMemoryError: 1 worker(s) were killed due to the node running low on memory. Memory on the "
-    "node (IP: 10.0.0.2, ID: 2b4a97) was 21.26GB / 23.54GB (0.902972); OOM kill reason: Memory usage exceeded threshold; "
+    "node (IP: 10.0.0.2, ID: 2b4a97) was 21.26GB / 23.54GB (0.902972); OOM kill reason: Memory usage; "
     "Considered workers: [; Selected to kill: (Actor(7c): job ID=01, task name=vllm_0:JudgeServer.__init__, "
     f"required resources={{CPU: 1}}, pid=1015, actual memory used=0.68GB, worker ID=b1); {'; '.join([OTHER] * 50)}]\n"
 )
@@ -77,7 +77,7 @@ EMPTY = "pairwise_rm.errors.InputError: a.parquet: num_samples=0, every row was 
         (
             RAYS_MEMORY,
             "memory",
-            "node 10.0.0.2 ran out of memory: 21.26GB of 23.54GB were used, and Ray ended JudgeServer (pid 1015, 0.68GB)",
+            "node 10.0.0.2 ran out of memory: 21.26GB of 23.54GB were used, and Ray ended JudgeServer (pid 1015, ",
         ),
         ("RuntimeError: " + "a" * 900 + "\n", "program", "RuntimeError: " + "a" * 486 + " … ("),
         (EMPTY + MEMORY, "final", "a.parquet: num_samples=0, every row was dropped: 8 x prompt_too_long"),
