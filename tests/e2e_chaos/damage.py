@@ -18,9 +18,10 @@ OURS = bool(os.environ.get("PAIRWISE_RM_CLUSTER_IS_OURS"))
 """Whether parts of the cluster itself may be stopped."""
 
 
-def delete_pod(release: Release, selector: str) -> None:
+def delete_pod(release: Release, selector: str, *, notice: bool = True) -> None:
+    """Until it is gone: with its grace period and its preStop hook, or at once, as when its machine is lost."""
     [name] = release.pods(selector)
-    release.namespace.kubectl("delete", "pod", name, "--wait=false")
+    release.namespace.kubectl("delete", "pod", name, *(() if notice else ("--grace-period=0", "--force")))
 
 
 @contextmanager

@@ -83,14 +83,15 @@ class Release:
 
     @contextmanager
     def recovers(self, fault: str, at: int, stage: str = "train") -> Iterator[None]:
-        """Does the block's damage once step `at` is finished, and waits for a step that is new.
+        """Does the block's damage once step `at` is finished, and waits for a step that nobody had finished by then.
 
         `stage`: the one in whose RayJob training runs.
         """
         TRIED.append(fault)
         self.reaches(at, stage)
-        began, before = time.monotonic(), max(self.finished(stage), default=0)
+        began = time.monotonic()
         yield
+        before = max(self.finished(stage), default=0)
         self.reaches(before + 1, stage)
         self._recovered.append((fault, time.monotonic() - began))
         print(f"{fault}: step {before + 1} after {self._recovered[-1][1]:.0f} s", flush=True)

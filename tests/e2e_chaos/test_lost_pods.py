@@ -14,25 +14,27 @@ HEAD, WORKER = "ray.io/node-type=head", "ray.io/node-type=worker"
 
 def test_one_training_survives_one_fault_after_the_other(release: Release) -> None:
     """In one release, since a start takes longer than most recoveries; a fault meets what the one before has left."""
-    release.steps = 30
+    release.steps = 40
     release.install()
-    with release.recovers("KubeRay operator restarted", at=3):
+    with release.recovers("KubeRay operator restarted", at=2):
         damage.restart_operator()
     if damage.OURS:
-        with release.recovers("API server away for 60 s", at=5):
+        with release.recovers("API server away for 60 s", at=3):
             damage.stop_api_server(60)
-        with release.recovers("DNS away for 60 s", at=7):
+        with release.recovers("DNS away for 60 s", at=5):
             damage.stop_dns(60)
-    with release.recovers("worker pod deleted", at=9):
+    with release.recovers("worker pod deleted", at=7):
         damage.delete_pod(release, WORKER)
     if damage.OURS:
-        with release.recovers("autoscaler killed, then the worker pod deleted", at=12):
+        with release.recovers("autoscaler killed, then the worker pod lost", at=9):
             damage.kill_container(release, release.head(), "autoscaler")
-            damage.delete_pod(release, WORKER)
-    with release.recovers("node cordoned, worker evicted", at=15), damage.cordoned(release):
+            damage.delete_pod(release, WORKER, notice=False)
+    with release.recovers("node cordoned, worker evicted", at=12), damage.cordoned(release):
         [worker] = release.pods(WORKER)
         damage.evict(release, worker)
         time.sleep(30)
+    with release.recovers("worker pod lost", at=15):
+        damage.delete_pod(release, WORKER, notice=False)
     with release.recovers("head pod deleted", at=18):
         damage.delete_pod(release, HEAD)
     release.succeeds()
