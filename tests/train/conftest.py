@@ -1,8 +1,8 @@
 """What the tests of this folder share: a tiny random judge, and one short real training: verl, vLLM, Ray, on a CPU.
 
-The training is interrupted on purpose after the third step, when the checkpoint of the second is there, and started
-again. Then its worker is killed after the fifth step, and it goes on by itself. W&B runs in its offline mode beside it.
-Nothing here is faked.
+The training is interrupted on purpose after the fifth step, when there are checkpoints of the second and the fourth. A
+byte of the fourth's is flipped, and the training started again. Then its worker is killed after the seventh step, and it
+goes on by itself. W&B runs in its offline mode beside it. Nothing here is faked.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from tests.unit.conftest import make_recipe
 __all__ = ["make_recipe"]  # for the tests of engines
 
 STEPS = 12
+DAMAGED, WEIGHTS = 4, "actor/model_world_size_1_rank_0.pt"
+"""The checkpoint of which a byte is flipped, and the file."""
 SECRETS = {
     "HF_TOKEN": "hf_marked0huggingface0token0aaaaaaaaaaaaa",
     "WANDB_API_KEY": "0123456789abcdefmarkedfedcba987654321000",
@@ -120,20 +122,29 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     environment |= {"WANDB_MODE": "offline", "WANDB_DIR": str(root), "WANDB_SILENT": "true", **SECRETS}
     this = Run(root, options, environment)
     this.run("convert", "smoke")
-    _interrupt_after_third_step(this)
-    _kill_worker_after_fifth_step(this)
+    _interrupt_after_fifth_step(this)
+    _flip_a_byte(root / "train" / "checkpoints" / f"global_step_{DAMAGED}" / WEIGHTS)
+    _kill_worker_after_seventh_step(this)
     return this
 
 
-def _interrupt_after_third_step(this: Run) -> None:
+def _flip_a_byte(path: Path) -> None:
+    with open(path, "r+b") as handle:
+        handle.seek(path.stat().st_size // 2)
+        byte = handle.read(1)[0]
+        handle.seek(-1, 1)
+        handle.write(bytes([byte ^ 1]))
+
+
+def _interrupt_after_fifth_step(this: Run) -> None:
     command = this.command("train", "smoke", *this.options, "train.stop_grace=0")  # it would save
     with open(this.root / "first.log", "w") as log:
         process = subprocess.Popen(command, env=this.environment, cwd=REPO, stdout=log, stderr=log)
     try:
         end = time.monotonic() + 420
-        while len(this.metrics) < 3:
+        while len(this.metrics) < 5:
             assert process.poll() is None, (this.root / "first.log").read_text()
-            assert time.monotonic() < end, "the third step did not come in 7 minutes"
+            assert time.monotonic() < end, "the fifth step did not come in 7 minutes"
             time.sleep(0.2)
         process.send_signal(signal.SIGTERM)
         code = process.wait(60)
@@ -147,16 +158,16 @@ def _interrupt_after_third_step(this: Run) -> None:
     this.first_attempt = {"code": code, "metrics": this.metrics, "prompts": this.prompts_of_step(3)}
 
 
-def _kill_worker_after_fifth_step(this: Run) -> None:
+def _kill_worker_after_seventh_step(this: Run) -> None:
     with open(this.root / "second.log", "w") as log:
         process = subprocess.Popen(
             this.command("train", "smoke", *this.options), env=this.environment, cwd=REPO, stdout=log, stderr=log
         )
     try:
         end = time.monotonic() + 420
-        while len(this.metrics) < 5:
+        while len(this.metrics) < 7 or this.metrics[-1]["step"] < 7:
             assert process.poll() is None, (this.root / "second.log").read_text()
-            assert time.monotonic() < end, "the fifth step did not come in 7 minutes"
+            assert time.monotonic() < end, "the seventh step did not come in 7 minutes"
             time.sleep(0.2)
         settings = json.loads((this.root / "train" / "launch.json").read_text())["settings"]
         pids = pids_of(settings["ray_kwargs.ray_init.runtime_env.env_vars"][MARK])

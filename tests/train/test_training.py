@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from pairwise_rm.train.attempts import read_attempts
-from tests.train.conftest import SECRETS, STEPS, Run
+from pairwise_rm.train.checkpoints import sealed
+from tests.train.conftest import DAMAGED, SECRETS, STEPS, WEIGHTS, Run
 
 
 def test_an_interrupted_run_exits_as_interrupted_and_leaves_no_process_behind(run: Run) -> None:
@@ -22,11 +23,19 @@ def test_an_interrupted_run_exits_as_interrupted_and_leaves_no_process_behind(ru
 
 def test_a_training_whose_worker_was_killed_says_why_and_goes_on_by_itself(run: Run) -> None:
     (retry,) = [line for line in run.said.splitlines() if line.startswith("  attempt ")]
-    assert re.match(r"  attempt 3 in 5 s, after step [45]: WorkerDict \(pid \d+ on [\d.]+\) died: its process ", retry)
+    assert re.match(r"  attempt 3 in 5 s, after step [68]: WorkerDict \(pid \d+ on [\d.]+\) died: its process ", retry)
     first, second, third = read_attempts(run.root / "train" / "attempts.jsonl")
-    assert (first.outcome, first.after, first.checkpoint) == ("stopped", 0, 2)
+    assert (first.outcome, first.after, first.checkpoint) == ("stopped", 0, DAMAGED)
     assert (second.outcome, second.after, second.retried) == ("failed", 2, True)
     assert (third.outcome, third.after, third.reached) == ("done", second.checkpoint, STEPS)
+
+
+def test_a_checkpoint_with_a_flipped_byte_is_set_aside_and_training_goes_on_from_the_one_before_it(run: Run) -> None:
+    (warning,) = [line for line in run.said.splitlines() if "warning: " in line]
+    assert f"damaged: {WEIGHTS} is not what was written" in warning
+    assert f"set aside as global_step_{DAMAGED}.damaged, the one before it is used" in warning
+    assert f"resumed after step {DAMAGED - 2}" in run.said
+    assert (run.root / "train" / "checkpoints" / f"global_step_{DAMAGED}.damaged" / WEIGHTS).is_file()
 
 
 def test_the_metrics_hold_each_step_once_although_the_run_was_interrupted(run: Run) -> None:
@@ -34,7 +43,7 @@ def test_the_metrics_hold_each_step_once_although_the_run_was_interrupted(run: R
 
 
 def test_resuming_goes_on_with_the_prompts_that_come_next(run: Run) -> None:
-    # Step 3 was done before the interruption, after the last checkpoint, and is done again.
+    # Step 3 was done before the interruption, after the last checkpoint that is whole, and is done again.
     assert run.prompts_of_step(3) == run.first_attempt["prompts"]
     assert run.prompts_of_step(4) != run.prompts_of_step(3)
 
@@ -80,7 +89,7 @@ def test_the_newest_checkpoint_is_linked_and_older_ones_are_pruned(run: Run) -> 
     assert (train / "latest").resolve() == (train / "checkpoints" / f"global_step_{STEPS}").resolve()
     assert (train / "actor_latest").resolve() == (train / "latest" / "actor").resolve()
     kept = sorted(path.name for path in (train / "checkpoints").glob("global_step_*"))
-    assert kept == [f"global_step_{STEPS - 2}", f"global_step_{STEPS}"]
+    assert kept == [f"global_step_{STEPS - 2}", f"global_step_{STEPS}", f"global_step_{DAMAGED}.damaged"]
 
 
 def test_a_finished_run_has_nothing_to_do(run: Run) -> None:
@@ -148,14 +157,16 @@ def test_the_export_holds_the_weights_of_the_checkpoint(run: Run) -> None:
 
 
 def test_each_checkpoint_is_sealed_with_checksums(run: Run) -> None:
-    for path in (run.root / "train" / "checkpoints").glob("global_step_*"):
+    assert len(found := sealed(run.root / "train" / "checkpoints")) == 2
+    for path in found:
         record = json.loads((path / "checkpoint.json").read_text())
         assert set(record["crc32"]) == set(record["files"])
         assert "actor/optim_world_size_1_rank_0.pt" in record["files"]
 
 
 def test_a_checkpoint_knows_the_metrics_of_its_step(run: Run) -> None:
-    for path in (run.root / "train" / "checkpoints").glob("global_step_*"):
+    assert len(found := sealed(run.root / "train" / "checkpoints")) == 2
+    for path in found:
         known = json.loads((path / "metrics.json").read_text())
         (line,) = [line for line in run.metrics if line["step"] == int(path.name.rpartition("_")[2])]
         assert {"reward/mean", "accuracy", "kl_loss", "rollout/valid"} <= set(known)
@@ -171,23 +182,3 @@ def test_the_run_folder_can_be_run_again(run: Run) -> None:
     assert saved == load_recipe("smoke", run.options)
     assert json.loads((run.root / "train" / "versions.json").read_text())["verl"]
     assert Path(run.root / "train" / "overrides.txt").read_text().count("\n") > 50
-
-
-def test_a_checkpoint_with_a_flipped_byte_is_set_aside_and_training_goes_on_from_the_one_before_it(run: Run) -> None:
-    # The last test of this file: it trains the last steps again.
-    checkpoints = run.root / "train" / "checkpoints"
-    weights = checkpoints / f"global_step_{STEPS}" / "actor" / "model_world_size_1_rank_0.pt"
-    with open(weights, "r+b") as handle:
-        handle.seek(weights.stat().st_size // 2)
-        byte = handle.read(1)[0]
-        handle.seek(-1, 1)
-        handle.write(bytes([byte ^ 1]))
-    said = run.run("train", "smoke").stdout
-    (warning,) = [line for line in said.splitlines() if "warning: " in line]
-    assert f"damaged: actor/{weights.name} is not what was written" in warning
-    assert f"set aside as global_step_{STEPS}.damaged, the one before it is used" in warning
-    assert f"resumed after step {STEPS - 2}" in said
-    assert [line["step"] for line in run.metrics] == list(range(1, STEPS + 1))
-    assert sorted(path.name for path in checkpoints.glob("global_step_*")) == [
-        f"global_step_{STEPS - 2}", f"global_step_{STEPS}", f"global_step_{STEPS}.damaged"
-    ]  # fmt: skip
