@@ -157,7 +157,8 @@ def test_the_export_holds_the_weights_of_the_checkpoint(run: Run) -> None:
 
 
 def test_each_checkpoint_is_sealed_with_checksums(run: Run) -> None:
-    assert len(found := sealed(run.root / "train" / "checkpoints")) == 2
+    found = sealed(run.root / "train" / "checkpoints")
+    assert len(found) == 2
     for path in found:
         record = json.loads((path / "checkpoint.json").read_text())
         assert set(record["crc32"]) == set(record["files"])
@@ -165,7 +166,8 @@ def test_each_checkpoint_is_sealed_with_checksums(run: Run) -> None:
 
 
 def test_a_checkpoint_knows_the_metrics_of_its_step(run: Run) -> None:
-    assert len(found := sealed(run.root / "train" / "checkpoints")) == 2
+    found = sealed(run.root / "train" / "checkpoints")
+    assert len(found) == 2
     for path in found:
         known = json.loads((path / "metrics.json").read_text())
         (line,) = [line for line in run.metrics if line["step"] == int(path.name.rpartition("_")[2])]
