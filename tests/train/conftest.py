@@ -1,8 +1,8 @@
 """What the tests of this folder share: a tiny random judge, and one short real training: verl, vLLM, Ray, on a CPU.
 
 The training is interrupted on purpose after the fifth step, when there are checkpoints of the second and the fourth. A
-byte of the fourth's is flipped, and the training started again. Its worker is killed after the seventh step, and it goes
-on by itself. W&B runs in its offline mode beside it. Nothing here is faked.
+byte of the fourth's is flipped, and training started again. Its worker is killed after the seventh step, and it goes on
+by itself. W&B runs in its offline mode beside it. Nothing here is faked.
 """
 
 from __future__ import annotations
