@@ -134,12 +134,13 @@ def train(recipe: Recipe, reporter: Reporter, fresh: bool = False, gpus: Gpus | 
 
     folder = RunFolder.of(recipe)
     with reporter.part("train", f"{recipe.model.path} -> {folder.train}") as part:
+        progress = _TrainingProgress(part, gpus)
         trained = train_with_verl(
             recipe,
             fresh=fresh,
-            watch=_TrainingProgress(part, gpus.holding if gpus else None),
+            watch=progress,
             warn=lambda text: part.say(f"warning: {text}"),
-            acquire=gpus.acquire if gpus else None,
+            acquire=progress.acquire if gpus else None,
             retrying=part.say,
         )
         if trained.skipped:
@@ -153,15 +154,22 @@ def train(recipe: Recipe, reporter: Reporter, fresh: bool = False, gpus: Gpus | 
 class _TrainingProgress:
     """The driver's progress as events: each step, and the phases before the first one."""
 
-    def __init__(self, part: Part, holding: Callable[[], None] | None = None) -> None:
-        self._part, self._holding = part, holding
+    def __init__(self, part: Part, gpus: Gpus | None = None) -> None:
+        self._part, self._gpus = part, gpus
+        self._asked = False
         self._began: float | None = None
         self._steps = 0
 
+    def acquire(self) -> None:
+        """Asks for the GPUs, before each attempt."""
+        if self._gpus:
+            self._gpus.acquire()
+            self._asked = True
+
     def __call__(self, progress: DriverProgress) -> None:
-        if self._holding and progress.holds_gpus:
-            self._holding()
-            self._holding = None
+        if self._gpus and self._asked and progress.holds_gpus:
+            self._gpus.holding()
+            self._asked = False
         if progress.metrics is not None:
             self._part.say(self._step(progress, progress.metrics))
         elif progress.phase:

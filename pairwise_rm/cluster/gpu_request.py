@@ -54,7 +54,8 @@ class GpuRequest:
         """Waits until the GPUs are there and free. Raises StageError after `timeout` seconds."""
         notes, began = WaitingNotes(say), time.monotonic()
         with ray_session(self._device, gpus=self.demand.total, cpus=1):
-            self._guard = Guard()
+            # One that an attempt has left which never held its GPUs goes on: replaced, it would withdraw this request.
+            self._guard = self._guard or Guard()
             self._request()
             while (there := self._fitting()) < self.demand.groups:
                 waited = time.monotonic() - began

@@ -17,7 +17,7 @@ from pairwise_rm.cli.console import ConsoleReporter
 from pairwise_rm.cluster import run as cluster_run
 from pairwise_rm.cluster.input_wait import WaitingNotes
 from pairwise_rm.cluster.run import ClusterReporter
-from pairwise_rm.pipeline import _TrainingProgress
+from pairwise_rm.pipeline import Gpus, _TrainingProgress
 from pairwise_rm.progress import (
     VERSION,
     Begin,
@@ -240,3 +240,18 @@ def test_a_duration_has_the_two_units_that_matter(seconds: float, written: str) 
 
 def test_this_is_version_1() -> None:
     assert VERSION == 1
+
+
+def test_the_gpus_that_an_attempt_asked_for_are_let_go_once_it_holds_them() -> None:
+    said: list[str] = []
+    gpus = Gpus(lambda: said.append("ask"), lambda: said.append("let go"))
+    with ClusterReporter("train", lambda line: said.append(str(json.loads(line)["text"]))).part("train") as part:
+        steps = _TrainingProgress(part, gpus)
+        for phase in ("Ray is up", "actor and reference loaded", "first step"):
+            if phase == "Ray is up":
+                steps.acquire()
+            steps(DriverProgress(0, 2, phase, None))
+        steps.acquire()
+        steps(DriverProgress(1, 2, "", METRICS))
+    once = ["ask", "Ray is up", "let go", "actor and reference loaded", "first step"]
+    assert said[1:-2] == [*once, "ask", "let go"]

@@ -7,10 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pairwise_rm.cluster.run import ClusterReporter
 from pairwise_rm.export.run import refresh_card
-from pairwise_rm.pipeline import _TrainingProgress
-from pairwise_rm.train.watchdog import DriverProgress
 from tests.unit.conftest import MakeRecipe
 
 
@@ -54,12 +51,3 @@ def test_without_an_export_there_is_no_card_to_write(make_recipe: MakeRecipe, tm
     evaluated(tmp_path, 0.5)
     assert refresh_card(make_recipe()) is None
     assert not (tmp_path / "run" / "export").exists()
-
-
-def test_the_gpus_that_were_asked_for_are_let_go_once_verl_holds_them() -> None:
-    said: list[str] = []
-    with ClusterReporter("train", lambda line: said.append(str(json.loads(line)["text"]))).part("train") as part:
-        steps = _TrainingProgress(part, lambda: said.append("let go"))
-        for phase in ("Ray is up", "actor and reference loaded", "first step"):
-            steps(DriverProgress(0, 2, phase, None))
-    assert said[1:-1] == ["Ray is up", "let go", "actor and reference loaded", "first step"]
