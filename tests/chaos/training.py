@@ -85,6 +85,16 @@ class Training:
         return len(path.read_text().splitlines()) if path.is_file() else 0
 
     @property
+    def began(self) -> float:
+        """When the newest attempt began."""
+        return read_attempts(self.train / "attempts.jsonl")[-1].began
+
+    @property
+    def stepped(self) -> float:
+        """When the newest step ended."""
+        return self.metrics[-1]["time"] if self.metrics else 0.0
+
+    @property
     def phase(self) -> str:
         try:
             return str(json.loads((self.train / "phase.json").read_text())["phase"])
@@ -143,7 +153,10 @@ def _kill(named: str) -> Callable[[Training], bool]:
 
 
 def killed_at_random() -> Result:
-    """Processes of every kind killed with -9 at random moments, `TRIES` of them over one training."""
+    """Processes of every kind killed with -9 at random moments, `TRIES` of them over one training.
+
+    Half of them while an attempt starts, half after a step that it has made, however long a start takes here.
+    """
     chance, done = random.Random(7), list[str]()
     with tempfile.TemporaryDirectory() as folder:
         training = Training(Path(folder))
@@ -152,7 +165,11 @@ def killed_at_random() -> Result:
             while len(done) < TRIES and process.poll() is None:
                 attempts = training.attempts
                 training.wait(process, lambda seen=attempts: training.attempts >= max(1, seen))  # type: ignore[misc]
-                time.sleep(chance.uniform(15, 120))
+                if chance.random() < 0.5:
+                    time.sleep(chance.uniform(5, 60))
+                else:
+                    training.wait(process, lambda seen=training.began: training.stepped > seen)  # type: ignore[misc]
+                    time.sleep(chance.uniform(0, 12))
                 name = names[len(done) % len(names)]
                 if process.poll() is None and _kill(TARGETS[name])(training):
                     done.append(name)
