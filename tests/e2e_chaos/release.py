@@ -23,10 +23,11 @@ Object = dict[str, Any]
 
 @dataclass
 class Release:
-    """`steps`: how long it trains; few where only its start is damaged."""
+    """`steps`: how long it trains; few where only its start is damaged. `presets` go over the kind preset, in order."""
 
     namespace: Namespace
     steps: int = 20
+    presets: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
     _recovered: list[tuple[str, float]] = field(default_factory=list)
 
@@ -36,7 +37,8 @@ class Release:
         recipe = (f"recipe.overrides.train.steps={self.steps}", f"recipe.overrides.train.save_every={SAVE_EVERY}")
         gpus = (f"poolDefaults.gpuResource={GPU}",) if nodes_have_gpus() else ()
         given = [part for setting in (*recipe, *gpus, *self.settings) for part in ("--set", setting)]
-        self.namespace.helm(verb, NAME, str(CHART), "--values", str(CHART / "values-kind.yaml"), *given)
+        values = [part for name in ("kind", *self.presets) for part in ("--values", str(CHART / f"values-{name}.yaml"))]
+        self.namespace.helm(verb, NAME, str(CHART), *values, *given)
 
     def upgrade(self, *settings: str) -> None:
         self.install(*settings, verb="upgrade")
@@ -58,9 +60,13 @@ class Release:
         [name] = self.pods("ray.io/node-type=head")
         return name
 
+    def log(self, stage: str = "train") -> str:
+        """The logs of the stage's submitters."""
+        return self.namespace.kubectl("logs", f"--selector=pairwise-rm.io/stage={stage}", "--tail=-1", code=None)
+
     def finished(self, stage: str = "train") -> list[int]:
-        """The steps that training has finished, by the logs of the stage's submitters."""
-        log = self.namespace.kubectl("logs", f"--selector=pairwise-rm.io/stage={stage}", "--tail=-1", code=None)
+        """The steps that training has finished."""
+        log = self.log(stage)
         return [int(found) for found in re.findall(r"\bstep (\d+)/\d+", log)]
 
     def reaches(self, step: int, stage: str = "train", seconds: float = 900) -> float:
