@@ -44,7 +44,7 @@ def test_a_spot_worker_that_is_told_to_go_saves_the_step_that_it_is_at(release: 
     release.steps, release.presets = 8, ("spot",)
     # Without the notice all of it would be lost. The one node of a test cluster is a GPU node, which a head would shun.
     never, grace = "recipe.overrides.train.save_every=100", "poolDefaults.terminationGracePeriodSeconds=90"
-    release.install(never, grace, "head.affinity=null")
+    release.install(never, grace, "head.affinity.nodeAffinity=null")
     with release.recovers("spot worker evicted, 90 s of notice", at=3), damage.cordoned(release):
         [worker] = release.pods(WORKER)
         damage.evict(release, worker)
