@@ -25,6 +25,24 @@ def delete_pod(release: Release, selector: str, *, notice: bool = True) -> None:
 
 
 @contextmanager
+def without_gpu_labels() -> Iterator[None]:
+    """No node says by NVIDIA's labels that it has GPUs."""
+    found = [
+        (node["metadata"]["name"], f"{key}={value}", key)
+        for node in json.loads(run("kubectl", "get", "nodes", "-o", "json"))["items"]
+        for key, value in node["metadata"]["labels"].items()
+        if key.startswith("nvidia.com/")
+    ]
+    for node, _, key in found:
+        run("kubectl", "label", "node", node, f"{key}-")
+    try:
+        yield
+    finally:
+        for node, label, _ in found:
+            run("kubectl", "label", "node", node, label, "--overwrite")
+
+
+@contextmanager
 def cordoned(release: Release) -> Iterator[str]:
     """The node of the worker, cordoned."""
     [worker] = release.namespace.items("pods --selector=ray.io/node-type=worker")

@@ -42,14 +42,14 @@ def test_one_training_survives_one_fault_after_the_other(release: Release) -> No
 
 def test_a_spot_worker_that_is_told_to_go_saves_the_step_that_it_is_at(release: Release) -> None:
     release.steps, release.presets = 8, ("spot",)
-    # Without the notice all of it would be lost. The one node of a test cluster is a GPU node, which a head would shun.
-    never, grace = "recipe.overrides.train.save_every=100", "poolDefaults.terminationGracePeriodSeconds=90"
-    release.install(never, grace, "head.affinity.nodeAffinity=null")
-    with release.recovers("spot worker evicted, 90 s of notice", at=3), damage.cordoned(release):
-        [worker] = release.pods(WORKER)
-        damage.evict(release, worker)
-        release.wait(lambda: worker not in release.pods(WORKER), 30, "it is being deleted")
-        release.wait(lambda: "saved" in release.log(), 120, "a checkpoint")
+    with damage.without_gpu_labels():  # of the one node that the head can run on, and which it would shun
+        # Without the notice all of it would be lost.
+        release.install("recipe.overrides.train.save_every=100", "poolDefaults.terminationGracePeriodSeconds=90")
+        with release.recovers("spot worker evicted, 90 s of notice", at=3), damage.cordoned(release):
+            [worker] = release.pods(WORKER)
+            damage.evict(release, worker)
+            release.wait(lambda: worker not in release.pods(WORKER), 30, "it is being deleted")
+            release.wait(lambda: "saved" in release.log(), 120, "a checkpoint")
     release.succeeds()
     steps = release.finished()
     assert len(steps) == len(set(steps)), "no step was made twice"
