@@ -19,7 +19,7 @@ import pytest
 from pairwise_rm.atomic_io import write_json
 from pairwise_rm.cluster import input_wait, ray_job
 from pairwise_rm.cluster.gpu_request import Demand, GpuRequest, demand_of
-from pairwise_rm.cluster.input_wait import EarlierStage, await_stage
+from pairwise_rm.cluster.input_wait import EarlierStage, await_stages
 from pairwise_rm.cluster.ray_job import how_ended, own_submission_id
 from pairwise_rm.cluster.recipe_mount import await_recipe
 from pairwise_rm.cluster.run import ClusterReporter, Job, run_job
@@ -126,6 +126,18 @@ def test_a_writer_whose_clock_is_set_is_heard_of_with_its_next_heartbeat(set_by:
 
 
 # ---- order ---------------------------------------------------------------------------------------
+
+
+def await_stage(
+    earlier: EarlierStage,
+    path: Path,
+    timeout: float,
+    say: Callable[[Waiting], None],
+    attempt: str = "",
+    retry_timeout: float = 0.0,
+) -> None:
+    """Waits for one stage."""
+    await_stages([(earlier, path)], timeout, say, attempt, retry_timeout)
 
 
 def tell(lines: list[str]) -> Callable[[Waiting], None]:
@@ -405,6 +417,64 @@ def test_a_line_of_progress_comes_when_something_is_new_and_then_at_a_pace(
     assert 2 <= len(quick) <= 4
 
 
+# What the chart gives to export.
+BOTH = (EarlierStage("train", "d2"), EarlierStage("evaluate", None))
+
+
+@pytest.fixture
+def finished(tmp_path: Path) -> tuple[Path, Path]:
+    """The files of a run that has finished with another recipe, train's and evaluate's, as an upgrade finds them."""
+    old: dict[str, object] = {"state": "succeeded", "since": time.time() - HOUR}
+    return put(tmp_path / "train.json", digest="d1", **old), put(tmp_path / "evaluate.json", digest="e1", **old)
+
+
+def test_export_waits_for_the_judge_of_its_recipe_though_an_earlier_one_is_evaluated(
+    finished: tuple[Path, Path], quick: list[str]
+) -> None:
+    trained = threading.Timer(0.2, put, [finished[0]], {"digest": "d2", "state": "succeeded"})
+    trained.start()
+    await_stages(list(zip(BOTH, finished, strict=True)), 10, tell(quick))
+    assert not trained.is_alive()
+    assert quick == ["waiting for train (not begun; succeeded with another recipe, d1) (0:00:00)"]
+
+
+def test_export_waits_for_the_evaluation_of_that_judge_however_late_it_begins(
+    finished: tuple[Path, Path], quick: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(input_wait, "STALE_SECONDS", 0.05)
+    train, evaluate = finished
+    runs: list[tuple[float, Path, dict[str, object]]] = [
+        (0.2, train, {"digest": "d2", "state": "succeeded"}),
+        (0.4, evaluate, {"digest": "e2", "state": "running"}),
+        (0.6, evaluate, {"digest": "e2", "state": "succeeded"}),
+    ]
+    for after, path, then in runs:
+        threading.Timer(after, put, [path], then).start()
+    await_stages(list(zip(BOTH, finished, strict=True)), 10, tell(quick))
+    assert quick == [
+        "waiting for train (not begun; succeeded with another recipe, d1) (0:00:00)",
+        "waiting for evaluate (not begun; succeeded before) (0:00:00)",
+        "waiting for evaluate (running) (0:00:00)",
+    ]
+
+
+def test_an_evaluation_of_another_configuration_is_as_good_to_export(
+    finished: tuple[Path, Path], quick: list[str]
+) -> None:
+    put(finished[0], digest="d2", state="succeeded")
+    await_stages(list(zip(BOTH, finished, strict=True)), 1, tell(quick))
+    assert quick == []
+
+
+def test_a_failure_of_evaluate_ends_the_waiting_while_train_is_at_work(
+    finished: tuple[Path, Path], quick: list[str]
+) -> None:
+    put(finished[0], digest="d2")
+    put(finished[1], digest="e2", state="failed", error="no such file")
+    with pytest.raises(StageError, match="evaluate failed, so there is nothing to do here: no such file"):
+        await_stages(list(zip(BOTH, finished, strict=True)), 10, tell(quick))
+
+
 @pytest.mark.parametrize("text", ["evaluate", "train=d1", "serve"])
 def test_a_stage_waits_only_for_one_that_comes_before_it(text: str) -> None:
     with pytest.raises(InputError, match=f"--after {text}: expected one of convert before train"):
@@ -519,6 +589,16 @@ def test_a_stage_that_fails_says_why_in_its_state(convert_recipe: Path, tmp_path
     assert done.stderr == f"error: {state.error}\n"
 
 
+def test_a_stage_waits_for_each_stage_that_its_command_names(convert_recipe: Path, tmp_path: Path) -> None:
+    stages = tmp_path / "run" / "stages"
+    put(stages / "train.json", digest="d1", state="succeeded")
+    put(stages / "evaluate.json", stage="evaluate", digest="e1", state="succeeded")
+    waits = ["--after", "train=d2", "--after", "evaluate", "--input-timeout", "0"]
+    done = stage("export", "--recipe", str(convert_recipe), *waits)
+    assert done.returncode == 1
+    assert "train was not done after 0:00:00 (it is not begun; succeeded with another recipe, d1)" in done.stderr
+
+
 def test_a_stage_that_is_stopped_says_so_in_its_state(convert_recipe: Path, tmp_path: Path) -> None:
     path = tmp_path / "run" / "stages" / "train.json"
     command = [sys.executable, "-m", "pairwise_rm", "stage", "train", "--recipe", str(convert_recipe)]
@@ -571,15 +651,15 @@ def test_a_stage_asks_for_gpus_only_when_all_is_checked_that_needs_none(
     write_files(tmp_path)
     text = convert_recipe.read_text().replace("batch_size: 4", "batch_size: 2")
     convert_recipe.write_text(text)
-    run_job(Job("convert", convert_recipe, None, None, 1, 1, None), lambda line: None)
+    run_job(Job("convert", convert_recipe, None, (), 1, 1, None), lambda line: None)
     if spoil is None:
         with pytest.raises(StageError, match=words):
-            run_job(Job(name, convert_recipe, None, None, 1, 1, None), lambda line: None)
+            run_job(Job(name, convert_recipe, None, (), 1, 1, None), lambda line: None)
         assert len(asked) == 1
         return
     spoil(tmp_path)
     with pytest.raises(InputError, match=words):
-        run_job(Job(name, convert_recipe, None, None, 1, 1, None), lambda line: None)
+        run_job(Job(name, convert_recipe, None, (), 1, 1, None), lambda line: None)
     assert asked == []
 
 
@@ -589,7 +669,7 @@ def test_a_stage_refuses_its_recipe_before_it_waits_for_the_stage_before_it(
     written: list[str] = []
     convert_recipe.write_text(convert_recipe.read_text().replace("batch_size: 4", "batch_size: 5"))
     with pytest.raises(InputError, match=r"convert\.yaml:\d+: train\.batch_size: must be a multiple of"):
-        run_job(Job("train", convert_recipe, None, "convert", 600, 1, None), written.append)
+        run_job(Job("train", convert_recipe, None, ("convert",), 600, 1, None), written.append)
     assert not any("waiting for" in line for line in written)
     state = read_state(tmp_path / "run" / "stages" / "train.json")
     assert state is not None
