@@ -1,9 +1,9 @@
 """A notice that training has to end, and what can still be saved before it does.
 
 A notice comes from Ray, when one of this job's nodes is being drained (`cluster/drain_node.py` in the pod that goes
-asks for it), or from the file `save_and_end` in the run's train folder. With one, the running step is
-saved when it ends in time; when it cannot, and the weights are still those of the step before, that step is.
-Nothing is begun that the deadline would tear.
+asks for it), or from the file `save_and_end` in the run's train folder (`pairwise-rm stop` writes it). With one, the
+running step is saved when it ends in time; when it cannot, and the weights are still those of the step before, that
+step is. Nothing is begun that the deadline would tear.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def asked(folder: Path) -> Notice | None:
 
 
 def forget(folder: Path) -> None:
-    """Removes what was asked of an earlier attempt."""
+    """Removes what was asked before."""
     file_of(folder).unlink(missing_ok=True)
 
 
