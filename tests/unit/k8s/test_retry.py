@@ -143,7 +143,10 @@ def pods(of_flavor: bool) -> list[Object]:
     """Pod templates of a head, a worker group and a submitter, without or with what Kueue writes for a flavor."""
     templates: list[Object] = []
     for name in PODS:
-        template = {"metadata": {"labels": {"app": name}}, "spec": {"containers": [], "tolerations": [TOLERATION]}}
+        template: Object = {
+            "metadata": {"labels": {"app": name}},
+            "spec": {"containers": [], "tolerations": [TOLERATION]},
+        }
         if of_flavor:
             template["metadata"]["labels"]["kueue.x-k8s.io/podset"] = name
             template["metadata"]["annotations"] = {"kueue.x-k8s.io/workload": "w"}
