@@ -19,7 +19,7 @@ from pairwise_rm.checks.recipe import recipe_problems, shape_problems, source_pr
 from pairwise_rm.cluster.gpu_request import GpuRequest, demand_of
 from pairwise_rm.cluster.input_wait import EarlierStage, await_stages
 from pairwise_rm.cluster.recipe_mount import await_recipe
-from pairwise_rm.cluster.state_file import StateWriter, read_state, sentence_of, state_file
+from pairwise_rm.cluster.state_file import StateWriter, read_state, renew, sentence_of, state_file
 from pairwise_rm.cluster.upload import check_target, upload
 from pairwise_rm.errors import InputError
 from pairwise_rm.progress import Begin, End, Event, Failure, Line, Note, Retry, Step, Waiting
@@ -71,6 +71,7 @@ def _run(job: Job, reporter: ClusterReporter) -> None:
     recipe, origin = load_with_origin(str(job.recipe))
     path, digest = state_file(recipe, job.stage), job.digest or digest_of(job.recipe.read_bytes())
     if (state := read_state(path)) and state.state == "succeeded" and state.digest == digest:
+        renew(path, state)
         reporter.say(f"already done with this recipe ({path}), nothing to do")
         return
     # Stopping a Ray job sends SIGTERM; raised as KeyboardInterrupt, it lets the stage record that it was stopped.

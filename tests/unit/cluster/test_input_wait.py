@@ -10,6 +10,7 @@ import pytest
 
 from pairwise_rm.cluster import input_wait
 from pairwise_rm.cluster.input_wait import EarlierStage, await_stages
+from pairwise_rm.cluster.state_file import read_state, renew
 from pairwise_rm.errors import InputError, StageError
 from tests.unit.cluster.stage_states import FIRST_STEP, HOUR, await_stage, put, tell
 
@@ -320,6 +321,19 @@ def test_export_waits_for_the_evaluation_of_that_judge_however_late_it_begins(
         "waiting for evaluate (not begun; succeeded before) (0:00:00)",
         "waiting for evaluate (running) (0:00:00)",
     ]
+
+
+def test_an_evaluation_that_finds_itself_done_is_the_one_that_export_waits_for(
+    finished: tuple[Path, Path], quick: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(input_wait, "STALE_SECONDS", 0.05)
+    train, evaluate = finished
+    done = read_state(evaluate)
+    assert done is not None
+    threading.Timer(0.2, put, [train], {"digest": "d2", "state": "succeeded"}).start()
+    threading.Timer(0.4, renew, [evaluate, done]).start()
+    await_stages(list(zip(BOTH, finished, strict=True)), 10, tell(quick))
+    assert quick[-1] == "waiting for evaluate (not begun; succeeded before) (0:00:00)"
 
 
 def test_an_evaluation_of_another_configuration_is_as_good_to_export(

@@ -51,6 +51,9 @@ def test_a_stage_runs_records_itself_and_is_not_done_twice(convert_recipe: Path,
     second = stage("convert", "--recipe", str(convert_recipe))
     assert second.returncode == 0
     assert "already done with this recipe" in second.stdout
+    renewed = read_state(tmp_path / "data" / "stages" / "convert.json")
+    assert renewed is not None
+    assert (renewed.state, renewed.digest, renewed.since > state.since) == ("succeeded", state.digest, True)
 
 
 def test_a_stage_that_fails_says_why_in_its_state(convert_recipe: Path, tmp_path: Path) -> None:
