@@ -69,13 +69,18 @@ class Generation(NamedTuple):
 
 @dataclass(eq=False)
 class Replica:
-    """An engine. `number` counts from 1; `ends`: how often it has ended since it last finished a batch."""
+    """An engine.
+
+    `number` counts from 1; `ends`: how often it has ended since it last finished a batch; `left`: the node that it was
+    last taken away from.
+    """
 
     number: int
     worker: Any
     ends: int = 0
     failed_starts: int = 0
     cause: str = ""
+    left: str = ""
 
 
 @dataclass(eq=False)
@@ -161,9 +166,10 @@ class EnginePool:
         def assign() -> None:
             while waiting and idle and stop_at() is None:
                 replica = idle.popleft()
-                if node := self._going(replica.worker):
+                # Where Ray has placed it on the same node again, that one is used to its end.
+                if (node := self._going(replica.worker)) and node != replica.left:
                     self._say(f"engine {replica.number}: node {node} is about to go; it is started on another one")
-                    replica.cause = f"node {node} has left"
+                    replica.left, replica.cause = node, f"node {node} has left"
                     running[self._replace(replica, 0.0)] = _Job(replica, None)
                     continue
                 batch = waiting.popleft()

@@ -114,6 +114,17 @@ def test_an_engine_whose_node_is_about_to_go_ends_after_its_batch_and_is_started
     ]
 
 
+def test_an_engine_that_is_placed_on_the_same_node_again_judges_there_until_the_node_has_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cluster = Cluster(monkeypatch, "spot-1", "spot-1", "spot-2", "spot-3")
+    cluster.batches = {"spot-1": [[([""], [1])] * 2, NODE_LEFT]}
+    pool = cluster.pool()
+    cluster.going = {"spot-1", "spot-2"}
+    assert cluster.judge(pool, 6) == [[0, 1], [2, 3], [4, 5]]
+    assert [worker.judged for worker in cluster.workers] == [[], [[0, 1], [2, 3]], [], [[2, 3], [4, 5]]]
+
+
 def test_the_engines_of_other_nodes_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     cluster = Cluster(monkeypatch, "spot-1", "node-2", "node-3")
     pool = cluster.pool(2)
