@@ -15,7 +15,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import socket
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
@@ -27,6 +29,12 @@ _CONNECT_SECONDS = 10.0  # a head that is just starting
 _STARTS = 3
 """Of a local Ray: a machine that is busy for a moment is no reason to end a run."""
 _SLOW_START = "timed out during startup"
+SUBMITTED_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Set in what was submitted to Ray as a job."""
+_JOB_STOP_VARIABLE, _JOB_STOP_SECONDS = "RAY_JOB_STOP_WAIT_TIME_S", 3.0
+"""How long Ray waits, and by default, after the SIGTERM with which it stops a job, before it kills all of it."""
+_END_SECONDS = 2.0
+"""For the stage's own end: its engines, its state file."""
 _LOCAL_OBJECT_STORE = 256 << 20  # bytes; prompts and responses are small
 
 
@@ -41,7 +49,8 @@ def ray_session(
         gpus, cpus: what the stage will request; a local Ray has at least these CPUs.
         env: variables of every worker process.
 
-    An already connected driver is left as it is. Raises StageError when the cluster cannot be reached.
+    An already connected driver is left as it is, and so is a handler of SIGTERM, which Ray replaces by its own. Raises
+    StageError when the cluster cannot be reached.
     """
     import ray
 
@@ -68,11 +77,15 @@ def ray_session(
         }
         if device == "cpu":
             options["num_gpus"] = gpus
-    _connect(options, f"{ADDRESS_VARIABLE}={address}" if address else "a local Ray")
+    handler = signal.getsignal(signal.SIGTERM)
     try:
+        _connect(options, f"{ADDRESS_VARIABLE}={address}" if address else "a local Ray")
+        if callable(handler):  # without one of ours Ray's own ends a local Ray
+            _handle_sigterm(handler)
         yield
     finally:
         ray.shutdown()
+        _handle_sigterm(handler)
 
 
 def _connect(options: dict[str, Any], where: str) -> None:
@@ -90,6 +103,22 @@ def _connect(options: dict[str, Any], where: str) -> None:
             ray.shutdown()
             if not slow or not left:
                 raise StageError(f"{where}: cannot connect: {first_line(error)}") from error
+
+
+def _handle_sigterm(handler: Any) -> None:
+    if handler is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)
+
+
+def seconds_after_sigterm(wanted: float) -> float:
+    """So many of these seconds as this process has for its work after SIGTERM: few where it is a job of Ray's."""
+    if SUBMITTED_VARIABLE not in os.environ:
+        return wanted
+    try:
+        given = float(os.environ.get(_JOB_STOP_VARIABLE, _JOB_STOP_SECONDS))
+    except ValueError:
+        given = _JOB_STOP_SECONDS
+    return max(0.0, min(wanted, given - _END_SECONDS))
 
 
 def cluster_address() -> str | None:

@@ -23,6 +23,7 @@ from pairwise_rm.cli.run import run
 from pairwise_rm.cli.serve import serve
 from pairwise_rm.cli.stage import stage
 from pairwise_rm.cli.status import status
+from pairwise_rm.cli.stop import stop
 from pairwise_rm.cli.train import train
 from pairwise_rm.cli.validate import validate
 from pairwise_rm.cli.wait import wait
@@ -44,6 +45,7 @@ COMMANDS = (
     run,
     convert,
     train,
+    stop,
     evaluate,
     export,
     judge,

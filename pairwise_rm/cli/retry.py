@@ -33,6 +33,8 @@ def retry(
     typer.echo(f"{where}: to be tried again, from where {'it' if len(jobs) == 1 else 'they'} ended")
     for job in jobs:
         typer.echo(f"  {job.stage:<9} {job.instead_of}\n{'':<12}{job.instead_of.job} → {job.name}")
+        if job.note:
+            typer.echo(f"{'':<12}{job.note}")
     if others:
         typer.echo(f"left alone: {', '.join(others)}")
     if not yes:

@@ -22,12 +22,16 @@ def stage(
         typer.Option("--attempt", help="Which attempt of the run this is; a failure of another one is not waited on."),
     ] = "",
     after: Annotated[
-        str | None,
-        typer.Option("--after", metavar="STAGE[=DIGEST]", help="The stage to wait for, before any GPU is requested."),
+        list[str] | None,
+        typer.Option(
+            "--after",
+            metavar="STAGE[=DIGEST]",
+            help="A stage to wait for, before any GPU is requested; may be given twice.",
+        ),
     ] = None,
-    input_timeout: Annotated[float, typer.Option(help="Seconds to wait for that stage.")] = DAY,
+    input_timeout: Annotated[float, typer.Option(help="Seconds to wait for those stages.")] = DAY,
     retry_timeout: Annotated[
-        float, typer.Option(help="Seconds that a failure of that stage is waited over, since it may be tried again.")
+        float, typer.Option(help="Seconds that a failure of theirs is waited over, since it may be tried again.")
     ] = 0.0,
     gpu_timeout: Annotated[float, typer.Option(help="Seconds to wait for GPUs.")] = HOUR,
     upload: Annotated[
@@ -37,4 +41,5 @@ def stage(
     """Run one stage on a Ray cluster, after the stages before it; the chart's RayJobs call this. Prints JSON lines."""
     from pairwise_rm.cluster.run import Job, run_job
 
-    run_job(Job(name, recipe, digest, after, input_timeout, gpu_timeout, upload, attempt, retry_timeout), typer.echo)
+    awaited = tuple(after or ())
+    run_job(Job(name, recipe, digest, awaited, input_timeout, gpu_timeout, upload, attempt, retry_timeout), typer.echo)

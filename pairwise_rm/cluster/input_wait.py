@@ -1,6 +1,6 @@
-"""Waits for an earlier stage: one small process on the head, which holds no GPU and no Ray worker.
+"""Waits for earlier stages: one small process on the head, which holds no GPU and no Ray worker.
 
-All RayJobs start together. A stage polls the state file of the earlier one until it has succeeded with the expected
+All RayJobs start together. A stage polls the state file of an earlier one until it has succeeded with the expected
 recipe. It fails at once, and names the earlier stage, when that has failed, when its pod is gone, or when it has
 ended with another recipe while this stage was running, since the expected run will then never come.
 """
@@ -8,7 +8,7 @@ ended with another recipe while this stage was running, since the expected run w
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,11 +31,13 @@ A run with another recipe that is alive when this stage begins and ends within t
 """
 SETTLE_SECONDS = 60.0
 """A run with another recipe has ended for good when no other one has written its state for this time."""
+STALE_SECONDS = 60.0
+"""A state file may be read as it was this long ago: NFS caches."""
 
 
 @dataclass(frozen=True)
 class EarlierStage:
-    """The stage to wait for. Without a digest, any finished run in this folder is accepted."""
+    """A stage to wait for. Without a digest, a finished run in this folder with any recipe is accepted."""
 
     stage: str
     digest: str | None
@@ -64,67 +66,106 @@ class WaitingNotes:
             self._told, self._last = now, what
 
 
-def await_stage(
-    earlier: EarlierStage,
-    path: Path,
+def await_stages(
+    awaited: Sequence[tuple[EarlierStage, Path]],
     timeout: float,
     say: Callable[[Waiting], None],
     attempt: str = "",
     retry_timeout: float = 0.0,
 ) -> None:
-    """Waits until the earlier stage's state in `path` is `succeeded`.
+    """Waits until the state of each earlier stage is `succeeded`; they are given in their order, each with its file.
 
-    Raises StageError when it failed, when it stopped writing, when it ended with another recipe while this stage
-    waited, and after `timeout` seconds. An end of another attempt, other than success, does not count: the earlier
-    stage was asked for again together with this one, and its RayJob may come up later. A failure counts after
+    A success that was there from the begin, while a stage before it was not done, is an earlier run's: that stage is
+    waited for too, until it has run again.
+
+    Raises StageError when one of them failed, when it stopped writing, when it ended with another recipe while this
+    stage waited, and after `timeout` seconds. An end of another attempt, other than success, does not count: the
+    earlier stage was asked for again together with this one, and its RayJob may come up later. A failure counts after
     `retry_timeout` seconds without a new run: KubeRay may try the stage again.
     """
-    began, notes, silence, killed = time.monotonic(), WaitingNotes(say), Silence(), Killed()
-    first = read_state(path)
-    others = OtherRecipe(earlier, first)
-    # Clocks of two nodes may differ by hours; where they do, a failure from before is taken for an old one.
-    is_recent = first is not None and abs(time.time() - first.since) <= START_SECONDS
-    failed: tuple[float, float] | None = None  # since when, and when it was seen
+    began, notes = time.monotonic(), WaitingNotes(say)
+    waits = [_Wait(earlier, path, attempt, retry_timeout) for earlier, path in awaited]
     while True:
-        state = read_state(path)
-        waited, silent = time.monotonic() - began, silence.of(state)
-        where: str = state.state if state else "not begun"
-        if state and earlier.digest not in (None, state.digest):
-            others.check(state, waited)
-            where = _other(state, silent)
-            state = None  # another recipe's: the expected run has not begun
-        if state and state.state == "succeeded":
+        waited = time.monotonic() - began
+        first: _Wait | None = None
+        for wait in waits:
+            if not wait.is_over(waited, behind=first is not None):
+                first = first or wait
+        if first is None:
             return
-        if state and state.attempt != attempt:
-            if state.ended or silent > LOST_SECONDS or waited <= GRACE_SECONDS:
-                where = f"not begun; {state.state} in another attempt"
-                state = None
-            else:
-                attempt = state.attempt  # it was not stopped for a new attempt, so it is the one to come
-        if state and state.state == "failed" and (failed is None or failed[0] != state.since):
-            failed = state.since, waited
-        over = failed is not None and waited - failed[1] >= retry_timeout
-        is_new = first is None or state is None or _run_of(first) != _run_of(state)
-        counts = over and (is_new or is_recent or waited > GRACE_SECONDS)
-        if state and state.state == "failed" and counts:
-            raise StageError(f"{earlier.stage} failed, so there is nothing to do here: {state.error}")
-        if state and silent > LOST_SECONDS:
-            raise StageError(
-                f"{earlier.stage} has not been heard of for {clock(silent)} (it was {_with_message(where, state)}); "
-                f"its pod is gone, see `pairwise-rm logs {earlier.stage}`"
-            )
-        if state and (end := killed.noticed(state, waited)):
-            raise StageError(
-                f"{earlier.stage} was killed: its Ray job has {end}, and it was {_with_message(where, state)}; "
-                f"see `pairwise-rm logs {earlier.stage}`"
-            )
         if waited > timeout:
             raise StageError(
-                f"{earlier.stage} was not done after {clock(waited)} (it is {_with_message(where, state)}); "
+                f"{first.stage} was not done after {clock(waited)} (it is {first.where_and_what}); "
                 f"stages.<stage>.inputTimeout says how long to wait"
             )
-        notes.tell(f"{earlier.stage} ({where})")
+        notes.tell(f"{first.stage} ({first.where})")
         time.sleep(POLL_SECONDS)
+
+
+class _Wait:
+    """The wait for one stage. `where` it stands, in words, as it was seen last."""
+
+    def __init__(self, earlier: EarlierStage, path: Path, attempt: str, retry_timeout: float) -> None:
+        self.stage, self.where = earlier.stage, ""
+        self._digest, self._path, self._attempt, self._retry_timeout = earlier.digest, path, attempt, retry_timeout
+        self._silence, self._killed = Silence(), Killed()
+        self._first = self._state = read_state(path)
+        self._others = OtherRecipe(earlier, self._first)
+        self._is_old = False
+        # Clocks of two nodes may differ by hours; where they do, a failure from before is taken for an old one.
+        self._is_recent = self._first is not None and abs(time.time() - self._first.since) <= START_SECONDS
+        self._failed: tuple[float, float] | None = None  # since when, and when it was seen
+
+    @property
+    def where_and_what(self) -> str:
+        """With the stage's newest progress."""
+        text = self._state.progress_text if self._state else ""
+        return f"{self.where}: {text}" if text else self.where
+
+    def is_over(self, waited: float, behind: bool) -> bool:
+        """Whether it has succeeded. `behind`: a stage before it is not done. Raises StageError when it never will."""
+        state, first = read_state(self._path), self._first
+        silent = self._silence.of(state)
+        self.where = state.state if state else "not begun"
+        if state and self._digest not in (None, state.digest):
+            self._others.check(state, waited)
+            self.where = _other(state, silent)
+            state = None  # another recipe's: the expected run has not begun
+        self._is_old |= behind and waited > STALE_SECONDS and first is not None and first.state == "succeeded"
+        if state and self._is_old and first and _run_of(state) == _run_of(first):
+            self.where = "not begun; succeeded before"
+            state = None
+        if state and state.state == "succeeded":
+            return True
+        if state and state.attempt != self._attempt:
+            if state.ended or silent > LOST_SECONDS or waited <= GRACE_SECONDS:
+                self.where = f"not begun; {state.state} in another attempt"
+                state = None
+            else:
+                self._attempt = state.attempt  # it was not stopped for a new attempt, so it is the one to come
+        self._state = state
+        if state:
+            self._check(state, waited, silent)
+        return False
+
+    def _check(self, state: StageState, waited: float, silent: float) -> None:
+        """Raises StageError when this run, which has not succeeded, will not."""
+        if state.state == "failed" and (self._failed is None or self._failed[0] != state.since):
+            self._failed = state.since, waited
+        over = self._failed is not None and waited - self._failed[1] >= self._retry_timeout
+        is_new = self._first is None or _run_of(self._first) != _run_of(state)
+        if state.state == "failed" and over and (is_new or self._is_recent or waited > GRACE_SECONDS):
+            raise StageError(f"{self.stage} failed, so there is nothing to do here: {state.error}")
+        if silent > LOST_SECONDS:
+            raise StageError(
+                f"{self.stage} has not been heard of for {clock(silent)} (it was {self.where_and_what}); "
+                f"its pod is gone, see `pairwise-rm logs {self.stage}`"
+            )
+        if end := self._killed.noticed(state, waited):
+            raise StageError(
+                f"{self.stage} was killed: its Ray job has {end}, and it was {self.where_and_what}; "
+                f"see `pairwise-rm logs {self.stage}`"
+            )
 
 
 class Killed:
@@ -193,8 +234,3 @@ def _other(state: StageState, silent: float) -> str:
         return "not begun"
     known = f"{state.state} with another recipe, {state.digest}"
     return f"not begun; {known}" if state.ended else known
-
-
-def _with_message(where: str, state: StageState | None) -> str:
-    text = state.progress_text if state else ""
-    return f"{where}: {text}" if text else where

@@ -10,16 +10,17 @@ import os
 import urllib.request
 from pathlib import Path
 
+from pairwise_rm.ray_session import SUBMITTED_VARIABLE
+
 DASHBOARD = "http://127.0.0.1:8265"
 _ENDED = ("FAILED", "STOPPED", "SUCCEEDED")
-_CONFIG_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 _SECONDS = 5.0
 
 
 def own_submission_id() -> str | None:
     """The id under which this process was submitted to Ray; None for any other process."""
     try:
-        return str(json.loads(os.environ[_CONFIG_VARIABLE])["metadata"]["job_submission_id"])
+        return str(json.loads(os.environ[SUBMITTED_VARIABLE])["metadata"]["job_submission_id"])
     except (KeyError, ValueError, TypeError):
         return None
 

@@ -17,9 +17,9 @@ from pairwise_rm.checks.model import model_problems
 from pairwise_rm.checks.problem import refuse
 from pairwise_rm.checks.recipe import recipe_problems, shape_problems, source_problems, training_problems
 from pairwise_rm.cluster.gpu_request import GpuRequest, demand_of
-from pairwise_rm.cluster.input_wait import EarlierStage, await_stage
+from pairwise_rm.cluster.input_wait import EarlierStage, await_stages
 from pairwise_rm.cluster.recipe_mount import await_recipe
-from pairwise_rm.cluster.state_file import StateWriter, read_state, sentence_of, state_file
+from pairwise_rm.cluster.state_file import StateWriter, read_state, renew, sentence_of, state_file
 from pairwise_rm.cluster.upload import check_target, upload
 from pairwise_rm.errors import InputError
 from pairwise_rm.progress import Begin, End, Event, Failure, Line, Note, Retry, Step, Waiting
@@ -34,12 +34,14 @@ QUIET_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Job:
-    """Arguments of a RayJob's command. `digest`: of the recipe file; `after`: `STAGE[=DIGEST]`; timeouts in seconds."""
+    """Arguments of a RayJob's command. `digest`: of the recipe file; `after`: each `STAGE[=DIGEST]` to wait for, in
+    their order; timeouts in seconds.
+    """
 
     stage: str
     recipe: Path
     digest: str | None
-    after: str | None
+    after: tuple[str, ...]
     input_timeout: float
     gpu_timeout: float
     upload: str | None
@@ -63,12 +65,13 @@ def run_job(job: Job, write: Callable[[str], None]) -> None:
 def _run(job: Job, reporter: ClusterReporter) -> None:
     if job.stage not in pipeline.STAGES:
         raise InputError(f"stage {job.stage!r}: expected one of {', '.join(pipeline.STAGES)}")
-    earlier = EarlierStage.parse(job.after, job.stage) if job.after else None
+    earlier = [EarlierStage.parse(text, job.stage) for text in job.after]
     if job.digest:
         await_recipe(job.recipe, job.digest, reporter.wait)
     recipe, origin = load_with_origin(str(job.recipe))
     path, digest = state_file(recipe, job.stage), job.digest or digest_of(job.recipe.read_bytes())
     if (state := read_state(path)) and state.state == "succeeded" and state.digest == digest:
+        renew(path, state)
         reporter.say(f"already done with this recipe ({path}), nothing to do")
         return
     # Stopping a Ray job sends SIGTERM; raised as KeyboardInterrupt, it lets the stage record that it was stopped.
@@ -77,8 +80,8 @@ def _run(job: Job, reporter: ClusterReporter) -> None:
         if job.upload:
             check_target(job.upload)
         if earlier:
-            path = state_file(recipe, earlier.stage)
-            await_stage(earlier, path, job.input_timeout, reporter.wait, job.attempt, job.retry_timeout)
+            awaited = [(one, state_file(recipe, one.stage)) for one in earlier]
+            await_stages(awaited, job.input_timeout, reporter.wait, job.attempt, job.retry_timeout)
         reporter.state.now("running")
         with _gpus(job, recipe, reporter) as gpus:
             pipeline.run_stage(job.stage, recipe, reporter, gpus)

@@ -98,6 +98,15 @@ def read_state(path: Path) -> StageState | None:
         raise StageError(f"{path}: damaged: {error}; remove it to run this stage again") from error
 
 
+def renew(path: Path, state: StageState) -> None:
+    """Writes a state that has ended as one that ends now: a run of its recipe has found that nothing is left to do.
+
+    A stage that waits for this run would take the earlier time for the end of a run before it.
+    """
+    now = time.time()
+    write_json(path, dataclasses.asdict(dataclasses.replace(state, since=now, heartbeat=now)))
+
+
 class StateWriter:
     """Writes a stage's state while the block runs, and its outcome at the end.
 

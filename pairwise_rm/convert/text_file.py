@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import gzip
 import io
@@ -35,7 +36,7 @@ class TextFile:
             with open(self.path, "rb", buffering=_BUFFER) as raw:
                 self._raw = raw
                 stream = self._decompressed(cast(io.BufferedReader, raw))
-                self._refuse_utf16(stream.peek(4)[:4])
+                self._refuse_other_encodings(stream.peek(4)[:4])
                 yield stream
         except EOFError as error:
             raise InputError(f"{self.path}: the gzip file is cut short, expected its end marker") from error
@@ -57,7 +58,24 @@ class TextFile:
             return io.BufferedReader(pyarrow.CompressedInputStream(raw, "zstd"), _BUFFER)
         return raw
 
-    def _refuse_utf16(self, start: bytes) -> None:
-        # JSON and CSV begin with ASCII, of which each character has a zero byte in UTF-16.
-        if start[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in start[:2]:
-            raise InputError(f"{self.path}: text in UTF-16, expected UTF-8; `iconv -f UTF-16 -t UTF-8` converts it")
+    def _refuse_other_encodings(self, start: bytes) -> None:
+        if encoding := _wide_encoding(start):
+            name = encoding[: len("UTF-16")]
+            raise InputError(f"{self.path}: text in {name}, expected UTF-8; `iconv -f {encoding} -t UTF-8` converts it")
+
+
+def _wide_encoding(start: bytes) -> str | None:
+    """The name that iconv has for UTF-16 or UTF-32, by a file's first four bytes; None for any other encoding.
+
+    JSON and CSV begin with ASCII, of which each character has one zero byte in UTF-16, and three in UTF-32.
+    """
+    # Before UTF-16, whose byte order mark is the first half of this one.
+    if start in (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE):
+        return "UTF-32"
+    if start[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        return "UTF-16"
+    if start[:3] == b"\0\0\0" or start[1:] == b"\0\0\0":
+        return "UTF-32BE" if start[:1] == b"\0" else "UTF-32LE"
+    if b"\0" in start[:2]:
+        return "UTF-16BE" if start[:1] == b"\0" else "UTF-16LE"
+    return None

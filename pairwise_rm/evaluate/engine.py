@@ -9,7 +9,7 @@ their own, and the cause is read from the actor's log.
             ...
 
 A replica that ends is started again on the same GPUs, or on those that the cluster gives instead, while the others go
-on. Its batch is judged once more.
+on. Its batch is judged once more. One whose node is about to go ends after its batch, and is started again elsewhere.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from pairwise_rm.errors import StageError
+from pairwise_rm.errors import StageError, first_line
 from pairwise_rm.evaluate.engine_failure import cause_of, is_of_node
 from pairwise_rm.evaluate.engine_worker import EngineWorker
+from pairwise_rm.going_nodes import going_nodes
 from pairwise_rm.hf_model import model_location
 from pairwise_rm.progress import Event, Waiting
 from pairwise_rm.ray_session import is_placed, ray_session, reserved, why_pending
@@ -46,6 +47,10 @@ Say = Callable[[Event | str], None]
 """Told what a person should know: an engine that ended, what is waited for."""
 
 
+def _never() -> float | None:
+    return None
+
+
 class Sampling(NamedTuple):
     """How responses are drawn: `samples` per prompt; temperature 0 is greedy; `seed` makes runs repeat."""
 
@@ -64,13 +69,18 @@ class Generation(NamedTuple):
 
 @dataclass(eq=False)
 class Replica:
-    """An engine. `number` counts from 1; `ends`: how often it has ended since it last finished a batch."""
+    """An engine.
+
+    `number` counts from 1; `ends`: how often it has ended since it last finished a batch; `left`: the node that it was
+    last taken away from.
+    """
 
     number: int
     worker: Any
     ends: int = 0
     failed_starts: int = 0
     cause: str = ""
+    left: str = ""
 
 
 @dataclass(eq=False)
@@ -93,6 +103,7 @@ class EnginePool:
         launch: makes a worker for the replica of this number and begins to start it, after so many seconds; returns the
         worker and the job to wait for.
         room: what a replica waits for that has no place, or None when it has one.
+        going: the node of a worker, if it is about to go, else None.
     """
 
     def __init__(
@@ -101,10 +112,34 @@ class EnginePool:
         batch_size: int,
         launch: Callable[[int, float], tuple[Any, Any]],
         room: Callable[[], str | None],
+        going: Callable[[Any], str | None],
         say: Say | None = None,
     ) -> None:
         self.replicas, self.batch_size = replicas, batch_size
-        self._launch, self._room, self._say = launch, room, say or (lambda event: None)
+        self._launch, self._room, self._going, self._say = launch, room, going, say or (lambda event: None)
+
+    def await_start(self, replica: Replica, start: Any) -> None:
+        """Waits for the job of a replica's first start, and begins another one where its node leaves.
+
+        Raises StageError when it cannot start.
+        """
+        import ray
+
+        job = _Job(replica, None)
+        while True:
+            ready, _ = ray.wait([start], num_returns=1, timeout=_POLL_SECONDS)
+            if not ready:
+                if replica.ends:
+                    self._check_start(job)
+                continue
+            try:
+                ray.get(start)
+                return
+            except ray.exceptions.RayError as error:
+                cause = cause_of(error)
+                if not is_of_node(error):
+                    raise StageError(f"vLLM: {cause}") from error
+                start, job = self._start_again(replica, cause, None, error), _Job(replica, None)
 
     def generate(
         self,
@@ -112,11 +147,13 @@ class EnginePool:
         batches: Sequence[Sequence[int]],
         sampling: Sampling,
         name: Callable[[int], str] = str,
+        stop_at: Callable[[], float | None] = _never,
     ) -> Iterator[tuple[Sequence[int], list[Generation]]]:
         """Each batch with its generations, in the order in which they are done.
 
         A batch is a list of indices into `prompts`, and goes to whichever replica is free. On a GPU each prompt's seed
-        depends on its index alone. `name` says which row an index is, in messages.
+        depends on its index alone. `name` says which row an index is, in messages. Once `stop_at` gives a time
+        (monotonic seconds) no further batch begins, and those that run then are given up.
 
         Raises StageError when a batch ends an engine for the second time, and when a replica does not start again.
         """
@@ -127,14 +164,26 @@ class EnginePool:
         ended: Counter[int] = Counter()
 
         def assign() -> None:
-            while waiting and idle:
-                replica, batch = idle.popleft(), waiting.popleft()
+            while waiting and idle and stop_at() is None:
+                replica = idle.popleft()
+                # Where Ray has placed it on the same node again, that one is used to its end.
+                if (node := self._going(replica.worker)) and node != replica.left:
+                    self._say(f"engine {replica.number}: node {node} is about to go; it is started on another one")
+                    replica.left, replica.cause = node, f"node {node} has left"
+                    running[self._replace(replica, 0.0)] = _Job(replica, None)
+                    continue
+                batch = waiting.popleft()
                 ref = replica.worker.generate.remote([prompts[at] for at in batch], list(batch), tuple(sampling))
                 running[ref] = _Job(replica, batch)
 
         assign()
         while waiting or any(job.batch is not None for job in running.values()):
-            ready, _ = ray.wait(list(running), num_returns=1, timeout=_POLL_SECONDS)
+            timeout = _POLL_SECONDS
+            if (end := stop_at()) is not None:
+                timeout = min(timeout, end - time.monotonic())
+                if timeout <= 0 or all(job.batch is None for job in running.values()):
+                    return
+            ready, _ = ray.wait(list(running), num_returns=1, timeout=timeout)
             for job in running.values():
                 self._check_start(job)
             if not ready:
@@ -145,6 +194,8 @@ class EnginePool:
                 answer = ray.get(ready[0])
             except ray.exceptions.RayError as error:
                 cause = cause_of(error)
+                if stop_at() is not None:
+                    continue  # the next call judges its batch
                 if batch is not None:
                     # A node that leaves says nothing about the rows.
                     ended[batch[0]] += not is_of_node(error)
@@ -166,24 +217,33 @@ class EnginePool:
                 yield batch, [Generation(texts, tokens) for texts, tokens in answer]
 
     def _start_again(self, replica: Replica, cause: str, batch: Sequence[int] | None, error: BaseException) -> Any:
-        """A new worker in the replica's place. Returns the job of its start; raises StageError after too many."""
-        import ray
+        """A new worker in the replica's place. Returns the job of its start; raises StageError after too many.
 
+        A node that leaves while a replica starts is no failed start.
+        """
         who = f"engine {replica.number}"
-        if batch is not None:
+        if batch is not None or is_of_node(error):
             replica.ends += 1
             replica.cause = cause
             if replica.ends >= _ENDS_OF_A_REPLICA:
                 raise StageError(f"vLLM: {who} ended {replica.ends} times in a row: {cause}") from error
-            once_more = f"its {len(batch)} rows are judged once more"
-            self._say(f"warning: {who} ended ({cause}); it is started again, and {once_more}")
         else:
             replica.failed_starts += 1
             if replica.failed_starts >= len(_PAUSES):
                 raise StageError(f"vLLM: {who} ended ({replica.cause}) and does not start again: {cause}") from error
+        if batch is not None:
+            once_more = f"its {len(batch)} rows are judged once more"
+            self._say(f"warning: {who} ended ({cause}); it is started again, and {once_more}")
+        else:
             self._say(f"warning: {who} did not start ({cause}); it is started once more")
+        return self._replace(replica, _PAUSES[replica.failed_starts])
+
+    def _replace(self, replica: Replica, pause: float) -> Any:
+        """Ends the replica's worker, and begins to start a new one after so many seconds. Returns the job of that."""
+        import ray
+
         ray.kill(replica.worker)
-        replica.worker, job = self._launch(replica.number, _PAUSES[replica.failed_starts])
+        replica.worker, job = self._launch(replica.number, pause)
         return job
 
     def _check_start(self, job: _Job) -> None:
@@ -250,10 +310,11 @@ def engines(recipe: Recipe, model: str, say: Say | None = None) -> Iterator[Engi
 
         started = [launch(number, 0.0) for number in range(1, count + 1)]
         replicas = [Replica(number, worker) for number, (worker, _) in enumerate(started, 1)]
+        pool = EnginePool(replicas, settings.batch_size, launch, room, _GoingNodes(say).node_of, say)
         try:
-            for _, job in started:
-                _answer(job)
-            yield EnginePool(replicas, settings.batch_size, launch, room, say)
+            for replica, (_, job) in zip(replicas, started, strict=True):
+                pool.await_start(replica, job)
+            yield pool
         finally:
             for replica in replicas:
                 ray.kill(replica.worker)
@@ -296,10 +357,20 @@ def engine_arguments(recipe: Recipe, model: str) -> dict[str, Any]:
     return arguments
 
 
-def _answer(job: Any) -> Any:
-    import ray
+class _GoingNodes:
+    """Which workers are on a node that is about to go."""
 
-    try:
-        return ray.get(job)
-    except ray.exceptions.RayError as error:
-        raise StageError(f"vLLM: {cause_of(error)}") from error
+    def __init__(self, say: Say | None) -> None:
+        self._say, self._warned = say or (lambda event: None), False
+
+    def node_of(self, worker: Any) -> str | None:
+        """The name of the worker's node if it is about to go."""
+        try:
+            found = [node.name for node in going_nodes() if worker._actor_id.hex() in node.actors]
+        except (RuntimeError, OSError, ValueError) as error:
+            # The end of a node that nobody announced is dealt with too.
+            if not self._warned:
+                self._say(f"warning: cannot look for draining nodes: {first_line(error)}")
+            self._warned = True
+            return None
+        return found[0] if found else None

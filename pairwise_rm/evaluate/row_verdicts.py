@@ -7,6 +7,7 @@ not fit has an invalid verdict with the reason `prompt_too_long`, so every row h
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,9 @@ from pairwise_rm.evaluate.generation_shards import Shards
 from pairwise_rm.evaluate.provenance import generation_digest
 from pairwise_rm.evaluate.vote import majority
 from pairwise_rm.hf_model import load_tokenizer
+from pairwise_rm.ray_session import seconds_after_sigterm
 from pairwise_rm.recipe.model import Recipe
+from pairwise_rm.signals import SigtermNoted
 
 Progress = Callable[[str, int, int], None]
 """Told what is going on, how much of it is done, and how much there is."""
@@ -107,9 +110,10 @@ def row_verdicts_of(
     """Judges rows, in order, with engines started for this model, or none where no prompt fits.
 
     With `partial`, a folder, each batch is kept there as soon as it is judged, and what an interrupted call has kept is
-    not judged again. The caller removes it once the verdicts are safe.
+    not judged again. The caller removes it once the verdicts are safe. SIGTERM then lets the batches that run end, if
+    they do within `train.stop_grace` seconds.
 
-    Raises StageError when vLLM fails, or when the disk is full.
+    Raises StageError when vLLM fails, or when the disk is full, and KeyboardInterrupt after SIGTERM.
     """
     maker = PromptMaker.of(recipe, model)
     prompts = [maker.make(row) for row in rows]
@@ -155,15 +159,31 @@ def _generate(
         return done
     if progress:
         progress(START, 0, 1)
-    with engines(recipe, model, say) as pool:
+    grace = seconds_after_sigterm(recipe.train.stop_grace)
+    with engines(recipe, model, say) as pool, SigtermNoted() if shards else contextlib.nullcontext() as sigterm:
         if progress:
             progress(START, 1, 1)
-        batches = batches_of(missing, pool.batch_size)
-        for batch, generations in pool.generate(asked, batches, sampling, lambda index: _name(asked_rows[index])):
+
+        def stop_at() -> float | None:
+            return None if sigterm is None or sigterm.at is None else sigterm.at + grace
+
+        def name(index: int) -> str:
+            return _name(asked_rows[index])
+
+        try:
+            for batch, generations in pool.generate(
+                asked, batches_of(missing, pool.batch_size), sampling, name, stop_at
+            ):
+                if shards:
+                    shards.add(batch, generations)
+                done |= zip(batch, generations, strict=True)
+                tell()
+            if stop_at() is not None:
+                raise KeyboardInterrupt
+        except KeyboardInterrupt:
             if shards:
-                shards.add(batch, generations)
-            done |= zip(batch, generations, strict=True)
-            tell()
+                say(f"stopped; the same command goes on, {len(done):,} of {len(asked):,} rows are judged")
+            raise
     return done
 
 

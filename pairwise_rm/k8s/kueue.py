@@ -1,7 +1,8 @@
-"""Why Kueue has not admitted a RayJob: its Workload's conditions, and the value to change."""
+"""Why Kueue has not admitted a RayJob, by its Workload, and the value to change; what it wrote into its pods."""
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Iterator
 
@@ -33,6 +34,8 @@ _REMEDIES = (
     ),
 )
 _UNFIT = re.compile(r"doesn't match node affinity|untolerated taint")
+_WRITTEN = {"metadata": ("labels", "annotations"), "spec": ("nodeSelector", "tolerations", "schedulingGates")}
+"""What Kueue may change of a pod template."""
 _IDLE = re.compile(r"(?:LocalQueue|ClusterQueue) \S+ is (?:inactive|stopped)")
 
 
@@ -73,6 +76,33 @@ def queue_issues(snapshot: Snapshot, job: Object, suspended: bool) -> Iterator[I
         what = "runs, and waits for more GPUs in" if runs else "is not admitted by"
         text = f"{what} queue {queue}: {clipped(message)}{f'; {remedy}' if remedy else ''}"
         yield Issue(who, text, terminal=not runs and _terminal(snapshot, workload, message))
+
+
+def restore_pods(snapshot: Snapshot, job: Object, spec: Object) -> bool:
+    """Takes out of `spec`, a copy of the RayJob's, what Kueue wrote into its pods when it admitted it.
+
+    That is a flavor's node labels and tolerations, and labels of its own. The Workload has the pods as they were, and
+    Kueue itself restores them from there when it suspends a RayJob. Of several, as an elastic RayJob has, the first one
+    counts. False where that record is not there, or may not be read; `spec` is then left as it is.
+    """
+    first = min(
+        _owned(snapshot, job), key=lambda workload: (created(workload), workload["metadata"]["name"]), default={}
+    )
+    were = [pods.get("template") or {} for pods in first.get("spec", {}).get("podSets") or []]
+    cluster = spec["rayClusterSpec"]
+    groups = [cluster["headGroupSpec"], *(cluster.get("workerGroupSpecs") or [])]
+    now = [group["template"] for group in groups]
+    if spec.get("submissionMode", "K8sJobMode") == "K8sJobMode":
+        now.append(spec.get("submitterPodTemplate") or {})
+    if len(were) != len(now):
+        return False
+    for template, original in zip(now, were, strict=True):
+        for part, keys in _WRITTEN.items():
+            for key in keys if part in template else ():
+                template[part].pop(key, None)
+                if value := (original.get(part) or {}).get(key):
+                    template[part][key] = copy.deepcopy(value)
+    return True
 
 
 def _message(workload: Object) -> str:

@@ -42,7 +42,7 @@ class _Command:
     stage: str
     recipe: PurePosixPath
     digest: str | None
-    after: str | None
+    after: list[str]
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,8 @@ def check_digests(text: str, source: str) -> Checked:
             recipes.setdefault((_release(job), command.stage), []).append(recipe)
             wrong += _own(job, command, recipe)
     missing = set()
-    for job, command in runs:
-        stage, _, digest = (command.after or "").partition("=")
+    for job, awaited in ((job, text) for job, command in runs for text in command.after):
+        stage, _, digest = awaited.partition("=")
         made = recipes.get((_release(job), stage), [])
         if digest and not made:
             missing.add(stage)
@@ -144,9 +144,10 @@ def _words(entrypoint: Any) -> list[str]:
 
 
 def _command(words: list[str]) -> _Command:
-    options = dict(zip(words[1::2], words[2::2], strict=False))
+    pairs = list(zip(words[1::2], words[2::2], strict=False))
+    options, after = dict(pairs), [value for option, value in pairs if option == "--after"]
     recipe = PurePosixPath(options.get("--recipe", f"{words[0]}.yaml"))
-    return _Command(words[0], recipe, options.get("--digest"), options.get("--after"))
+    return _Command(words[0], recipe, options.get("--digest"), after)
 
 
 def _recipe(job: Object, command: _Command, objects: list[Object]) -> _Recipe:

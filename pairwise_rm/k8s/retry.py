@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 
 from pairwise_rm.errors import InputError
 from pairwise_rm.k8s.client import Cluster
-from pairwise_rm.k8s.objects import ATTEMPT, CONTENT, RETRY, Object, annotation, cluster_name, labels
+from pairwise_rm.k8s.kueue import restore_pods
+from pairwise_rm.k8s.objects import ATTEMPT, CONTENT, QUEUE, RETRY, Object, annotation, cluster_name, labels
 from pairwise_rm.k8s.snapshot import Snapshot
 from pairwise_rm.k8s.stage_status import StageView
 
@@ -35,16 +36,24 @@ _KUBECTL = "kubectl.kubernetes.io/last-applied-configuration"
 _STAGE = re.compile(r"(pairwise-rm stage \w+ --recipe \S+(?: --digest \S+)?)(?: --attempt \S+)?")
 _DIGITS = 8
 _VOLUME = "recipe"
+_FLAVOR_STAYS = (
+    "its Workload is gone or may not be read, so the new pods keep the node labels and tolerations of the flavor that "
+    "Kueue chose for the old ones"
+)
 
 
 @dataclass(frozen=True)
 class NewJob:
-    """A RayJob to be made; `config_map`, with its recipe, for one that has a cluster of its own."""
+    """A RayJob to be made; `config_map`, with its recipe, for one that has a cluster of its own.
+
+    `note`: what a person should know of it, or empty.
+    """
 
     stage: str
     instead_of: StageView
     manifest: Object
     config_map: Object | None = field(default=None)
+    note: str = ""
 
     @property
     def name(self) -> str:
@@ -122,8 +131,11 @@ def _new_job(cluster: Cluster, snapshot: Snapshot, view: StageView, retry: str) 
     # Charts before this annotation had no attempts either, and named a RayJob by its content.
     metadata["annotations"] = {CONTENT: before[-_DIGITS:], **metadata["annotations"], RETRY: retry}
     manifest = {"apiVersion": old["apiVersion"], "kind": "RayJob", "metadata": metadata, "spec": spec}
-    own = "rayClusterSpec" in spec and _renamed(spec, before, name)
-    return NewJob(view.stage, view, manifest, _config_map(cluster, before, name) if own else None)
+    if "rayClusterSpec" not in spec:
+        return NewJob(view.stage, view, manifest)
+    note = "" if QUEUE not in labels(old) or restore_pods(snapshot, old, spec) else _FLAVOR_STAYS
+    config_map = _config_map(cluster, before, name) if _renamed(spec, before, name) else None
+    return NewJob(view.stage, view, manifest, config_map, note)
 
 
 def _metadata(item: Object, name: str) -> Object:

@@ -404,7 +404,8 @@ class TrainConfig(Section):
     restarts: int = Field(10, ge=0)
     """Attempts that may follow one that failed, without a new checkpoint between them."""
     stop_grace: float = Field(25.0, ge=0)
-    """Seconds in which a training that is told to stop (SIGTERM) ends its step and saves; 0: it stops at once."""
+    """Seconds in which a training that is told to stop (SIGTERM) ends its step and saves, and in which an evaluation
+    ends the batches that run; 0: it stops at once."""
     preemption_margin: float = Field(5, ge=0)
     """When a node is about to go: seconds before its end by which the last save has to be done."""
     verl: dict[str, Any] = {}

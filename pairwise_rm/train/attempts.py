@@ -2,16 +2,19 @@
 
     <run>/train/attempts.jsonl
     {"attempt": 2, "began": 1760000000.0, "after": 10, "ended": 1760000310.2, "reached": 13, "checkpoint": 12,
-     "outcome": "failed", "reason": "WorkerDict (pid 4711 on 10.0.0.7) died: its node left", "retried": true}
+     "outcome": "failed", "reason": "WorkerDict (pid 4711 on 10.0.0.7) died: its node left", "retried": true,
+     "host": "judge-head", "pid": 1234}
 
 `after`: the step that it went on after; `reached`: the last step that it finished; `checkpoint`: the newest one when it
-ended, 0 for none. An attempt whose own process was killed has no end; the next one notes that.
+ended, 0 for none; `host` and `pid`: of the process that makes the attempts. An attempt whose own process was killed has
+no end; the next one notes that.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,6 +45,8 @@ class Attempt:
     outcome: Outcome = "running"
     reason: str | None = None
     retried: bool = False
+    host: str | None = None
+    pid: int | None = None
 
 
 def read_attempts(path: Path) -> list[Attempt]:
@@ -72,7 +77,8 @@ class Attempts:
                 self._attempts[-1], outcome="killed", checkpoint=after, reason="ended without a word: it was killed"
             )
         number = self._attempts[-1].attempt + 1 if self._attempts else 1
-        self._attempts.append(Attempt(number, round(time.time(), 3), after))
+        began, host = round(time.time(), 3), os.uname().nodename
+        self._attempts.append(Attempt(number, began, after, host=host, pid=os.getpid()))
         self._write()
         return number
 
@@ -123,7 +129,7 @@ def why_no_more(ended: Sequence[Ended], restarts: int) -> str | None:
     last = ended[-1]
     kind = last.failure.kind
     if kind == "asked":
-        return ""
+        return "the same command goes on"
     if kind == "final" or (kind == "program" and last.reached == 0):
         return "trying again cannot mend this"
     if kind in ("program", "memory") and len(ended) > 1:

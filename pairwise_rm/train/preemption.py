@@ -1,9 +1,9 @@
 """A notice that training has to end, and what can still be saved before it does.
 
 A notice comes from Ray, when one of this job's nodes is being drained (`cluster/drain_node.py` in the pod that goes
-asks for it), or from the file `save_and_end` in the run's train folder. With one, the running step is
-saved when it ends in time; when it cannot, and the weights are still those of the step before, that step is.
-Nothing is begun that the deadline would tear.
+asks for it), or from the file `save_and_end` in the run's train folder (`pairwise-rm stop` writes it). With one, the
+running step is saved when it ends in time; when it cannot, and the weights are still those of the step before, that
+step is. Nothing is begun that the deadline would tear.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from pairwise_rm.atomic_io import write_text
 from pairwise_rm.errors import first_line
+from pairwise_rm.going_nodes import going_nodes
 from pairwise_rm.train.metrics_file import read_steps
 
 LOOK_SECONDS = 1.0
@@ -76,7 +77,7 @@ def asked(folder: Path) -> Notice | None:
 
 
 def forget(folder: Path) -> None:
-    """Removes what was asked of an earlier attempt."""
+    """Removes what was asked before."""
     file_of(folder).unlink(missing_ok=True)
 
 
@@ -85,20 +86,8 @@ def forget(folder: Path) -> None:
 
 def draining() -> Notice | None:
     """The first to go of the nodes that hold actors of this Ray job. About a millisecond where none is draining."""
-    import ray
-    from ray._private.state import actors, state
-
-    deadlines = state.get_draining_nodes()
-    if not deadlines:
-        return None
-    mine = actors(job_id=ray.get_runtime_context().job_id, actor_state_name="ALIVE").values()
-    held = {actor["Address"]["NodeID"] for actor in mine}
-    going = [(at or float("inf"), node) for node, at in deadlines.items() if node in held]
-    if not going:
-        return None
-    at, node = min(going)
-    names = {entry["NodeID"]: entry["NodeManagerHostname"] for entry in ray.nodes()}
-    return Notice(f"node {names.get(node, node)} is going", "preemption", None if at == float("inf") else at / 1000)
+    nodes = going_nodes()
+    return Notice(f"node {nodes[0].name} is going", "preemption", nodes[0].deadline) if nodes else None
 
 
 # ---- what can be saved ---------------------------------------------------------------------------

@@ -5,13 +5,15 @@ verl would meet a function that raises only after minutes, once for each respons
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import sys
 import traceback
 from typing import Any
 
 from pairwise_rm.contract.verdict import Thinking
 from pairwise_rm.errors import InputError
-from pairwise_rm.recipe.model import Recipe
+from pairwise_rm.recipe.model import Recipe, RewardFunction
 from pairwise_rm.train.reward_function import compute_custom_score, load
 from pairwise_rm.train.verl_settings import reward_location
 
@@ -28,11 +30,16 @@ _MADE_UP = (
 def check_reward_function(recipe: Recipe, thinking: Thinking = "response") -> None:
     """Loads the recipe's own reward, where it has one, and calls it on made-up rows.
 
+    What it prints goes to stderr: on stdout are a recipe or JSON lines, for programs to read.
+
     Raises InputError with one line when it is not there, does not take verl's arguments, raises, or returns no score.
     """
-    function = recipe.reward.function
-    if function is None:
-        return
+    if recipe.reward.function is not None:
+        with contextlib.redirect_stdout(sys.stderr):
+            _try(recipe.reward.function, thinking)
+
+
+def _try(function: RewardFunction, thinking: Thinking) -> None:
     path = reward_location(function)
     called = f"reward.function: {function.name} of {function.path}"
     try:

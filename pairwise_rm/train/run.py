@@ -104,7 +104,6 @@ def train(
             forget = False
         _open_folder(recipe, folder, found, facts)
         checkpoints.set_aside_unfinished(folder.checkpoints)
-        preemption.forget(folder.train)
         done = checkpoints.step_of(start) if start else 0
         metrics_file.drop_after(folder.metrics, done)
         if start:
@@ -112,6 +111,7 @@ def train(
         return {**os.environ, MARK: mark, **(cpu.environment() if recipe.device == "cpu" else {})}
 
     hooks = Hooks(prepare, acquire, watch, warn, retrying)
+    preemption.forget(folder.train)  # what was asked of an earlier call
     newest = Supervisor(recipe, folder, facts.steps, hooks).run(start)
     return Trained(newest, checkpoints.step_of(newest), step, skipped=False)
 

@@ -18,7 +18,7 @@ from pairwise_rm.progress import Retry
 from pairwise_rm.ray_session import cluster_address
 from pairwise_rm.recipe.model import Recipe
 from pairwise_rm.run_folder import RunFolder
-from pairwise_rm.train import attempt_processes, checkpoints
+from pairwise_rm.train import attempt_processes, checkpoints, preemption
 from pairwise_rm.train.attempts import (
     ATTEMPTS_FILE,
     Attempts,
@@ -76,7 +76,10 @@ class Supervisor:
             except DriverFailed as error:
                 start = self._note(attempts, error.failure, after)
                 failure = self._ended[-1].failure
-                if (final := why_no_more(self._ended, self._recipe.train.restarts)) is not None:
+                final = why_no_more(self._ended, self._recipe.train.restarts)
+                if final is None and preemption.asked(self._folder.train):
+                    final = f"{preemption.ASKED}, so it is not tried again; the same command goes on"
+                if final is not None:
                     whole = DriverFailed(failure, self._folder.train / "train.log")
                     raise StageError(f"{whole}{f'; {final}' if final else ''}") from error
                 self._clean(mark)
@@ -146,7 +149,12 @@ class Supervisor:
         left = self._recipe.train.restarts - restarts_used(self._ended)
         if self._hooks.tell:
             self._hooks.tell(Retry(number, left, step, pause, failure.cause))
-        time.sleep(pause)
+        end = time.monotonic() + pause
+        while not preemption.asked(self._folder.train):
+            if (left_over := end - time.monotonic()) <= 0:
+                return
+            time.sleep(min(left_over, preemption.LOOK_SECONDS))
+        raise StageError(f"{preemption.ASKED} between two attempts; the same command goes on after step {step}")
 
     def _reached(self, after: int) -> int:
         return max((line["step"] for line in read_steps(self._folder.metrics)), default=after)

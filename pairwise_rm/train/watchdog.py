@@ -24,6 +24,7 @@ from pairwise_rm.errors import StageError
 from pairwise_rm.progress import duration
 from pairwise_rm.recipe.model import Recipe
 from pairwise_rm.run_folder import RunFolder
+from pairwise_rm.signals import SigtermNoted
 from pairwise_rm.train import attempt_processes, preemption
 from pairwise_rm.train.failure import Failure, ended_with, failure_in
 from pairwise_rm.train.metrics_file import read_steps
@@ -95,7 +96,7 @@ def run_driver(
     command = [*driver, str(folder.train / "launch.json")]
     (folder.train / PHASE_FILE).unlink(missing_ok=True)
     # Before the driver is there, so that it never runs on without us.
-    with _Terminated() as terminated, open(log, "ab") as output:
+    with SigtermNoted() as terminated, open(log, "ab") as output:
         begin = output.tell()
         process = subprocess.Popen(
             command, stdout=output, stderr=subprocess.STDOUT, env={**environment, "PYTHONUNBUFFERED": "1"},
@@ -106,7 +107,7 @@ def run_driver(
             while process.poll() is None:
                 time.sleep(0.3)
                 follower.look()
-                if terminated.asked:
+                if terminated.at is not None:
                     _let_it_save(process, follower, recipe.train.stop_grace)
                 if reason := follower.hangs():
                     where = _keep_stacks(folder, attempt, recipe)
@@ -114,23 +115,6 @@ def run_driver(
             follower.look()
             if process.returncode:
                 raise DriverFailed(failure_since(log, follower.mark, begin, process.returncode), log)
-
-
-class _Terminated:
-    """Whether SIGTERM has come; a second one is raised as KeyboardInterrupt."""
-
-    def __enter__(self) -> _Terminated:
-        self.asked = False
-        self._previous = signal.signal(signal.SIGTERM, self._note)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGTERM, self._previous)
-
-    def _note(self, *_: object) -> None:
-        if self.asked:
-            raise KeyboardInterrupt
-        self.asked = True
 
 
 def _let_it_save(process: subprocess.Popen[bytes], follower: _Follower, grace: float) -> NoReturn:

@@ -73,7 +73,7 @@ class Doors:
 
     def _stage(self) -> str | None:
         try:
-            run_job(Job("convert", self.file, None, None, 1, 1, None), lambda line: None)
+            run_job(Job("convert", self.file, None, (), 1, 1, None), lambda line: None)
         except InputError as error:
             return "".join(f"error: {line}\n" for line in str(error).splitlines())
         return None

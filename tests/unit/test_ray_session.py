@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import signal
 import socket
+import sys
 
 import pytest
 
 from pairwise_rm import ray_session as module
 from pairwise_rm.errors import InputError, StageError
-from pairwise_rm.ray_session import cluster_address, ray_session
+from pairwise_rm.ray_session import cluster_address, ray_session, seconds_after_sigterm
 
 
 @pytest.mark.parametrize(
@@ -68,3 +70,44 @@ def test_a_local_ray_that_a_busy_machine_does_not_start_in_time_is_started_again
     ):
         pass
     assert len(starts) == 3
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_a_handler_of_sigterm_stays_while_ray_is_connected_and_comes_back_after_it(
+    monkeypatch: pytest.MonkeyPatch, ours: bool
+) -> None:
+    ray = pytest.importorskip("ray")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+
+    def of_ray(*_: object) -> None:
+        sys.exit(15)
+
+    def of_the_stage(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ray, "init", lambda **_: signal.signal(signal.SIGTERM, of_ray))
+    given = of_the_stage if ours else signal.SIG_DFL
+    before = signal.signal(signal.SIGTERM, given)
+    try:
+        with ray_session("cpu", 1, 1):
+            assert signal.getsignal(signal.SIGTERM) is (of_the_stage if ours else of_ray)
+        assert signal.getsignal(signal.SIGTERM) is given
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize(
+    ("submitted", "given", "seconds"),
+    [(False, None, 25), (True, None, 1), (True, "60", 25), (True, "20", 18), (True, "1", 0), (True, "soon", 1)],
+)
+def test_a_job_of_ray_has_less_time_after_sigterm_than_another_process(
+    monkeypatch: pytest.MonkeyPatch, submitted: bool, given: str | None, seconds: float
+) -> None:
+    for name, value in (
+        ("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}" if submitted else None),
+        ("RAY_JOB_STOP_WAIT_TIME_S", given),
+    ):
+        monkeypatch.delenv(name, raising=False)
+        if value is not None:
+            monkeypatch.setenv(name, value)
+    assert seconds_after_sigterm(25) == seconds

@@ -31,7 +31,7 @@
     {{- end -}}
     {{- if and $given.enabled (eq $.Values.mode "ephemeral") (not $.Values.autoscaling.enabled) -}}
       {{- with include "pairwise-rm.after" (dict "root" $ "plan" $plan "stage" $stage) -}}
-        {{- $waits := first (splitList "=" .) -}}
+        {{- $waits := splitList " " . | last | splitList "=" | first -}}
         {{- fail (printf "stages.%s: its cluster would hold GPUs while it waits for %s; list the earlier stages in stages.%s.first, or set autoscaling.enabled=true" $stage $waits $stage) -}}
       {{- end -}}
     {{- end -}}

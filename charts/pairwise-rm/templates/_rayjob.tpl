@@ -1,7 +1,7 @@
 {{/* RayJobs: what each stage runs, and the name that says so. */}}
 
 {{/*
-The command of one stage. Inputs: root, plan, stage; after, what it waits for as pairwise-rm.after gives it, or "";
+The command of one stage. Inputs: root, plan, stage; after, what it waits for, as pairwise-rm.after gives it, or "";
 attempt, as pairwise-rm.rayJob gives it, or nothing.
 */}}
 {{- define "pairwise-rm.stageCommand" -}}
@@ -11,7 +11,7 @@ pairwise-rm stage {{ $stage }} --recipe /etc/pairwise-rm/{{ $stage }}.yaml
 {{- /* A head that runs already sees a changed ConfigMap late; a RayJob's own cluster mounts one that never changes. */ -}}
 {{- if eq .root.Values.mode "shared" }} --digest {{ (index .plan.stages $stage).digest }}{{ end }}
 {{- with .attempt }} --attempt {{ . }}{{ end }}
-{{- with .after }} --after {{ . }} --input-timeout {{ $values.inputTimeout | int64 }}{{ end }}
+{{- with .after }}{{ range splitList " " . }} --after {{ . }}{{ end }} --input-timeout {{ $values.inputTimeout | int64 }}{{ end }}
 {{- /* KubeRay makes a new cluster when it tries the earlier stage again, perhaps on a node that is yet to come. */ -}}
 {{- if and .after (ne (include "pairwise-rm.backoffLimit" .root) "0") }} --retry-timeout 900{{ end }}
 {{- if and (has $stage (list "train" "evaluate")) }} --gpu-timeout {{ $values.gpuTimeout | int64 }}{{ end }}
@@ -40,8 +40,9 @@ pairwise-rm stage {{ $stage }} --recipe /etc/pairwise-rm/{{ $stage }}.yaml
 {{- end -}}
 
 {{/*
-The stage that a RayJob waits for, as `STAGE=DIGEST`. Train wants the pairs of its recipe, evaluate its judge; export
-only keeps the order behind evaluate, any evaluation of this run, so a changed one does not start it again.
+The stages that a RayJob waits for, as `STAGE=DIGEST` with a space between two. Train wants the pairs of its recipe,
+evaluate and export its judge. Behind evaluate export only keeps the order, so a changed evaluation does not start it
+again.
 Inputs: root, plan; stage, the last of the RayJob.
 */}}
 {{- define "pairwise-rm.after" -}}
@@ -49,10 +50,11 @@ Inputs: root, plan; stage, the last of the RayJob.
 {{- $run := include "pairwise-rm.stagesThatRun" .root | fromJsonArray -}}
 {{- if eq $first "train" -}}
 {{- if has "convert" $run -}}convert={{ .plan.stages.convert.digest }}{{- end -}}
-{{- else if and (eq $first "export") (has "evaluate" $run) -}}
-evaluate
-{{- else if and (has $first (list "evaluate" "export")) (has "train" $run) -}}
-train={{ .plan.stages.train.digest }}
+{{- else if has $first (list "evaluate" "export") -}}
+{{- $after := list -}}
+{{- if has "train" $run -}}{{- $after = append $after (printf "train=%s" .plan.stages.train.digest) -}}{{- end -}}
+{{- if and (eq $first "export") (has "evaluate" $run) -}}{{- $after = append $after "evaluate" -}}{{- end -}}
+{{- join " " $after -}}
 {{- end -}}
 {{- end -}}
 

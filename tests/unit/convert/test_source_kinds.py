@@ -119,6 +119,20 @@ def test_a_row_is_numbered_by_the_line_on_which_it_begins(
         ("pairs.jsonl", '{"a": 1}'.encode("utf-16"), "text in UTF-16, expected UTF-8; `iconv"),
         ("pairs.json", '[{"a": 1}]'.encode("utf-16-le"), "text in UTF-16, expected UTF-8; `iconv"),
         ("pairs.csv", "prompt".encode("utf-16-be"), "text in UTF-16, expected UTF-8; `iconv"),
+        (
+            "pairs.json",
+            '[{"a": 1}]'.encode("utf-32-le"),
+            "text in UTF-32, expected UTF-8; `iconv -f UTF-32LE -t UTF-8`",
+        ),
+        ("pairs.csv", "prompt".encode("utf-32-be"), "text in UTF-32, expected UTF-8; `iconv -f UTF-32BE -t UTF-8`"),
+        ("pairs.jsonl", '{"a": 1}'.encode("utf-32"), "text in UTF-32, expected UTF-8; `iconv -f UTF-32 -t UTF-8`"),
+        (
+            "pairs.jsonl",
+            b"\0\0\xfe\xff" + "{}".encode("utf-32-be"),
+            "text in UTF-32, expected UTF-8; `iconv -f UTF-32 -t",
+        ),
+        ("pairs.jsonl", '{"a": 1}'.encode("utf-16-le"), "`iconv -f UTF-16LE -t UTF-8` converts it"),
+        ("pairs.jsonl", '{"a": 1}'.encode("utf-16"), "`iconv -f UTF-16 -t UTF-8` converts it"),
     ],
 )
 def test_what_is_wrong_with_a_file_is_one_line(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import resource
+import signal
 from collections.abc import Callable, Iterator
 
 from pairwise_rm.errors import StageError
@@ -29,9 +31,16 @@ class Answers:
         yield self
 
     def generate(
-        self, prompts: list[list[int]], batches: list[list[int]], sampling: Sampling, name: Callable[[int], str]
+        self,
+        prompts: list[list[int]],
+        batches: list[list[int]],
+        sampling: Sampling,
+        name: Callable[[int], str],
+        stop_at: Callable[[], float | None],
     ) -> Iterator[tuple[list[int], list[Generation]]]:
         for batch in batches:
+            if stop_at() is not None:
+                return
             texts = [bytes_of(prompts[index]) for index in batch]
             self.asked += texts
             samples = sampling.samples
@@ -58,6 +67,19 @@ def stops_after(batches: int, answers: Answers, answer: Callable[[str], str] = p
         if left[0] < 0:
             raise StageError("vLLM: no GPU left")
         return answer(prompt)
+
+    answers.answer = answered
+
+
+def terminates_itself(answers: Answers, times: int = 1) -> None:
+    """This process gets SIGTERM so often with the first row that is asked."""
+    left = [times]
+
+    def answered(prompt: str) -> str:
+        while left[0]:
+            left[0] -= 1
+            os.kill(os.getpid(), signal.SIGTERM)
+        return prefers_yes(prompt)
 
     answers.answer = answered
 

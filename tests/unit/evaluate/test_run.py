@@ -6,7 +6,9 @@ import contextlib
 import random
 import re
 import shutil
+import signal
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,14 @@ from pairwise_rm.pipeline import evaluate_model  # noqa: E402
 from pairwise_rm.progress import Event  # noqa: E402
 from pairwise_rm.recipe.model import Recipe  # noqa: E402
 from tests.model_files import safetensors, save_byte_tokenizer  # noqa: E402
-from tests.unit.evaluate.engine_stub import GOOD, Answers, disk_full_at, prefers_yes, stops_after  # noqa: E402
+from tests.unit.evaluate.engine_stub import (  # noqa: E402
+    GOOD,
+    Answers,
+    disk_full_at,
+    prefers_yes,
+    stops_after,
+    terminates_itself,
+)
 
 TEMPLATE = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
 
@@ -410,6 +419,36 @@ def test_an_interrupted_evaluation_goes_on_with_the_rows_that_are_missing(
     for name in ("verdicts.parquet", "metrics.json"):
         assert (found.folder / name).read_bytes() == (whole.folder / name).read_bytes()
     assert [item.name for item in (tmp_path / "e").iterdir()] == ["after"]
+
+
+def test_sigterm_stops_an_evaluation_after_the_batch_that_runs_and_the_same_call_goes_on(
+    model: str, tmp_path: Path, answers: Answers
+) -> None:
+    data, before = write_rows(tmp_path / "d.parquet", pairs(4)), signal.getsignal(signal.SIGTERM)
+    terminates_itself(answers)
+    said: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        run(model, tmp_path / "e", data, sections=IN_TWOS, say=lambda event: said.append(str(event)))
+    assert said == ["stopped; the same command goes on, 2 of 8 rows are judged"]
+    assert shards(tmp_path) == ["000000000.parquet"]
+    assert signal.getsignal(signal.SIGTERM) is before
+    answers.answer = prefers_yes
+    assert run(model, tmp_path / "e", data, sections=IN_TWOS).accuracy == 1.0
+    assert len(answers.asked) == 6
+
+
+def test_a_second_sigterm_ends_an_evaluation_at_once(model: str, tmp_path: Path, answers: Answers) -> None:
+    data = write_rows(tmp_path / "d.parquet", pairs(4))
+    terminates_itself(answers, times=2)
+    with pytest.raises(KeyboardInterrupt):
+        run(model, tmp_path / "e", data, sections=IN_TWOS)
+    assert not (tmp_path / "e/after.partial").exists()
+
+
+def test_an_evaluation_off_the_main_thread_minds_no_signal(model: str, tmp_path: Path, answers: Answers) -> None:
+    data = write_rows(tmp_path / "d.parquet", pairs(1))
+    with ThreadPoolExecutor(1) as threads:
+        assert threads.submit(run, model, tmp_path / "e", data).result().accuracy == 1.0
 
 
 def test_an_evaluation_that_ended_before_its_figures_were_written_starts_no_engine(

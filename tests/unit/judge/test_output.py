@@ -14,7 +14,7 @@ pytest.importorskip("pyarrow")
 from pairwise_rm.evaluate import row_verdicts
 from tests.model_files import safetensors, save_byte_tokenizer
 from tests.unit.command_line import call, refused
-from tests.unit.evaluate.engine_stub import GOOD, Answers, disk_full_at, stops_after
+from tests.unit.evaluate.engine_stub import GOOD, Answers, disk_full_at, stops_after, terminates_itself
 
 
 def equal(prompt: str) -> str:
@@ -69,6 +69,18 @@ def test_a_command_that_was_interrupted_goes_on_and_writes_the_same_file(
     assert len(answers.asked) == 2
     assert (tmp_path / "out/verdicts.jsonl").read_bytes() == whole
     assert [item.name for item in (tmp_path / "out").iterdir()] == ["verdicts.jsonl"]
+
+
+def test_sigterm_stops_a_command_after_its_batch_and_the_same_one_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], answers: Answers, command: list[str]
+) -> None:
+    terminates_itself(answers)
+    code, out, err = call(capsys, *command)
+    assert (code, err) == (130, "interrupted\n")
+    assert "stopped; the same command goes on, 2 of 8 rows are judged" in out
+    answers.answer = equal
+    assert "goes on: 2 of 8 rows are judged already" in call(capsys, *command)[1]
+    assert len((tmp_path / "out/verdicts.jsonl").read_text().splitlines()) == 4
 
 
 def test_a_full_disk_is_one_line_and_the_old_file_stays(

@@ -85,6 +85,20 @@ def test_a_digest_that_is_waited_for_and_never_made_is_told(capsys: pytest.Captu
     )
 
 
+def test_each_of_several_stages_that_a_job_waits_for_is_checked(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    export = job("export", D1, f" --after train={OTHER} --after evaluate --input-timeout 1")
+    code, lines = said(capsys, tmp_path, [*both(), config("export", TRAIN), export])
+    assert (code, lines) == (
+        2,
+        [
+            f"error: m.yaml: RayJob j-export: spec.entrypoint --after train is {OTHER}, "
+            f"should be {D1} (ConfigMap j-train, data.train.yaml)"
+        ],
+    )
+
+
 def test_a_job_of_a_shared_cluster_is_held_to_the_config_map_of_that(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

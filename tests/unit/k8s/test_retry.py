@@ -133,6 +133,81 @@ def test_a_rayjob_with_a_cluster_of_its_own_gets_its_recipe_under_the_new_name(
     assert (recipe["metadata"]["name"], recipe["data"], recipe["immutable"]) == (name, old["data"], True)
 
 
+# ---- with Kueue ----------------------------------------------------------------------------------
+
+PODS = ("head", "gpu", "submitter")
+TOLERATION = {"key": "team", "operator": "Exists"}
+
+
+def pods(of_flavor: bool) -> list[Object]:
+    """Pod templates of a head, a worker group and a submitter, without or with what Kueue writes for a flavor."""
+    templates: list[Object] = []
+    for name in PODS:
+        template: Object = {
+            "metadata": {"labels": {"app": name}},
+            "spec": {"containers": [], "tolerations": [TOLERATION]},
+        }
+        if of_flavor:
+            template["metadata"]["labels"]["kueue.x-k8s.io/podset"] = name
+            template["metadata"]["annotations"] = {"kueue.x-k8s.io/workload": "w"}
+            template["spec"] |= {"nodeSelector": {"pool": "spot"}, "tolerations": [TOLERATION, {"key": "spot"}]}
+        templates.append(template)
+    templates[1]["spec"].setdefault("nodeSelector", {})["gpu"] = "a100"
+    return templates
+
+
+def admitted(cluster: KubernetesStub) -> Object:
+    """A failed RayJob of a queue, which Kueue had admitted."""
+    head, worker, submitter = pods(of_flavor=True)
+    groups = {"headGroupSpec": {"template": head}, "workerGroupSpecs": [{"groupName": "gpu", "template": worker}]}
+    item = failed("train", submissionMode="K8sJobMode", rayClusterSpec=groups, submitterPodTemplate=submitter)
+    del item["spec"]["clusterSelector"]
+    item["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] = "judges"
+    cluster.add("rayjobs", item)
+    return item
+
+
+def workload(item: Object, templates: list[Object], at: str) -> Object:
+    owner = {"kind": "RayJob", "name": item["metadata"]["name"], "uid": item["metadata"]["uid"]}
+    metadata = {"name": f"rayjob-{at}", "namespace": "ml", "ownerReferences": [owner], "creationTimestamp": at}
+    sets = [{"name": name, "template": template} for name, template in zip(PODS, templates, strict=False)]
+    return {"metadata": metadata, "spec": {"podSets": sets}}
+
+
+def templates_of(item: Object) -> list[Object]:
+    cluster = item["spec"]["rayClusterSpec"]
+    groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
+    return [*(group["template"] for group in groups), item["spec"]["submitterPodTemplate"]]
+
+
+def test_a_new_rayjob_has_its_pods_as_they_were_before_kueue_chose_a_flavor(
+    cluster: KubernetesStub, capsys: pytest.CaptureFixture[str]
+) -> None:
+    item = admitted(cluster)
+    # An elastic RayJob has a Workload for each size; the later ones may hold what Kueue wrote for the first.
+    for at, of_flavor in (("2026-01-01T02:00:00Z", True), ("2026-01-01T01:00:00Z", False)):
+        cluster.add("workloads", workload(item, pods(of_flavor), at))
+    _, out, _ = call(capsys, "retry", "--yes")
+    assert "flavor" not in out
+    expected = pods(of_flavor=False)
+    for template in expected:
+        template["metadata"].pop("annotations", None)
+    assert templates_of(made(cluster)["train"]) == expected
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_where_kueue_s_record_is_gone_the_flavor_stays_and_that_is_said(
+    cluster: KubernetesStub, capsys: pytest.CaptureFixture[str], there: bool
+) -> None:
+    item = admitted(cluster)
+    if there:  # of another shape
+        cluster.add("workloads", workload(item, pods(of_flavor=False)[:2], "2026-01-01T01:00:00Z"))
+    code, out, _ = call(capsys, "retry", "--yes")
+    assert code == 0
+    assert "its Workload is gone or may not be read, so the new pods keep the node labels and tolerations" in out
+    assert templates_of(made(cluster)["train"]) == pods(of_flavor=True)
+
+
 def test_nothing_failed_is_nothing_to_do(cluster: KubernetesStub, capsys: pytest.CaptureFixture[str]) -> None:
     cluster.add("rayjobs", job("train"))
     assert call(capsys, "retry", "--yes") == (0, "release judge has nothing to try again: train running\n", "")

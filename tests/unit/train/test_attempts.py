@@ -61,7 +61,7 @@ def test_what_the_run_was_given_is_not_tried_again() -> None:
 
 
 def test_a_training_that_was_asked_to_end_ends() -> None:
-    assert why_no_more([ended("asked")], 10) == ""
+    assert why_no_more([ended("asked")], 10) == "the same command goes on"
 
 
 def test_an_error_of_the_program_before_any_step_is_not_tried_again() -> None:

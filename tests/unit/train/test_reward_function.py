@@ -135,6 +135,15 @@ def test_a_function_that_scores_made_up_rows_passes(write: Write, make_recipe: M
     check_reward_function(make_recipe(reward={"function": {"path": str(write("return 0.5")), "name": "pay"}}))
 
 
+def test_what_a_function_prints_while_it_is_tried_stays_out_of_stdout(
+    write: Write, make_recipe: MakeRecipe, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write("print('imported')\ndef pay(solution_str, **_):\n    print('called')\n    return 1.0")
+    check_reward_function(make_recipe(reward={"function": {"path": str(path), "name": "pay"}}))
+    out, err = capsys.readouterr()
+    assert (out, set(err.split())) == ("", {"imported", "called"})
+
+
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     assert problem(tmp_path / "no.py") == f"reward.function.path: {tmp_path}/no.py: no such file"
 

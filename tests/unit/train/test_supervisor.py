@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from pairwise_rm.errors import StageError
 from pairwise_rm.progress import Retry
 from pairwise_rm.recipe.load import load_recipe
 from pairwise_rm.run_folder import RunFolder
-from pairwise_rm.train import checkpoints, metrics_file, supervisor, watchdog
+from pairwise_rm.train import checkpoints, metrics_file, preemption, supervisor, watchdog
 from pairwise_rm.train.attempt_processes import MARK, pids_of
 from pairwise_rm.train.attempts import read_attempts
 from pairwise_rm.train.supervisor import Hooks, Supervisor
@@ -72,6 +73,18 @@ class Stage:
         return [line["step"] for line in metrics_file.read_steps(self.folder.metrics)]
 
 
+class Told(list[Retry]):
+    """Calls a function with the first retry that is told."""
+
+    def __init__(self, first: Callable[[], object]) -> None:
+        super().__init__()
+        self._first = first
+
+    def append(self, retry: Retry) -> None:
+        super().append(retry)
+        self._first()
+
+
 @pytest.fixture
 def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Stage]:
     def make(script: str, restarts: int = 10) -> Stage:
@@ -111,6 +124,27 @@ def test_a_run_that_gets_nowhere_is_given_up_with_the_cause_and_the_count(stage:
         ours.run()
     assert [retry.left for retry in ours.told] == [1, 0]
     assert [one.retried for one in read_attempts(ours.folder.train / "attempts.jsonl")] == [True, True, False]
+
+
+def test_what_was_asked_to_end_is_not_tried_again_when_it_fails_before_it_could(stage: Callable[..., Stage]) -> None:
+    ours = stage(f"step(1); step(2, save=True); (train / 'save_and_end').touch(); {LOST}")
+    with pytest.raises(
+        StageError, match=r"closed by peer .*; asked to save and end, so it is not tried again; the same"
+    ):
+        ours.run()
+    assert ours.told == []
+
+
+def test_a_training_that_is_asked_to_end_between_two_attempts_ends(
+    stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = stage(f"step(1); step(2, save=True); {LOST}")
+    monkeypatch.setattr("pairwise_rm.train.attempts.FIRST_PAUSE", 60.0)
+    asking = threading.Timer(0.5, preemption.ask, [ours.folder.train])
+    monkeypatch.setattr(ours, "told", Told(asking.start))
+    with pytest.raises(StageError, match="asked to save and end between two attempts; the same command goes on after"):
+        ours.run()
+    assert read_attempts(ours.folder.train / "attempts.jsonl")[-1].retried
 
 
 def test_an_error_that_the_next_attempt_would_meet_again_is_told_at_once(stage: Callable[..., Stage]) -> None:
