@@ -257,12 +257,12 @@ def test_an_earlier_stage_whose_pod_is_gone_is_not_waited_for(
 def test_no_clock_that_is_set_or_differs_makes_a_living_stage_lost(
     tmp_path: Path, quick: list[str], monkeypatch: pytest.MonkeyPatch, ahead: float
 ) -> None:
-    monkeypatch.setattr(input_wait, "LOST_SECONDS", 0.5)
+    monkeypatch.setattr(input_wait, "LOST_SECONDS", 2.0)
     path = put(tmp_path / "t.json", since=time.time() + ahead, heartbeat=time.time() + ahead)
 
     def beat() -> None:
         for beats in range(20):  # and this one is set by an hour half way
-            time.sleep(0.05)
+            time.sleep(0.15)
             put(path, heartbeat=time.time() + (ahead if beats < 10 else 0))
         put(path, state="succeeded")
 
