@@ -102,8 +102,8 @@ def storage(shape: ModelShape, layout: Layout, recipe: Recipe) -> Storage:
     """What the volume of the runs and the cache have to hold.
 
     A checkpoint has the sharded weights, adapters and moments as they are in memory, the base of a LoRA run included.
-    `keep_checkpoints` and the one that is being written are there at once. `merged` is written beside the one before it;
-    the export is hard links to it, or a copy where the file system has none.
+    `keep_checkpoints` and the one that is being written are there at once. `merged` is written beside the one before
+    it; the export is hard links to it, or a copy where the file system has none.
     """
     trainer = Trainer(shape, layout, layout.prompt_limit)
     weights = shape.weights + trainer.adapters

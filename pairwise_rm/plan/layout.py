@@ -83,6 +83,11 @@ class Layout:
     max_num_batched_tokens: int
     bucket_bytes: int
     agent_workers: int
+    # ---- judging before and after
+    judges: int
+    """vLLM engines of the evaluation."""
+    judge_parallel: int
+    judge_share: float
     # ---- sizes of a step
     batch: int
     mini_batch: int
@@ -145,6 +150,9 @@ class Layout:
             max_num_batched_tokens=int(keys[f"{_ROLLOUT}.max_num_batched_tokens"]),
             bucket_bytes=int(keys[f"{_ROLLOUT}.checkpoint_engine.update_weights_bucket_megabytes"]) << 20,
             agent_workers=int(keys[f"{_ROLLOUT}.agent.num_workers"]),
+            judges=recipe.evaluate.replicas,
+            judge_parallel=recipe.evaluate.tensor_parallel,
+            judge_share=recipe.evaluate.gpu_memory_utilization,
             batch=keys["data.train_batch_size"],
             mini_batch=keys[f"{_ACTOR}.ppo_mini_batch_size"],
             rollouts=keys[f"{_ROLLOUT}.n"],
@@ -155,8 +163,8 @@ class Layout:
     def micro_batch(self, longest: int, log_prob: bool = False) -> int:
         """Tokens of the largest micro-batch, where the longest prompt has `longest` tokens.
 
-        By samples, the worst case is that all of them are as long as can be. By tokens, verl fills up to the budget, and
-        one sample is never split.
+        By samples, the worst case is that all of them are as long as can be. By tokens, verl fills up to the budget,
+        and one sample is never split.
         """
         sample = min(longest, self.prompt_limit) + self.response_limit
         if self.dynamic:
@@ -173,12 +181,3 @@ def _in_lists(keys: Mapping[str, Any]) -> bool:
     given = keys[prefix] or {}
     options = {name: keys.get(f"{prefix}.{name}", given.get(name)) for name in ("foreach", "fused")}
     return not options["fused"] and options["foreach"] is not False
-
-
-def verl_keys(changed: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a changed layout no recipe key says, as keys of `train.verl`."""
-    names = {
-        "dynamic": f"{_ACTOR}.use_dynamic_bsz",
-        "update_tokens": f"{_ACTOR}.ppo_max_token_len_per_gpu",
-    }
-    return {names[name]: value for name, value in changed.items() if name in names}

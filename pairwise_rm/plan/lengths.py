@@ -97,7 +97,7 @@ def _response(recipe: Recipe, given: float | None) -> tuple[float, str]:
     limit = recipe.prompt.max_response_length
     if given is not None:
         return min(given, limit), "as given"
-    measured = [value for value in _response_lengths(RunFolder.of(recipe).metrics)][-_LAST_STEPS:]
+    measured = list(_response_lengths(RunFolder.of(recipe).metrics))[-_LAST_STEPS:]
     if measured:
         return sum(measured) / len(measured), f"mean of the last {len(measured)} steps of this run"
     return limit / 2, f"assumed: half of prompt.max_response_length {limit:,} (--response-tokens N says it)"

@@ -2,30 +2,33 @@
 
 How verl 0.9.1 holds memory with the keys that a recipe renders to, each read from its source:
 
-- **Weights.** `fsdp2` shards them over all GPUs (`fsdp_size: -1`) in `fsdp_config.model_dtype`, float32 unless the recipe says
-  otherwise; passes compute in `mixed_precision.param_dtype`, bfloat16 (workers/engine/fsdp/transformer_impl.py). Gradients and
-  both Adam moments have the dtype of the sharded weight. With LoRA that holds for the adapter too, which is cast to the
-  base's dtype, and only the adapter has gradients and moments.
-- **What is gathered.** Each decoder layer, and embedding and output layer where they are not tied, is an FSDP unit of its own;
-  tied ones are in the root (utils/fsdp_utils.py, apply_fsdp2). A unit is gathered in the compute dtype before its pass and
-  freed after it, the next one is fetched ahead, so two layers are there. Gradients are reduced after every micro-batch
-  (`use_no_sync_for_gradient_accumulation: false`) in float32, from a copy of a unit's gradients.
-- **Reference.** Its FSDP is `forward_only`, for which verl forces CPUOffloadPolicy: its weights are in host memory whatever
-  `param_offload` says, in its own `model_dtype`. With LoRA the reference is the actor without its adapter.
-- **Optimizer.** torch's AdamW, which on a GPU goes over lists of tensors and makes a temporary of the size of the sharded
-  weights in its step. `zero_grad` when an update ends frees the gradients.
-- **Activations.** Gradient checkpointing is per layer: its input is kept, and a layer's inner tensors are there for one layer
-  at a time. Counted below tensor by tensor; a test compares with what autograd saves.
+- **Weights.** `fsdp2` shards them over all GPUs (`fsdp_size: -1`) in `fsdp_config.model_dtype`, float32 unless the
+  recipe says otherwise; passes compute in `mixed_precision.param_dtype`, bfloat16
+  (workers/engine/fsdp/transformer_impl.py). Gradients and both Adam moments have the dtype of the sharded weight.
+  With LoRA that holds for the adapter too, which is cast to the base's dtype, and only the adapter has gradients and
+  moments.
+- **What is gathered.** Each decoder layer, and embedding and output layer where they are not tied, is an FSDP unit of
+  its own; tied ones are in the root (utils/fsdp_utils.py, apply_fsdp2). A unit is gathered in the compute dtype
+  before its pass and freed after it; the next one is fetched ahead, so two layers are there. Gradients are reduced
+  after every micro-batch (`use_no_sync_for_gradient_accumulation: false`) in float32, from a copy of a unit's
+  gradients.
+- **Reference.** Its FSDP is `forward_only`, for which verl forces CPUOffloadPolicy: its weights are in host memory
+  whatever `param_offload` says, in its own `model_dtype`. With LoRA the reference is the actor without its adapter.
+- **Optimizer.** torch's AdamW, which on a GPU goes over lists of tensors and makes a temporary of the size of the
+  sharded weights in its step. `zero_grad` when an update ends frees the gradients.
+- **Activations.** Gradient checkpointing is per layer: its input is kept, and a layer's inner tensors are there for
+  one layer at a time. Counted below tensor by tensor; a test compares with what autograd saves.
 - **Logits.** Of every token of a micro-batch over the whole vocabulary, in the compute dtype. Log-probabilities are
-  flash-attn's cross-entropy where flash-attn is installed, which works in place; else a log-softmax a token, in float32 under
-  autocast, which is kept for the backward pass. Old log-probabilities compute the entropy too.
-- **vLLM.** Takes `gpu_memory_utilization` of the whole card; the KV cache is what its weights and its profile run leave. Between
-  rollouts it sleeps: level 2 drops weights and cache, level 1 (LoRA) moves its weights to host memory. Weights are sent
-  through a bucket of 2 GiB on the GPU, a full float32 tensor at a time.
+  flash-attn's cross-entropy where flash-attn is installed, which works in place; else a log-softmax a token, in
+  float32 under autocast, which is kept for the backward pass. Old log-probabilities compute the entropy too.
+- **vLLM.** Takes `gpu_memory_utilization` of the whole card; the KV cache is what its weights and its profile run
+  leave. Between rollouts it sleeps: level 2 drops weights and cache, level 1 (LoRA) moves its weights to host memory.
+  Weights are sent through a bucket of 2 GiB on the GPU, a full tensor in the trainer's dtype at a time.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -85,6 +88,7 @@ class GpuMemory:
     peaks: list[Peak]
     capacity: int | None
     kv: KvCache
+    judge_kv: KvCache | None = None
 
     @property
     def worst(self) -> Peak:
@@ -99,7 +103,14 @@ class GpuMemory:
 
     @property
     def fits(self) -> bool:
-        return not self.over and self.kv.longest >= 1
+        return not self.over and self.short_cache is None
+
+    @property
+    def short_cache(self) -> str | None:
+        """The phase whose KV cache does not hold one sequence of full length."""
+        if self.kv.longest < 1:
+            return "rollout"
+        return "judging" if self.judge_kv is not None and self.judge_kv.longest < 1 else None
 
 
 @dataclass(frozen=True)
@@ -173,17 +184,17 @@ class Trainer:
         norms = 2 * (4 + c + c) * h if c == 2 else 5 * c * h
         of_norm = (4 + c if c == 2 else 2 * c) if shape.qk_norm else 0
         attention = (c + of_norm) * q + (c + of_norm) * kv + c * kv + c * q + 4 * shape.heads
-        if self._masked():
+        if self.masked():
             attention += 2 * c * (q - kv)  # keys and values are repeated for each query head
         adapters = 0
         if lora := self.layout.lora:
             adapters = c * lora.rank * len(shape.adapted(lora.targets))
         return norms + attention + 4 * c * f + adapters
 
-    def _masked(self) -> bool:
+    def masked(self, log_prob: bool = False) -> bool:
         """Whether sdpa gets a mask: several samples in one pack, or padding."""
-        several = self.layout.dynamic or self.layout.micro > 1
-        return self.layout.attention == "sdpa" and several
+        several = (self.layout.log_prob_micro if log_prob else self.layout.micro) > 1
+        return self.layout.attention == "sdpa" and (self.layout.dynamic or several)
 
     def _attention_matrix(self, tokens: int) -> int:
         """What attention keeps that grows with the square of the length."""
@@ -192,7 +203,7 @@ class Trainer:
         count = 1 if layout.packed else -(-tokens // one)
         if layout.attention == "eager":
             return count * one * one * heads * (4 + layout.compute_bytes)
-        return count * one * one * (1 + layout.compute_bytes) if self._masked() else 0
+        return count * one * one * (1 + layout.compute_bytes) if self.masked() else 0
 
     def backward_temporaries(self, tokens: int) -> int:
         """Gradients of activations at the widest place of a layer's backward pass, the MLP."""
@@ -311,7 +322,7 @@ class Rollout:
         return layout.rollout_bytes * (self.shape.weights + slots) // layout.tensor_parallel
 
     def profile_run(self) -> int:
-        """Activations of `max_num_batched_tokens` tokens, and the logits of all sequences in float32, as vLLM tries them."""
+        """vLLM's trial: activations of `max_num_batched_tokens` tokens, logits of all sequences in float32."""
         layout, shape = self.layout, self.shape
         tokens = layout.max_num_batched_tokens
         split = (2 * shape.ffn + shape.ffn + shape.q_size + 2 * shape.kv_size) // layout.tensor_parallel
@@ -361,17 +372,32 @@ def gpu_memory(
     asleep = {"context": context["context"] + gib("vllm_asleep_gib")}
     state = trainer.state(rolls_out=True)
     sync = {"weight sync": layout.bucket_bytes + _sent(trainer), "vLLM weights": rollout.weights()}
-    if layout.lora:  # peft's modules are loaded back to the GPU for it
-        state_in_sync = trainer.state()
-    else:
-        state_in_sync = state
+    # verl loads the whole module back to merge or collect adapters, and else a shard at a time.
+    state_in_sync = trainer.state() if layout.lora else state
+    judge, judge_cache = _judge(shape, layout, gpu)
     peaks = [
         Peak("rollout", _present(state | vllm)),
         *_with_reference(trainer, asleep),
         Peak("checkpoint", _present(trainer.state() | asleep)),
         Peak("weight sync", _present(state_in_sync | asleep | sync)),
+        judge,
     ]
-    return GpuMemory(peaks, gpu.memory, cache)
+    return GpuMemory(peaks, gpu.memory, cache, judge_cache)
+
+
+def _judge(shape: ModelShape, layout: Layout, gpu: Gpu) -> tuple[Peak, KvCache]:
+    """An engine of the evaluation, which has its GPU for itself; a LoRA judge is merged by then."""
+    alone = dataclasses.replace(layout, tensor_parallel=layout.judge_parallel, lora=None)
+    engine, inside = Rollout(shape, alone), gib("vllm_context_gib")
+    room = int(layout.judge_share * gpu.memory) - engine.weights() - engine.profile_run() - inside
+    cache = engine.cache(room, 1)
+    parts = {
+        "vLLM weights": engine.weights(),
+        "vLLM activations": engine.profile_run(),
+        "KV cache": cache.bytes,
+        "context": inside + gib("vllm_beyond_gib"),
+    }
+    return Peak("judging", parts), cache
 
 
 def _with_reference(trainer: Trainer, asleep: dict[str, int]) -> list[Peak]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from pairwise_rm.plan.chart_values import as_overrides
 from pairwise_rm.plan.estimate import Estimate, in_gib
+from pairwise_rm.plan.layout_search import Found
 from pairwise_rm.plan.memory import PARTS
 from pairwise_rm.plan.throughput import GIB, used
 from pairwise_rm.progress import duration
@@ -28,6 +30,22 @@ def report(plan: Estimate) -> RenderableType:
     if plan.gpu:
         parts += ["", _assumptions(plan)]
     return Group(*parts)
+
+
+def search_table(found: Sequence[Found], price: float | None) -> Table:
+    """The cheapest layout for each number of GPUs; the first one is the cheapest of all."""
+    table = Table(title="Layouts that fit, cheapest first", title_justify="left", box=None, pad_edge=False, width=WIDTH)
+    for name in ("GPUs", "a step", "GPU-hours", *(("cost",) if price is not None else ())):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("recipe keys that differ", ratio=1)
+    for one in found:
+        plan, time = one.estimate, one.estimate.time
+        assert time is not None
+        hours = "" if time.gpu_hours is None else f"{time.gpu_hours:,.0f}"
+        cost = [] if price is None else ["" if plan.cost is None else f"{plan.cost:,.0f}"]
+        keys = "\n".join(as_overrides(one.changes)) or "none: as it is"
+        table.add_row(str(plan.layout.gpus), f"{time.step:,.0f} s", hours, *cost, keys)
+    return table
 
 
 def _title(plan: Estimate) -> Text:
@@ -54,8 +72,8 @@ def memory_table(plan: Estimate) -> Table:
         table.add_column(_SHORT.get(peak.phase, peak.phase), justify="right")
     for name in PARTS:
         if any(name in peak.parts for peak in memory.peaks):
-            cells = [f"{peak.parts[name] / size:,.1f}" if name in peak.parts else "" for peak in memory.peaks]
-            table.add_row(name, *cells)
+            sizes = [peak.parts.get(name, 0) / size for peak in memory.peaks]
+            table.add_row(name, *(f"{part:,.1f}" if part else "" for part in sizes))
     table.add_row("total", *(f"{peak.total / size:,.1f}" for peak in memory.peaks), style="bold")
     if memory.capacity is not None:
         spare = [memory.capacity - peak.total for peak in memory.peaks]
@@ -78,8 +96,8 @@ def _memory_notes(plan: Estimate) -> Iterator[RenderableType]:
         yield Text(f"Fullest: {worst.phase}{at}, {in_gib(worst.total)}.")
     kv = memory.kv
     yield Text(
-        f"KV cache of a vLLM replica ({plan.layout.replicas} of them): {kv.tokens:,} tokens; {kv.typical:,} sequences of usual "
-        f"length at once, {kv.longest:,} of full length; vLLM runs at most {plan.layout.max_num_seqs}."
+        f"KV cache of a vLLM replica ({plan.layout.replicas} of them): {kv.tokens:,} tokens; {kv.typical:,} sequences "
+        f"of usual length at once, {kv.longest:,} of full length; vLLM runs at most {plan.layout.max_num_seqs}."
     )
 
 
@@ -100,8 +118,8 @@ def _needs(plan: Estimate) -> Table:
     table.add_row(
         "volume of the runs",
         in_gib(volumes.runs),
-        f"{volumes.kept} checkpoints, one of them being written, merged weights {in_gib(volumes.merged)} with those before "
-        f"them, export {in_gib(volumes.export)}",
+        f"{volumes.kept} checkpoints, one of them being written; merged weights and those before them "
+        f"{in_gib(volumes.merged)}; export {in_gib(volumes.export)}",
     )
     if volumes.cache:
         table.add_row("volume of the cache", in_gib(volumes.cache), "the model from the hub")
@@ -134,7 +152,8 @@ def _whole(plan: Estimate) -> Iterator[Text]:
     yield Text(f"{time.steps:,} steps: {duration(time.training)}, {time.gpu_hours:,.0f} GPU-hours{price}.", "bold")
     yield Text(
         f"In them: start {duration(time.start)}, validations {duration(time.validations)}, checkpoints "
-        f"{duration(time.checkpoints)}; judging before and after {duration(time.evaluation)} on {time.evaluation_gpus} GPUs."
+        f"{duration(time.checkpoints)}; judging before and after {duration(time.evaluation)} on "
+        f"{time.evaluation_gpus} GPUs."
     )
 
 
@@ -142,18 +161,17 @@ def _lengths(plan: Estimate) -> Text:
     lengths = plan.lengths
     rows = f"{lengths.rows:,} rows; " if lengths.rows else ""
     return Text(
-        f"{rows}prompts of {lengths.prompt:,.0f} tokens on average, at most {lengths.longest:,} ({lengths.prompt_source}); "
-        f"responses of {lengths.response:,.0f} ({lengths.response_source})."
+        f"{rows}prompts of {lengths.prompt:,.0f} tokens on average, at most {lengths.longest:,} "
+        f"({lengths.prompt_source}); responses of {lengths.response:,.0f} ({lengths.response_source})."
     )
 
 
 def _histogram(plan: Estimate) -> Iterator[Text]:
     entries = plan.lengths.histogram()
-    most = max((count for _, _, count in entries), default=0)
+    counts = [count for _, _, count in entries]
     for low, high, count in entries:
-        yield Text(
-            f"  {low:>6,} to {high:>6,} tokens {'█' * round(40 * count / most):<40} {count / sum(e[2] for e in entries):.0%}"
-        )
+        bar = "█" * round(40 * count / max(counts))
+        yield Text(f"  {low:>6,} to {high:>6,} tokens {bar:<40} {count / sum(counts):.0%}")
 
 
 def _assumptions(plan: Estimate) -> Table:

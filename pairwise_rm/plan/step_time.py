@@ -1,17 +1,18 @@
 """Seconds of a step by phase, from the arithmetic and the bytes that each phase moves; see docs/plan.md.
 
-Every phase is the largest of what limits it (arithmetic, memory bandwidth, links between GPUs, Python that starts kernels) and
-a fixed part. The figures are those of `throughput.yaml`.
+Every phase is the largest of what limits it (arithmetic, memory bandwidth, links between GPUs, Python that starts
+kernels) and a fixed part. The figures are those of `throughput.yaml`.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 
 from pairwise_rm.plan.layout import Layout
 from pairwise_rm.plan.lengths import Lengths
-from pairwise_rm.plan.memory import GpuMemory, Rollout, Trainer
+from pairwise_rm.plan.memory import GpuMemory, KvCache, Rollout, Trainer
 from pairwise_rm.plan.model_shape import ModelShape
 from pairwise_rm.plan.throughput import Gpu, constant
 from pairwise_rm.recipe.model import Recipe
@@ -62,9 +63,8 @@ def step_time(
     """The times of a recipe on `gpu`."""
     timer = _Timer(shape, layout, gpu, lengths)
     samples = layout.samples
-    rollout, rollout_limit = timer.generate(
-        layout.batch, layout.rollouts, layout.replicas, layout.tensor_parallel, memory
-    )
+    engines = (layout.replicas, layout.tensor_parallel)
+    rollout, rollout_limit = timer.generate(layout.batch, layout.rollouts, *engines, memory.kv)
     phases = {"rollout": constant("fixed_rollout_s") + rollout}
     limits = {"rollout": rollout_limit}
     for name, times in timer.passes().items():
@@ -76,7 +76,7 @@ def step_time(
     validations = 0.0
     if train.validate_every and steps:
         rows = train.validate_samples or (lengths.rows or 0)
-        once, _ = timer.generate(rows, _ROLLOUTS_OF_VALIDATION, layout.replicas, layout.tensor_parallel, memory)
+        once, _ = timer.generate(rows, _ROLLOUTS_OF_VALIDATION, *engines, memory.kv)
         validations = steps // train.validate_every * once
     trainer = Trainer(shape, layout, lengths.longest)
     checkpoint = layout.master_bytes * (shape.weights + trainer.adapters + 2 * trainer.trained)
@@ -110,7 +110,8 @@ def _evaluation(timer: _Timer, recipe: Recipe, lengths: Lengths, memory: GpuMemo
     """Seconds of judging the held-out rows before and after training."""
     evaluate = recipe.evaluate
     rows = min(2 * evaluate.limit, _HELD_OUT) if evaluate.limit else _HELD_OUT
-    once, _ = timer.generate(rows, evaluate.samples, evaluate.replicas, evaluate.tensor_parallel, memory)
+    cache = memory.judge_kv or memory.kv
+    once, _ = timer.generate(rows, evaluate.samples, evaluate.replicas, evaluate.tensor_parallel, cache)
     return 2 * once
 
 
@@ -123,35 +124,42 @@ class _Timer:
 
     # ---- rollouts
 
-    def generate(self, prompts: int, each: int, replicas: int, parallel: int, memory: GpuMemory) -> tuple[float, str]:
+    def generate(self, prompts: int, each: int, replicas: int, parallel: int, cache: KvCache) -> tuple[float, str]:
         """Seconds to answer `prompts` prompts `each` times, and what takes them: reading prompts, or decoding.
 
-        Decoding goes on until the longest response has ended, taken as twice the mean or the limit; until then steps read
-        the weights once and the cache of every sequence that is still going.
+        Decoding goes on until the longest response has ended, taken as twice the mean or the limit; until then each
+        step reads the weights once, and the cache of every sequence that is still going.
         """
         if not prompts:
             return 0.0, ""
         layout, shape, gpu = self.layout, self.shape, self.gpu
         of_replica = math.ceil(prompts * each / replicas)
-        room = max(1, int(memory.kv.tokens / self.lengths.sequence))
+        room = max(1, int(cache.tokens / self.lengths.sequence))
         at_once = min(of_replica, layout.max_num_seqs, room)
         mean = self.lengths.response
         longest = min(layout.response_limit, 2 * mean)
         steps = max(1.0, of_replica / at_once) * mean + (longest - mean)
         going = of_replica * mean / steps
-        read = Rollout(shape, layout).token_bytes() * layout.tensor_parallel / parallel
-        cache = going * (self.lengths.prompt + mean / 2) * read
+        read = Rollout(shape, dataclasses.replace(layout, tensor_parallel=parallel)).token_bytes()
+        keys = going * (self.lengths.prompt + mean / 2) * read
         weights = layout.rollout_bytes * shape.multiplied / parallel
-        bandwidth = (weights + cache) / (gpu.bandwidth * constant("hbm_share"))
+        bandwidth = (weights + keys) / (gpu.bandwidth * constant("hbm_share"))
         arithmetic = 2 * shape.multiplied * going / (parallel * gpu.flops * constant("prefill_mfu"))
-        reduces = 2 * shape.layers * constant("all_reduce_us") * 1e-6 if parallel > 1 else 0.0
-        step = max(bandwidth, arithmetic) + reduces + constant("decode_step_ms") * 1e-3
+        step = max(bandwidth, arithmetic) + self._reduces(going, parallel) + constant("decode_step_ms") * 1e-3
         # A prompt's responses share its prefix within a replica.
         copies = replicas * (1 - (1 - 1 / replicas) ** each)
         reading = prompts * copies * self.lengths.prompt * self.forward_flops(self.lengths.prompt)
         prefill = reading / (replicas * parallel * gpu.flops * constant("prefill_mfu"))
         decode = steps * step
         return prefill + decode, "prompts" if prefill > decode else "decoding"
+
+    def _reduces(self, going: float, parallel: int) -> float:
+        """Seconds of a decoding step's all-reduces: two a layer, each its latency and its bytes over the link."""
+        if parallel == 1:
+            return 0.0
+        size = 2 * (parallel - 1) / parallel * going * self.shape.hidden * self.layout.rollout_bytes
+        each = constant("all_reduce_us") * 1e-6 + size / (self.gpu.link * constant("link_share"))
+        return 2 * self.shape.layers * each
 
     def forward_flops(self, length: float) -> float:
         """Of a token in a sequence of that length: two for each weight, and attention over half of it."""
@@ -192,6 +200,10 @@ class _Timer:
         else:
             count = a_gpu / (layout.log_prob_micro if log_prob else layout.micro)
         forward = self.forward_flops(self.lengths.sequence)
+        if trainer.masked(log_prob):
+            # sdpa with a mask multiplies every token of a micro-batch with every other one.
+            pack = tokens / count if layout.packed else padded
+            forward = 2 * shape.multiplied + 4 * shape.layers * shape.q_size * pack
         times = 1.0
         if not log_prob:
             # Backward is twice the forward pass; of a frozen base only the gradients of activations are made.
