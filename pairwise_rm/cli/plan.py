@@ -26,7 +26,7 @@ def plan(
     gpu: Annotated[
         str | None,
         typer.Option(
-            "--gpu", metavar="NAME", help="Kind of GPU, such as a100-80gb; default: the one the recipe names."
+            "--gpu", metavar="NAME", help="Kind of GPU; default: the one that the recipe names, or a100-80gb."
         ),
     ] = None,
     gpus: Annotated[
@@ -45,9 +45,7 @@ def plan(
     search: Annotated[
         bool, typer.Option("--search", help="Look for the cheapest layout that fits, and plan that one.")
     ] = False,
-    values: Annotated[
-        bool, typer.Option("--values", help="Print the chart's values for it, and nothing else.")
-    ] = False,
+    values: Annotated[bool, typer.Option("--values", help="Print just the chart's values for it.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, in bytes and seconds.")] = False,
 ) -> None:
     """Plan a run: memory by part and phase, host, volumes, time and GPU-hours; exit code 1 if it does not fit."""

@@ -127,8 +127,6 @@ def _template(recipe: Recipe, tokenizer: Any = None) -> PairwiseComparisonTempla
 def _of_file(recipe: Recipe, file: Path) -> tuple[list[int], int, str, bool]:
     """Sorted tokens of a sample's prompts, rows that fit, how they were counted, whether that is an estimate."""
     rows = read_rows([file]).rows
-    if not rows:
-        raise InputError(f"{file}: no pairs")
     sample = rows[:: -(-len(rows) // _MOST)]
     prompt = recipe.prompt
     tokenizer, why = _tokenizer(recipe)
