@@ -124,7 +124,12 @@ def _print(plan: Estimate, found: list[Found], as_json: bool) -> None:
     from pairwise_rm.plan.report import report, search_table
 
     if found:
-        console.print(search_table(found, plan.price), "", soft_wrap=False)
+        console.print(search_table(found, plan.price), soft_wrap=False)
+        if any("model.lora" in one.changes for one in found):
+            console.print(
+                "No layout that trains all weights fits; an adapter (LoRA) makes another judge.", soft_wrap=False
+            )
+        console.print()
     console.print(report(plan), soft_wrap=False)
 
 

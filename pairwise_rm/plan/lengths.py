@@ -12,7 +12,8 @@ from pairwise_rm.contract.prompt import PairwiseComparisonTemplate
 from pairwise_rm.contract.prompt_fit import PromptFitter
 from pairwise_rm.contract.rows import read_rows
 from pairwise_rm.errors import InputError, first_line
-from pairwise_rm.hf_model import is_hub_name
+from pairwise_rm.hf_model import is_hub_name, load_tokenizer
+from pairwise_rm.plan.model_shape import cached_file
 from pairwise_rm.recipe.model import Recipe
 from pairwise_rm.run_folder import RunFolder
 
@@ -150,14 +151,16 @@ def _of_file(recipe: Recipe, file: Path) -> tuple[list[int], int, str, bool]:
 
 
 def _tokenizer(recipe: Recipe) -> tuple[Any, str]:
-    """The model's tokenizer, or None and why it is not there."""
+    """The model's tokenizer, or None and why it is not there. Nothing is downloaded for it."""
     model = recipe.model
-    if not is_hub_name(model.path) and not Path(model.path).expanduser().is_dir():
-        return None, f"{model.path} is not there"
+    folder: Path | None = Path(model.path).expanduser()
+    if is_hub_name(model.path):
+        config = None if model.make else cached_file(model.path, "tokenizer_config.json", model.revision)
+        folder = config and config.parent
+    if folder is None or not folder.is_dir():
+        return None, "the model's tokenizer is not on this machine"
     try:
-        from pairwise_rm.hf_model import load_tokenizer
-
-        return load_tokenizer(model.path, revision=model.revision, trust_remote_code=model.trust_remote_code), ""
+        return load_tokenizer(str(folder), trust_remote_code=model.trust_remote_code), ""
     except (InputError, ModuleNotFoundError) as error:
         return None, first_line(error)
 

@@ -168,17 +168,18 @@ def shape_of(model: ModelConfig) -> ModelShape:
     if model.make:
         return ModelShape.of_config(path, known_models()[model.make], f"the model that `models {model.make}` makes")
     if is_hub_name(path):
-        if cached := _cached(path, model.revision):
+        if cached := cached_file(path, "config.json", model.revision):
             return ModelShape.of_config(path, read_config(str(cached.parent)), "config.json in the hub's cache")
         if path in known_models():
             return ModelShape.of_config(path, known_models()[path], "the table of known models")
     return ModelShape.of_config(path, read_config(path, model.revision))
 
 
-def _cached(name: str, revision: str | None) -> Path | None:
+def cached_file(name: str, file: str, revision: str | None) -> Path | None:
+    """A hub model's file in the hub's cache, or None; nothing is downloaded."""
     from huggingface_hub import errors, hf_hub_download
 
     try:
-        return Path(hf_hub_download(name, "config.json", revision=revision, local_files_only=True))
+        return Path(hf_hub_download(name, file, revision=revision, local_files_only=True))
     except (errors.LocalEntryNotFoundError, errors.HFValidationError):
         return None

@@ -55,10 +55,9 @@ def _title(plan: Estimate) -> Text:
         nodes = f"{layout.nodes} x " if layout.nodes > 1 else ""
         where = f"{nodes}{layout.gpus_per_node} x {plan.gpu.title}"
     how = f"LoRA of rank {layout.lora.rank}" if layout.lora else "all weights"
-    return Text.assemble(
-        (plan.recipe.name, "bold"),
-        f": {shape.name}, {shape.weights / 1e9:.3g} B weights ({shape.source}), {how}, on {where}",
-    )
+    weights = f"{shape.weights / 1e9:.3g} B" if shape.weights >= 1e8 else f"{shape.weights / 1e6:.2g} M"
+    what = f"{shape.name}, {weights} weights ({shape.source}), {how}, on {where}"
+    return Text.assemble((plan.recipe.name, "bold"), f": {what}")
 
 
 def memory_table(plan: Estimate) -> Table:

@@ -125,6 +125,12 @@ def test_a_search_is_shown_before_the_plan_of_its_first(capsys: pytest.CaptureFi
     assert found["search"][0]["nodes"] == found["nodes"] == 2
 
 
+def test_a_search_says_that_lora_makes_another_judge(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = call(capsys, "plan", "qwen3-14b-8x80g", "--gpu", "l40s", "--gpus", "2", "--search")
+    assert code == 0
+    assert "an adapter (LoRA) makes another judge" in out
+
+
 def test_a_search_without_a_find_ends_with_exit_code_1(capsys: pytest.CaptureFixture[str]) -> None:
     code, message = refused(capsys, "plan", "qwen3-32b-8x80g", "--gpu", "l40s", "--gpus", "1", "--search")
     assert (code, message) == (1, "qwen3-32b-8x80g: no layout that was tried fits on L40S-48GB")

@@ -21,7 +21,7 @@ def test_a_file_is_estimated_where_the_tokenizer_is_not_there(
     found = lengths_of(make_recipe(), file)
     assert found.estimated
     assert found.rows == 6
-    assert "4 characters a token, since" in found.prompt_source
+    assert "4 characters a token, since the model's tokenizer is not on this machine" in found.prompt_source
     assert 0 < found.prompt <= found.longest < 4096
 
 
@@ -34,6 +34,14 @@ def test_the_models_own_tokenizer_counts_where_it_is_there(
     assert not found.estimated
     assert "counted by the model's tokenizer in 6 of 6 rows of pairs.parquet" in found.prompt_source
     assert found.longest == found.prompts[-1]
+
+
+def test_a_hub_models_tokenizer_is_not_downloaded_for_it(
+    make_rows: MakeRows, write_rows: WriteRows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pairwise_rm.plan.lengths.load_tokenizer", lambda *_, **__: pytest.fail("downloads"))
+    file = write_rows(tmp_path / "pairs.parquet", make_rows(1))
+    assert lengths_of(load_recipe("qwen3-8b-8x40g"), file).estimated
 
 
 def test_pairs_that_are_dropped_for_their_length_do_not_count(
