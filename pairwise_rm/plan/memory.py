@@ -196,14 +196,14 @@ class Trainer:
         several = (self.layout.log_prob_micro if log_prob else self.layout.micro) > 1
         return self.layout.attention == "sdpa" and (self.layout.dynamic or several)
 
-    def _attention_matrix(self, tokens: int) -> int:
+    def _attention_matrix(self, tokens: int, log_prob: bool = False) -> int:
         """What attention keeps that grows with the square of the length."""
         layout, heads = self.layout, self.shape.heads
         one = tokens if layout.packed else min(tokens, self.longest_prompt + layout.response_limit)
         count = 1 if layout.packed else -(-tokens // one)
         if layout.attention == "eager":
             return count * one * one * heads * (4 + layout.compute_bytes)
-        return count * one * one * (1 + layout.compute_bytes) if self.masked() else 0
+        return count * one * one * (1 + layout.compute_bytes) if self.masked(log_prob) else 0
 
     def backward_temporaries(self, tokens: int) -> int:
         """Gradients of activations at the widest place of a layer's backward pass, the MLP."""
@@ -211,7 +211,7 @@ class Trainer:
 
     def forward_temporaries(self, tokens: int) -> int:
         """Tensors of a layer at the widest place of a pass without gradients."""
-        matrix = self._attention_matrix(tokens)
+        matrix = self._attention_matrix(tokens, log_prob=True)
         return self.layout.compute_bytes * (3 * self.shape.ffn + 4 * self.shape.hidden) * tokens + matrix
 
     def logits(self, tokens: int, moment: str) -> int:

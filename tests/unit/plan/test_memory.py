@@ -176,6 +176,17 @@ def test_what_should_take_more_takes_more(override: str, phase_name: str) -> Non
     assert phase(after, phase_name).total > phase(before, phase_name).total
 
 
+def test_several_samples_in_a_pack_take_a_mask_of_all_their_tokens_squared() -> None:
+    override = "train.log_prob_micro_batch_size_per_gpu=4"
+    trainers = [
+        Trainer(shape_of(load_recipe("qwen3-14b-8x80g").model), Layout.of(load_recipe("qwen3-14b-8x80g", given)), 4096)
+        for given in ([], [override])
+    ]
+    assert trainers[0].masked(log_prob=True) is False
+    assert trainers[1].masked(log_prob=True) is True
+    assert trainers[1].forward_temporaries(1000) - trainers[0].forward_temporaries(1000) == 3 * 1000**2
+
+
 def test_without_a_kl_term_there_is_no_phase_of_the_reference() -> None:
     names = [peak.phase for peak in planned("qwen3-14b-8x80g", "train.kl_loss=null").peaks]
     assert "reference log-probabilities" not in names
