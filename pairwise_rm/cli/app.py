@@ -18,6 +18,7 @@ from pairwise_rm.cli.fetch import fetch
 from pairwise_rm.cli.judge import judge
 from pairwise_rm.cli.logs import logs
 from pairwise_rm.cli.models import models
+from pairwise_rm.cli.plan import plan
 from pairwise_rm.cli.retry import retry
 from pairwise_rm.cli.run import run
 from pairwise_rm.cli.serve import serve
@@ -51,6 +52,7 @@ COMMANDS = (
     judge,
     serve,
     validate,
+    plan,
     models,
     status,
     logs,

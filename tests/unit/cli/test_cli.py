@@ -14,7 +14,7 @@ from pairwise_rm.errors import InputError, StageError
 from tests.unit.command_line import call
 
 COMMANDS = (
-    *("run", "convert", "train", "stop", "evaluate", "export", "judge", "serve", "validate", "models"),
+    *("run", "convert", "train", "stop", "evaluate", "export", "judge", "serve", "validate", "plan", "models"),
     *("status", "logs", "wait", "retry", "fetch", "stage"),
 )
 # pydantic is not among them, since typer itself imports it where it is installed; the recipe stands for it.

@@ -27,6 +27,7 @@ RUN_ELSEWHERE = {
     "make test": (".ci/run", "make test"),
     "pairwise-rm run smoke": (".ci/run", "make run"),  # with the recipe's own values
     "pairwise-rm train qwen3-14b-8x80g --dry-run": ("tests/unit/train/test_verl_settings.py", "shipped_recipes()"),
+    "pairwise-rm plan qwen3-14b-8x80g": ("tests/unit/plan/test_cli_plan.py", "shipped_recipes()"),
     "pairwise-rm judge smoke": ("tests/train/test_training.py", '"judge"'),
     "helm install judge": ("tests/e2e/conftest.py", 'helm("install"'),
     "pairwise-rm status judge": ("tests/e2e/test_release.py", 'pairwise_rm("status"'),
