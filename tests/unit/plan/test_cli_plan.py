@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import yaml
 from rich.console import Console
 
 from pairwise_rm.recipe.load import load_recipe, shipped_recipes
+from tests.paths import REPO
 from tests.unit.command_line import call, refused
 from tests.unit.conftest import MakeRows, WriteRows
 
@@ -150,7 +152,7 @@ def test_values_of_what_does_not_fit_are_not_printed(capsys: pytest.CaptureFixtu
     assert "does not fit" in err
 
 
-def test_a_plan_imports_nothing_heavy() -> None:
+def test_a_plan_imports_nothing_heavy_where_there_is_no_tokenizer(tmp_path: Path) -> None:
     code = """
 import contextlib, io, sys
 from pairwise_rm.cli.app import main
@@ -159,5 +161,9 @@ for arguments in (["plan", "qwen3-8b-8x40g", "--search"], ["plan", "smoke"]):
         main(arguments)
 print([name for name in ("torch", "vllm", "ray", "verl", "transformers") if name in sys.modules])
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    # Not in the repository, where `make run` may have left the smoke model, whose tokenizer would be loaded.
+    environment = {**os.environ, "PYTHONPATH": str(REPO)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
+    )
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
