@@ -5,13 +5,18 @@ Never: once that container has ended (out of memory, or the Kubernetes API was a
 not start it again, and the Ray cluster never gets another worker. This is the command of a sidecar, an init container
 with a restartPolicy of its own, which Kubernetes does start again in such a pod. It watches the pod's status, and
 becomes the autoscaler when the other one has ended; if it ends in turn, its next start finds that again.
+
+A RayCluster whose head pod is never ready does not get its RayJobs, and a pod with a container that has ended cannot be
+ready. Where the autoscaler ends so early, the sidecar ends Ray's head, and KubeRay makes the pod anew.
 """
 
 from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 
+from pairwise_rm.cluster.ray_start_hook import END_FILE
 from pairwise_rm.errors import PairwiseError
 from pairwise_rm.k8s.client import Cluster
 from pairwise_rm.k8s.objects import AUTOSCALER, Object
@@ -26,6 +31,7 @@ def main() -> None:
     while True:
         try:
             if why := how_it_ended(cluster.pod(pod)):
+                was_ready = has_been_ready(cluster.object("rayclusters", os.environ["RAY_CLUSTER_NAME"]))
                 break
             told = ""
         except PairwiseError as error:
@@ -33,8 +39,15 @@ def main() -> None:
                 told = str(error)
                 print(told, flush=True)
         time.sleep(POLL_SECONDS)
-    print(f"container {AUTOSCALER} has ended ({why}) and is not started again in this pod: running it here", flush=True)
-    os.execvp("ray", autoscaler_command())
+    ended = f"container {AUTOSCALER} has ended ({why}) and is not started again in this pod"
+    if was_ready:
+        print(f"{ended}: running it here", flush=True)
+        os.execvp("ray", autoscaler_command())
+    ended = f"{ended}, which can never be ready now: ending Ray's head, so that KubeRay makes another pod"
+    print(ended, flush=True)
+    (Path.home() / END_FILE).write_text(ended, encoding="utf-8")
+    while True:  # ended with the pod
+        time.sleep(POLL_SECONDS)
 
 
 def how_it_ended(pod: Object) -> str | None:
@@ -43,6 +56,13 @@ def how_it_ended(pod: Object) -> str | None:
         if status["name"] == AUTOSCALER and (end := status.get("state", {}).get("terminated")):
             return f"{end.get('reason', 'Error')}, exit code {end.get('exitCode', '?')}"
     return None
+
+
+def has_been_ready(ray_cluster: Object) -> bool:
+    """Whether the RayCluster's pods were all there once, so that its RayJobs have been, or are, submitted."""
+    status = ray_cluster.get("status", {})
+    provisioned = [one["status"] for one in status.get("conditions") or [] if one["type"] == "RayClusterProvisioned"]
+    return status.get("state") == "ready" or "True" in provisioned
 
 
 def autoscaler_command() -> list[str]:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
 TOKEN_FILE = "PAIRWISE_RM_TOKEN_FILE"
 """Variable with the file to which the head writes Ray's token, for the autoscaler's standby beside it."""
+
+END_FILE = "end-ray-head"
+"""In the home that the head's containers share: its appearance ends Ray's head."""
+_LOOK_SECONDS = 2.0
 
 
 def on_start(parameters: Any, head: bool) -> None:
@@ -15,6 +21,19 @@ def on_start(parameters: Any, head: bool) -> None:
     without_client_server(parameters, head)
     if head:
         hand_on_token()
+        end_when_told()
+
+
+def end_when_told() -> None:
+    """Ends `ray start` and its container once the file is there: no other container may signal its processes."""
+    threading.Thread(target=_end_at, args=(Path.home() / END_FILE,), daemon=True).start()
+
+
+def _end_at(file: Path) -> None:
+    while not file.exists():
+        time.sleep(_LOOK_SECONDS)
+    print(f"{file}: {file.read_text(encoding='utf-8')}", flush=True)
+    os._exit(1)
 
 
 def hand_on_token() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +21,15 @@ def pod(state: dict[str, Any], name: str = "autoscaler") -> dict[str, Any]:
 
 
 class Pods:
-    """Gives one answer after another."""
+    """Gives one answer after another; the RayCluster's status is `status`."""
 
     def __init__(self, *answers: dict[str, Any] | Exception) -> None:
         self.answers = list(answers)
+        self.status: dict[str, Any] = {"state": "ready"}
+
+    def object(self, kind: str, name: str) -> dict[str, Any]:
+        assert (kind, name) == ("rayclusters", "judge")
+        return {"status": self.status}
 
     def pod(self, name: str) -> dict[str, Any]:
         assert name == "judge-head-x1"
@@ -70,6 +77,49 @@ def test_an_api_that_is_away_is_told_once_and_asked_again(
     away = [Unavailable("no answer in time")] * 3
     run(monkeypatch, Pods(*away, pod({"terminated": {"reason": "Error", "exitCode": 1}})))
     assert capsys.readouterr().out.count("no answer in time") == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "was_ready"),
+    [
+        ({}, False),
+        ({"state": "", "conditions": [{"type": "RayClusterProvisioned", "status": "False"}]}, False),
+        ({"state": "failed", "conditions": [{"type": "RayClusterProvisioned", "status": "True"}]}, True),
+        ({"state": "ready"}, True),
+    ],
+)
+def test_a_pod_that_was_never_ready_is_ended_and_made_anew(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    status: dict[str, Any],
+    was_ready: bool,
+) -> None:
+    pods = Pods(pod({"terminated": {"reason": "Error", "exitCode": 1}}))
+    pods.status = status
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+    def sleep(_: float) -> None:
+        raise Ran
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    run(monkeypatch, pods)
+    said = capsys.readouterr().out
+    assert ("running it here" in said) == was_ready
+    assert ("ending Ray's head, so that KubeRay makes another pod" in said) != was_ready
+    assert (tmp_path / "end-ray-head").exists() != was_ready
+
+
+def test_the_head_ends_when_the_standby_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(ray_start_hook, "_LOOK_SECONDS", 0.01)
+    ended = threading.Event()
+    monkeypatch.setattr(os, "_exit", lambda code: ended.set())
+    ray_start_hook.end_when_told()
+    assert not ended.wait(0.05)
+    (tmp_path / "end-ray-head").write_text("no autoscaler")
+    assert ended.wait(10)
 
 
 def test_the_head_hands_its_token_on_in_a_file_that_no_one_else_reads(
