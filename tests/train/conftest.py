@@ -173,7 +173,7 @@ def _kill_worker_after_seventh_step(this: Run) -> None:
         pids = pids_of(settings["ray_kwargs.ray_init.runtime_env.env_vars"][MARK])
         workers = [pid for pid in pids if b"ray::WorkerDict" in Path(f"/proc/{pid}/cmdline").read_bytes()]
         os.kill(workers[0], signal.SIGKILL)
-        code = process.wait(600)
+        code = process.wait(1500)
     finally:
         if process.poll() is None:
             process.terminate()
