@@ -19,7 +19,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from pairwise_rm.errors import InputError, StageError, first_line
@@ -103,6 +103,21 @@ def _connect(options: dict[str, Any], where: str) -> None:
             ray.shutdown()
             if not slow or not left:
                 raise StageError(f"{where}: cannot connect: {first_line(error)}") from error
+
+
+def with_slow_starts(action: Callable[[], None]) -> None:
+    """Calls what starts a local Ray, up to three times where that takes longer than the 30 s that Ray gives it."""
+    import ray
+
+    for left in reversed(range(_STARTS)):
+        try:
+            action()
+            return
+        except Exception as error:
+            if _SLOW_START not in str(error) or ray.is_initialized() or not left:
+                raise
+            print(f"{first_line(error)}; once more", flush=True)
+            ray.shutdown()
 
 
 def _handle_sigterm(handler: Any) -> None:

@@ -26,6 +26,7 @@ def main(launch_file: str) -> None:
     from verl.trainer.ppo.utils import need_critic, need_reference_policy
     from verl.utils.config import validate_config
 
+    from pairwise_rm.ray_session import with_slow_starts
     from pairwise_rm.train.verl_schema import load_tree, merged
     from pairwise_rm.train.verl_settings import Setting
     from pairwise_rm.train.verl_trainer import task_runner
@@ -33,7 +34,7 @@ def main(launch_file: str) -> None:
     settings = json.loads(Path(launch_file).read_text())["settings"]
     config = merged(load_tree(), [Setting(key, value) for key, value in settings.items()])
     validate_config(config=config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
-    run_ppo(config, task_runner_class=task_runner())
+    with_slow_starts(lambda: run_ppo(config, task_runner_class=task_runner()))
 
 
 def _end_with(supervisor: int) -> None:

@@ -26,6 +26,9 @@ from tests.unit.conftest import make_recipe
 
 __all__ = ["make_recipe"]  # for the tests of engines
 
+TRAININGS = {"test_training", "test_faults", "test_preemption", "test_reward_function", "test_smollm2"}
+"""Files that train: one after the other, since a training takes 10 GB; the engines' tests run beside them."""
+
 STEPS = 12
 DAMAGED, WEIGHTS = 4, "actor/model_world_size_1_rank_0.pt"
 """The checkpoint of which a byte is flipped, and the file."""
@@ -36,6 +39,11 @@ SECRETS = {
 }
 """None of them opens anything; a test looks for them in what the run has written."""
 TEMPLATE = "{% for m in messages %}{{ m['content'] }}<|im_end|>{% endfor %}<think>"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("trainings" if item.path.stem in TRAININGS else "engines"))
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 
 from pairwise_rm import ray_session as module
 from pairwise_rm.errors import InputError, StageError
-from pairwise_rm.ray_session import cluster_address, ray_session, seconds_after_sigterm
+from pairwise_rm.ray_session import cluster_address, ray_session, seconds_after_sigterm, with_slow_starts
 
 
 @pytest.mark.parametrize(
@@ -70,6 +70,25 @@ def test_a_local_ray_that_a_busy_machine_does_not_start_in_time_is_started_again
     ):
         pass
     assert len(starts) == 3
+
+
+@pytest.mark.parametrize(
+    ("said", "starts"),
+    [("The current node timed out during startup. This could", 3), ("verl's own error", 1)],
+)
+def test_a_training_whose_local_ray_does_not_start_in_time_starts_it_again_and_no_other_error_is_tried_again(
+    said: str, starts: int
+) -> None:
+    pytest.importorskip("ray")
+    tries: list[int] = []
+
+    def run() -> None:
+        tries.append(1)
+        raise Exception(said)
+
+    with pytest.raises(Exception, match=said):
+        with_slow_starts(run)
+    assert len(tries) == starts
 
 
 @pytest.mark.parametrize("ours", [True, False])
