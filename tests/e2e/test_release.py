@@ -217,7 +217,8 @@ def test_a_second_release_whose_pairs_are_missing_fails_at_once_in_every_stage_a
     assert "failed" in said
     of_export = "app.kubernetes.io/instance=second,pairwise-rm.io/stage=export"
     log = release.namespace.kubectl("logs", "--selector", of_export, "--tail", "200")
-    assert all(f"{stage} failed, so there is nothing to do here" in log for stage in ("convert", "train", "evaluate"))
+    # Export waits for train as well as for evaluate, and names whichever it sees first, down to the cause.
+    assert all(f"{stage} failed, so there is nothing to do here" in log for stage in ("convert", "train"))
     assert "/mnt/data/no.jsonl does not exist" in log
     PHASES.append(("helm install with pairs that are missing -> all failed", time.time() - began))
     release.namespace.helm("uninstall", "second", "--wait")
