@@ -62,7 +62,7 @@ chart-test: install tools ## Chart, manifests, GitOps, skaffold and workflows, r
 
 .PHONY: train-test
 train-test: install ## One short real training: learning signal, resume, export
-	@$(BIN)/python -m pytest tests/train -q -n 2 --dist loadgroup # a training keeps one core busy
+	@$(BIN)/python -m pytest tests/train -q
 
 # Faults of the table, by name; all without it
 FAULT ?=
