@@ -27,7 +27,7 @@ from tests.unit.conftest import make_recipe
 __all__ = ["make_recipe"]  # for the tests of engines
 
 TRAININGS = {"test_training", "test_faults", "test_preemption", "test_reward_function", "test_smollm2"}
-"""Files that train: with `-n 2 --dist loadgroup` one after the other, since a training takes 10 GB, beside the engines."""
+"""Files that train: one after the other with `-n 2 --dist loadgroup`, since a training takes 10 GB."""
 
 STEPS = 12
 DAMAGED, WEIGHTS = 4, "actor/model_world_size_1_rank_0.pt"
