@@ -17,6 +17,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -91,21 +92,17 @@ def ray_session(
 def _connect(options: dict[str, Any], where: str) -> None:
     import ray
 
-    for left in reversed(range(_STARTS)):
-        try:
-            ray.init(**options)
-            return
-        except Exception as error:
-            # A local node that a busy machine does not start in half a minute: an Exception without a type of its own.
-            slow = _SLOW_START in str(error)
-            if not slow and not isinstance(error, ConnectionError | ValueError | RuntimeError):
-                raise
-            ray.shutdown()
-            if not slow or not left:
-                raise StageError(f"{where}: cannot connect: {first_line(error)}") from error
+    try:
+        with_slow_starts(lambda: ray.init(**options))
+    except Exception as error:
+        # A start that is slow three times is an Exception without a type of its own.
+        if _SLOW_START not in str(error) and not isinstance(error, ConnectionError | ValueError | RuntimeError):
+            raise
+        ray.shutdown()
+        raise StageError(f"{where}: cannot connect: {first_line(error)}") from error
 
 
-def with_slow_starts(action: Callable[[], None]) -> None:
+def with_slow_starts(action: Callable[[], object]) -> None:
     """Calls what starts a local Ray, up to three times where that takes longer than the 30 s that Ray gives it."""
     import ray
 
@@ -116,7 +113,7 @@ def with_slow_starts(action: Callable[[], None]) -> None:
         except Exception as error:
             if _SLOW_START not in str(error) or ray.is_initialized() or not left:
                 raise
-            print(f"{first_line(error)}; once more", flush=True)
+            print(f"{first_line(error)}; once more", file=sys.stderr, flush=True)  # stdout may be JSON
             ray.shutdown()
 
 
