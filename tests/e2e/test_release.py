@@ -215,11 +215,11 @@ def test_a_second_release_whose_pairs_are_missing_fails_at_once_in_every_stage_a
     where = ("--namespace", release.namespace.name, "--timeout", "30s")
     said = run(sys.executable, "-m", "pairwise_rm", "wait", "second", "--for", "export", *where, code=1, errors=True)
     assert "failed" in said
-    of_export = "app.kubernetes.io/instance=second,pairwise-rm.io/stage=export"
-    log = release.namespace.kubectl("logs", "--selector", of_export, "--tail", "200")
-    # Export waits for train as well as for evaluate, and names whichever it sees first, down to the cause.
-    assert all(f"{stage} failed, so there is nothing to do here" in log for stage in ("convert", "train"))
-    assert "/mnt/data/no.jsonl does not exist" in log
+    for waiting in ("evaluate", "export"):  # both wait for train, and name what failed down to the cause
+        selector = f"app.kubernetes.io/instance=second,pairwise-rm.io/stage={waiting}"
+        log = release.namespace.kubectl("logs", "--selector", selector, "--tail", "200")
+        assert all(f"{stage} failed, so there is nothing to do here" in log for stage in ("convert", "train"))
+        assert "/mnt/data/no.jsonl does not exist" in log
     PHASES.append(("helm install with pairs that are missing -> all failed", time.time() - began))
     release.namespace.helm("uninstall", "second", "--wait")
 
